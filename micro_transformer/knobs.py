@@ -1,0 +1,40 @@
+"""Types of the knobs that a component's constructor takes: each says the range that a value must keep.
+
+A constructor is the only place where a knob is declared. `components.py` reads its annotations without importing
+the class, so that a bad value is refused before torch is loaded.
+
+    def __init__(self, dims, *, base: Positive = 10_000.0, original_len: Count | None = None): ...
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An interval; an open end excludes its limit."""
+
+    low: float = float("-inf")
+    high: float = float("inf")
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether value lies inside; NaN never does."""
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+Count = Annotated[int, Bounds(1)]  # 1, 2, 3, ...
+Size = Annotated[int, Bounds(0)]  # 0, 1, 2, ...
+Positive = Annotated[float, Bounds(0, open_low=True)]
+NonNegative = Annotated[float, Bounds(0)]
+Probability = Annotated[float, Bounds(0, 1)]
+Share = Annotated[float, Bounds(0, 1, open_low=True)]  # (0, 1]: a top-p
+Rate = Annotated[float, Bounds(0, 1, open_high=True)]  # [0, 1): a dropout, a beta
+Factor = Annotated[float, Bounds(1)]  # how many times longer
