@@ -1,7 +1,7 @@
-"""Types of the knobs that a component's constructor takes: each says the range that a value must keep.
+"""Types of the knobs that a component takes: each says the range that a value must keep.
 
-A constructor is the only place where a knob is declared. `components.py` reads its annotations without importing
-the class, so that a bad value is refused before torch is loaded.
+A constructor is the only place where a knob is declared. `components.py` reads its annotations
+without importing the class, so that a bad value is refused before torch is loaded.
 
     def __init__(self, dims, *, base: Positive = 10_000.0, original_len: Count | None = None): ...
 """

@@ -1,0 +1,77 @@
+"""Identity: hashes of what a training or a run depends on. Time and place name nothing.
+
+Code is identified by the modules that compute: the named ones and all they import, without comments
+and docstrings. So a new component, a plot or a docstring leaves every stored training valid, and a
+changed trainer does not.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+ROOT = PACKAGE.name
+# They say what is allowed or where things lie; a trained weight does not depend on them.
+BYSTANDERS = {
+    f"{ROOT}.{name}"
+    for name in ("knobs", "components", "schema", "results", "store", "fingerprint")
+}
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """First hex digits of the SHA-256 of value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def code_digests(modules: Iterable[str]) -> dict[str, str]:
+    """module -> digest, for the modules and everything of this package that they import."""
+    found: dict[str, str] = {}
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        if name in found or name in BYSTANDERS or (path := _path(name)) is None:
+            continue
+        found[name], imports = _read(path, path.stat().st_mtime_ns)
+        queue += imports
+    return dict(sorted(found.items()))
+
+
+def _path(module: str) -> Path | None:
+    """The module's file; None for a package (its __init__ is empty) and for what is not ours."""
+    parts = module.split(".")
+    path = PACKAGE.joinpath(*parts[1:]).with_suffix(".py")
+    return path if parts[0] == ROOT and len(parts) > 1 and path.is_file() else None
+
+
+@cache
+def _read(path: Path, _changed: int) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(_imports(tree))
+    return hashlib.sha256(ast.unparse(_without_docstrings(tree)).encode()).hexdigest()[:12], imports
+
+
+def _imports(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree

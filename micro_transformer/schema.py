@@ -1,0 +1,250 @@
+"""What a configuration must be: types, ranges, and which parts fit together. Knows no torch.
+
+`check(config)` returns every complaint as one line: key=value, the rule, the cure. Knobs of
+components are checked against their constructors (`components.py`), the rest against the
+dataclasses here.
+"""
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from micro_transformer.components import Component, complaint, find
+from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Rate, Size
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@dataclass(frozen=True)
+class Model:
+    """conf/model: the net's size and the knobs of its blocks."""
+
+    d_model: Count
+    num_layers: Count
+    num_heads: Count
+    ffn_ratio: Positive
+    max_len: Count
+    norm: Literal["layer", "rms"]
+    norm_gain: bool
+    qk_norm: bool
+    bias: bool
+    tied_embeddings: bool
+    zero_init: bool
+
+
+@dataclass(frozen=True)
+class Train:
+    """conf/train: a recipe. Every field is part of the identity of trained weights."""
+
+    steps: Count
+    batch_size: Count
+    context: Count
+    accumulate: Count
+    optimizer: Literal["adamw", "muon"]
+    lr: Positive
+    matrix_lr: Positive
+    betas: list[Rate]
+    weight_decay: NonNegative
+    warmup_steps: Size
+    decay: Literal["cosine", "linear"]
+    decay_from: Rate
+    min_lr_ratio: Probability
+    clip: Positive | None
+    label_smoothing: Rate
+    dropout: Rate
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    kernel: str
+    threads: Count | Literal["auto"]
+    grad_checkpointing: bool
+    compile: bool
+    eval_every: Count
+    patience: Count | None
+    checkpoint_every: Count
+
+
+@dataclass(frozen=True)
+class Run:
+    """conf/config.yaml `run`: how to run; never part of an identity."""
+
+    sweep: str | None
+    force: bool
+    trace: bool
+    timeout_s: Positive | None
+    attempts: Count
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where trained models lie."""
+
+    dir: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where prepared data lie."""
+
+    dir: str
+
+
+SECTIONS = {"model": Model, "train": Train, "run": Run, "store": Store, "data": Data}
+COMPONENTS = ("arch", "posenc", "ffn", "attention", "cache", "decoding", "task")
+LISTS = ("eval", "bench")
+SCALARS: dict[str, Any] = {
+    "seed": Size,
+    "device": Literal["auto", "cpu", "cuda"],
+    "check": bool,
+}
+# What trained weights depend on; everything else is measured on the same weights.
+TRAIN_FACTORS = ("arch", "model", "posenc", "ffn", "task", "train", "seed", "device")
+WITHOUT_IDENTITY = ("run", "store", "data", "check")
+
+
+def check(config: dict[str, Any]) -> list[str]:
+    """Every rule that the resolved configuration breaks, one line each; empty when it can run."""
+    complaints = [*_strays(config), *_targets(config)]
+    for name, kind in SCALARS.items():
+        complaints += _value(name, config.get(name), kind)
+    for name, section in SECTIONS.items():
+        fields = typing.get_type_hints(section, include_extras=True)
+        complaints += _section(name, config.get(name), fields)
+    for group in COMPONENTS:
+        complaints += _component(group, group, config.get(group))
+    for group in LISTS:
+        complaints += _measures(group, config.get(group))
+    return complaints or list(_misfits(config))
+
+
+def component(group: str, config: dict[str, Any]) -> Component:
+    """The component that a checked configuration names for a group."""
+    return find(group, config[group]["kind"])
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a configuration group: the files in its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """Every configuration group."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def _strays(config: dict[str, Any]) -> list[str]:
+    known = {*SCALARS, *SECTIONS, *COMPONENTS, *LISTS}
+    return [
+        f"{key}: no such key; the keys are {', '.join(sorted(known))}"
+        for key in config
+        if key not in known
+    ]
+
+
+def _targets(node: Any, path: str = "") -> Iterator[str]:
+    """A configuration is data: anything that asks to be called is refused."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            where = f"{path}.{key}" if path else str(key)
+            if str(key).startswith("_"):
+                yield f"{where}: a configuration holds data, never code; remove the key"
+            yield from _targets(value, where)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{path}.{i}")
+
+
+def _value(key: str, value: Any, annotation: Any) -> list[str]:
+    rule = complaint(value, annotation)
+    return [f"{key}={_short(value)}: must be {rule}"] if rule else []
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"{name}={_short(value)}: must be a mapping with {', '.join(fields)}"]
+    complaints = [
+        f"{name}.{key}: no such knob; {name} has {', '.join(sorted(fields)) or 'none'}"
+        for key in value
+        if key not in fields
+    ]
+    for key, annotation in fields.items():
+        if key in value:
+            complaints += _value(f"{name}.{key}", value[key], annotation)
+        else:
+            complaints.append(f"{name}.{key}: missing; the yaml must write every knob")
+    return complaints
+
+
+def _component(group: str, where: str, value: Any) -> list[str]:
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        return [f"{where}={_short(value)}: must be a mapping with a `kind`"]
+    try:
+        knobs = find(group, value["kind"]).knobs
+    except ValueError as error:
+        return [str(error)]
+    return _section(where, {k: v for k, v in value.items() if k != "kind"}, knobs)
+
+
+def _measures(group: str, value: Any) -> list[str]:
+    fields: dict[str, Any] = {"threads": Count | Literal["auto"]} if group == "bench" else {}
+    if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
+        return [f"{group}={_short(value)}: must be a mapping with `measures`"]
+    rest = {k: v for k, v in value.items() if k != "measures"}
+    complaints = _section(group, rest, fields)
+    for name, entry in value["measures"].items():
+        complaints += _component(group, f"{group}.measures.{name}", entry)
+    return complaints
+
+
+def _misfits(config: dict[str, Any]) -> Iterator[str]:
+    """Sets of values that are fine alone and senseless together."""
+    model, train = config["model"], config["train"]
+    head_dim, rest = divmod(model["d_model"], model["num_heads"])
+    posenc = component("posenc", config)
+    if rest:
+        yield (
+            f"model.d_model={model['d_model']}, model.num_heads={model['num_heads']}: "
+            "the width must be a multiple of the heads; change one of them"
+        )
+    elif posenc.facts.get("pairs_channels") and head_dim % 2:
+        yield (
+            f"model.d_model={model['d_model']}, model.num_heads={model['num_heads']}: "
+            f"heads of {head_dim} channels cannot be turned in pairs; "
+            f"posenc kind {posenc.kind} needs an even head width"
+        )
+    if posenc.facts.get("trained_table"):
+        yield from _beyond_the_table(config, posenc)
+    if train["context"] > model["max_len"]:
+        yield (
+            f"train.context={train['context']}: longer than model.max_len={model['max_len']}; "
+            "raise model.max_len"
+        )
+    if len(train["betas"]) != 2:
+        yield f"train.betas={train['betas']}: must be two numbers"
+    if train["kernel"] not in choices_of("attention"):
+        yield f"train.kernel={train['kernel']}: must be one of {', '.join(choices_of('attention'))}"
+    if train["precision"] == "fp16" and config["device"] == "cpu":
+        yield "train.precision=fp16: needs device=cuda; use train.precision=bf16 or fp32"
+    if train["warmup_steps"] >= train["steps"]:
+        yield (
+            f"train.warmup_steps={train['warmup_steps']}: must be less than "
+            f"train.steps={train['steps']}; nothing would be trained at the full rate"
+        )
+
+
+def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str]:
+    limit = config["model"]["max_len"]
+    for group in LISTS:
+        for name, entry in config[group]["measures"].items():
+            length = entry.get("prompt_len", 0) + entry.get("new_tokens", 0)
+            if length > limit:
+                yield (
+                    f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
+                    f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
+                )

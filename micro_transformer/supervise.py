@@ -1,0 +1,177 @@
+"""Runs work in a process of its own: no job takes a sweep down or disturbs another's figures.
+
+The children are forked from one server that has imported torch and done nothing with it: the import
+is paid once, and each child starts with an untouched allocator, thread pool and random state.
+"""
+
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRACE_S = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child ended: `status` as a record says it, with its value or the error."""
+
+    status: str
+    value: Any = None
+    error: str | None = None
+    detail: str | None = None  # the traceback
+
+
+class Interrupted(BaseException):
+    """A signal asked the work to stop; it was stopped in good order."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopRequest:
+    """Set by SIGTERM or SIGINT; work looks at it between steps. A second signal ends at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def install(self) -> "StopRequest":
+        """The signals set this request from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, _frame: Any) -> None:
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+
+    def check(self) -> None:
+        """Raises Interrupted when a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "numpy"])
+    return context
+
+
+def run(work: Callable[..., Any], *args: Any, log: Path, timeout_s: float | None = None) -> Outcome:
+    """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
+
+    `work` is a module-level function. Status is `ok`, or the one named by an attribute `status` of
+    the exception, `oom` for a MemoryError, `killed`, `timeout`, `interrupted`, else `failed`.
+    """
+    context = _context()
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(sender, work, args, log, timeout_s))
+    child.start()
+    sender.close()
+    with _forwarding(child) as stopped:
+        message = _receive(receiver, child, timeout_s)
+        child.join()
+    if stopped and (message is None or message.status != "ok"):
+        return Outcome("interrupted", error=f"stopped by {signal.Signals(stopped[0]).name}")
+    return message or _post_mortem(child.exitcode)
+
+
+def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | None:
+    """The child's message, or None when it died without one; ends a child past its time."""
+    try:
+        if not receiver.poll(timeout_s):
+            child.terminate()
+            if not receiver.poll(GRACE_S):
+                child.kill()
+            return Outcome(
+                "timeout", error=f"still running after {timeout_s:g} s; its stack is in the log"
+            )
+        return receiver.recv()
+    except EOFError:
+        return None
+
+
+def _post_mortem(code: int | None) -> Outcome:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
+        return Outcome("killed", error=f"ended by {name}{hint}")
+    return Outcome("failed", error=f"the job called exit({code})")
+
+
+@contextmanager
+def _forwarding(child: Any) -> Iterator[list[int]]:
+    """SIGTERM and SIGINT of this process go to the child; yields the list of those that came."""
+    came: list[int] = []
+
+    def forward(number: int, _frame: Any) -> None:
+        came.append(number)
+        if child.is_alive():
+            os.kill(child.pid, signal.SIGTERM)
+
+    try:
+        before = {n: signal.signal(n, forward) for n in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: a launcher's worker; the main thread has the signals
+        before = {}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _child(
+    sender: Any, work: Callable[..., Any], args: tuple, log: Path, timeout_s: float | None
+) -> None:
+    _die_with_parent()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent forwards one SIGTERM; Ctrl-C reaches the whole group
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8") as file:
+        faulthandler.enable(file)
+        if timeout_s is not None:
+            faulthandler.dump_traceback_later(timeout_s, file=file)
+        try:
+            sender.send(Outcome("ok", work(*args)))
+        except Interrupted as stop:
+            sender.send(Outcome("interrupted", error=f"stopped by {stop}"))
+        except Exception as error:
+            detail = traceback.format_exc()
+            file.write(detail)
+            sender.send(Outcome(_status_of(error), error=_one_line(error), detail=detail))
+        faulthandler.disable()
+    sender.close()
+    sys.stdout.flush()
+
+
+def _status_of(error: Exception) -> str:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "oom"
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "oom"
+    return getattr(error, "status", "failed")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = isinstance(error, ValueError) or hasattr(error, "status")
+    return text if known else f"{type(error).__name__}: {text}"
+
+
+def _die_with_parent() -> None:
+    """Linux: killed when the server that forked it ends, so that none is orphaned."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
