@@ -1,6 +1,6 @@
 """What a configuration must be: types, ranges, and which parts fit together. Knows no torch.
 
-`check(config)` returns every complaint as one line: key=value, the rule, the cure. Knobs of
+`faults` and `misfits` return every complaint as one line: key=value, the rule, the cure. Knobs of
 components are checked against their constructors (`components.py`), the rest against the
 dataclasses here.
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from micro_transformer.components import Component, complaint, find
 from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Rate, Size
@@ -102,8 +104,8 @@ TRAIN_FACTORS = ("arch", "model", "posenc", "ffn", "task", "train", "seed", "dev
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
 
-def check(config: dict[str, Any]) -> list[str]:
-    """Every rule that the resolved configuration breaks, one line each; empty when it can run."""
+def faults(config: dict[str, Any]) -> list[str]:
+    """Every key and value that can be in no configuration, one line each."""
     complaints = [*_strays(config), *_targets(config)]
     for name, kind in SCALARS.items():
         complaints += _value(name, config.get(name), kind)
@@ -114,7 +116,12 @@ def check(config: dict[str, Any]) -> list[str]:
         complaints += _component(group, group, config.get(group))
     for group in LISTS:
         complaints += _measures(group, config.get(group))
-    return complaints or list(_misfits(config))
+    return complaints
+
+
+def misfits(config: dict[str, Any]) -> list[str]:
+    """The rules that a configuration without faults breaks: fine values, senseless together."""
+    return list(_misfits(config))
 
 
 def component(group: str, config: dict[str, Any]) -> Component:
@@ -248,3 +255,8 @@ def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str
                     f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
                     f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
                 )
+
+
+def read_choice(group: str, choice: str) -> dict[str, Any]:
+    """The content of conf/<group>/<choice>.yaml."""
+    return yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ is paid once, and each child starts with an untouched allocator, thread pool and
 
 import ctypes
 import faulthandler
+import importlib
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 GRACE_S = 10.0
+STACK_S = 0.5
+PRELOADED = ["torch", "numpy", "safetensors.torch", "filelock", "tqdm"]
 PR_SET_PDEATHSIG = 1
 
 
@@ -64,19 +67,20 @@ class StopRequest:
 
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "numpy"])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
-def run(work: Callable[..., Any], *args: Any, log: Path, timeout_s: float | None = None) -> Outcome:
+def run(work: str, *args: Any, log: Path, timeout_s: float | None = None) -> Outcome:
     """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
 
-    `work` is a module-level function. Status is `ok`, or the one named by an attribute `status` of
-    the exception, `oom` for a MemoryError, `killed`, `timeout`, `interrupted`, else `failed`.
+    `work` is `module:function`, imported by the child alone. Status is `ok`, or the one named by an
+    attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
+    `interrupted`, else `failed`.
     """
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(sender, work, args, log, timeout_s))
+    child = context.Process(target=_child, args=(sender, work, args, log))
     child.start()
     sender.close()
     with _forwarding(child) as stopped:
@@ -91,6 +95,8 @@ def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | No
     """The child's message, or None when it died without one; ends a child past its time."""
     try:
         if not receiver.poll(timeout_s):
+            os.kill(child.pid, signal.SIGUSR1)  # it writes its stack into the log
+            receiver.poll(STACK_S)
             child.terminate()
             if not receiver.poll(GRACE_S):
                 child.kill()
@@ -131,9 +137,7 @@ def _forwarding(child: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _child(
-    sender: Any, work: Callable[..., Any], args: tuple, log: Path, timeout_s: float | None
-) -> None:
+def _child(sender: Any, work: str, args: tuple, log: Path) -> None:
     _die_with_parent()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -142,10 +146,9 @@ def _child(
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
         faulthandler.enable(file)
-        if timeout_s is not None:
-            faulthandler.dump_traceback_later(timeout_s, file=file)
+        faulthandler.register(signal.SIGUSR1, file, all_threads=True)
         try:
-            sender.send(Outcome("ok", work(*args)))
+            sender.send(Outcome("ok", _named(work)(*args)))
         except Interrupted as stop:
             sender.send(Outcome("interrupted", error=f"stopped by {stop}"))
         except Exception as error:
@@ -155,6 +158,11 @@ def _child(
         faulthandler.disable()
     sender.close()
     sys.stdout.flush()
+
+
+def _named(work: str) -> Callable[..., Any]:
+    module, function = work.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def _status_of(error: Exception) -> str:

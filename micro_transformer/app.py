@@ -1,0 +1,189 @@
+"""The command: compose, check, supervise, run, report. Never imports torch itself."""
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from micro_transformer import schema, supervise
+from micro_transformer.data.prepare import DataMissing, data_digest
+from micro_transformer.identity import Fingerprints, fingerprints
+from micro_transformer.planning import BadConfig, Job, Plan, identity, make_plan
+from micro_transformer.repro import environment, git_state, resolve
+from micro_transformer.results import RunRecord, read_record, write_record
+from micro_transformer.store import Entry, write_file
+
+log = logging.getLogger(__name__)
+BAD_CONFIG, BAD_DATA = 2, 3
+HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
+
+
+def main() -> None:
+    """Exit 0: all done; 1: some jobs failed; 2: bad configuration; 3: bad data or I/O."""
+    arguments = sys.argv[1:]
+    if any(a.split("=")[0] in HYDRA_ONLY or a.startswith(("-sc", "--shell")) for a in arguments):
+        _hydra_main()
+        return
+    try:
+        plan = make_plan(arguments)
+    except BadConfig as bad:
+        for line in bad.lines:
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(BAD_CONFIG)
+    if plan.jobs[0].config["check"]:
+        print(describe(plan))
+        return
+    _need_data(plan)
+    flags = [a for a in arguments if a.startswith("-")]
+    sys.argv = [sys.argv[0], *plan.arguments, *flags]
+    _hydra_main()
+    sys.exit(_conclude(plan))
+
+
+def describe(plan: Plan) -> str:
+    """The resolved plan in words: cells, folders and the configuration of the first."""
+    first = plan.jobs[0]
+    rows = [f"{plan.cells} job{'s' * (plan.cells != 1)} -> {plan.folder}"]
+    for job in plan.jobs:
+        rule = "; ".join(schema.misfits(job.config))
+        rows.append(
+            f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
+        )
+    if plan.cells > len(plan.jobs):
+        rows.append(f"  ... {plan.cells - len(plan.jobs)} more; each value was checked once")
+    rows += ["", f"configuration of {first.folder.name}:", OmegaConf.to_yaml(first.config)]
+    return "\n".join(rows)
+
+
+def _need_data(plan: Plan) -> None:
+    """Exits with the command that gets what is missing; nothing is downloaded in a run."""
+    missing = []
+    for job in plan.jobs:
+        try:
+            data_digest(job.config["data"]["dir"], job.config["task"])
+        except DataMissing as error:
+            missing.append(str(error))
+    for line in dict.fromkeys(missing):
+        print(f"error: {line}", file=sys.stderr)
+    if missing:
+        sys.exit(BAD_DATA)
+
+
+@hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+def _hydra_main(cfg: DictConfig) -> None:
+    """One job. It records how it ended and never raises for it, so that a sweep goes on."""
+    settings = HydraConfig.get()
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
+    folder = Path(settings.runtime.output_dir)
+    job = Job(tuple(settings.overrides.task), choices, config, folder)  # type: ignore[arg-type]
+    record = run_job(job)
+    if record.status == "interrupted":
+        raise SystemExit(143 if "SIGTERM" in str(record.error) else 130)
+
+
+def run_job(job: Job) -> RunRecord:
+    """The record of the job: a final one that is still true is kept, else it is run."""
+    config = resolve(job.config)
+    prints = fingerprints(config, data_digest(config["data"]["dir"], config["task"]))
+    known = read_record(job.folder)
+    if (
+        known
+        and known.is_final
+        and known.fingerprints["run"] == prints.run
+        and not config["run"]["force"]
+    ):
+        log.info("%s: recorded before", job.folder.name)
+        return known
+    started, clock = datetime.now(UTC), time.monotonic()
+    rules = schema.misfits(config)
+    if rules:
+        outcome = supervise.Outcome("invalid", error="; ".join(rules))
+    else:
+        outcome = _train_and_measure(job, config, prints)
+    record = _record(job, config, prints, outcome)
+    record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
+    write_record(job.folder, record)
+    log.info("%s: %s", job.folder.name, _line(record))
+    return record
+
+
+def _train_and_measure(job: Job, config: dict[str, Any], prints: Fingerprints) -> supervise.Outcome:
+    """Each in a process of its own, so that no figure of the one is mixed with the other's."""
+    entry = Entry(Path(config["store"]["dir"]), prints.train)
+    log_file, limit = job.folder / "run.log", config["run"]["timeout_s"]
+    outcome = supervise.Outcome("ok")
+    if not entry.is_complete():
+        outcome = supervise.run(
+            "micro_transformer.worker:train",
+            config,
+            entry,
+            prints.factors,
+            log=log_file,
+            timeout_s=limit,
+        )
+    if outcome.status == "ok":
+        outcome = supervise.run(
+            "micro_transformer.worker:measure",
+            config,
+            entry,
+            job.folder,
+            log=log_file,
+            timeout_s=limit,
+        )
+    return outcome
+
+
+def _record(
+    job: Job, config: dict[str, Any], prints: Fingerprints, outcome: supervise.Outcome
+) -> RunRecord:
+    value = outcome.value or {}
+    history = value.get("history", [])
+    if history:
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        write_file(job.folder / "history.jsonl", lines.encode())
+    return RunRecord(
+        id=identity(job.config),
+        sweep=config["run"]["sweep"] or job.folder.parent.name,
+        choices=job.choices,
+        overrides=list(job.overrides),
+        config=config,
+        seed=config["seed"],
+        fingerprints={k: v for k, v in asdict(prints).items() if k != "factors"},
+        git=git_state(),
+        status=outcome.status,
+        error=outcome.error,
+        env=environment(config["device"], config["bench"]["threads"]),
+        size=value.get("size", {}),
+        metrics=value.get("metrics", {}),
+        cost=value.get("cost", {}),
+        data=value.get("data", {}),
+    )
+
+
+def _line(record: RunRecord) -> str:
+    """A job's end in one line."""
+    if record.status != "ok":
+        return f"{record.status}: {record.error}"
+    shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
+    costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
+    parts = [text.format(record.metrics[k]) for k, text in shown.items() if k in record.metrics]
+    parts += [text.format(record.cost[k]) for k, text in costs.items() if record.cost.get(k)]
+    return ", ".join(parts)
+
+
+def _conclude(plan: Plan) -> int:
+    """Prints the table and where it lies; the exit code says whether some jobs failed."""
+    from micro_transformer.report import report
+
+    print(report(plan.folder))
+    return 0

@@ -1,0 +1,63 @@
+"""The fingerprints of a job: what its training and what its run depend on. Knows no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from micro_transformer import schema
+from micro_transformer.components import find
+from micro_transformer.fingerprint import code_digests, digest
+
+ROOT = "micro_transformer"
+TRAINING_CODE = (f"{ROOT}.training", f"{ROOT}.build")
+TRAINED = ("arch", "posenc", "ffn", "task")
+MEASURED = ("attention", "cache", "decoding")
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Hashes of a job, and the parts they are made of, so that a difference can be named."""
+
+    run: str
+    train: str
+    code: str
+    data: str
+    factors: dict[str, Any]
+
+
+def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
+    """Identity of a resolved configuration with the code and data it would use now."""
+    trained_by = code_digests([*TRAINING_CODE, *_modules(config, TRAINED), _kernel(config)])
+    measured_by = code_digests([*_modules(config, MEASURED), *_measures(config)])
+    factors = {
+        "config": {key: config[key] for key in schema.TRAIN_FACTORS},
+        "code": trained_by,
+        "data": data_digest,
+    }
+    code = digest({**trained_by, **measured_by})
+    whole = {k: v for k, v in config.items() if k not in schema.WITHOUT_IDENTITY}
+    return Fingerprints(
+        run=digest({"config": whole, "code": code, "data": data_digest}),
+        train=digest(factors),
+        code=code,
+        data=data_digest,
+        factors=factors,
+    )
+
+
+def _modules(config: dict[str, Any], groups: Iterable[str]) -> list[str]:
+    return [schema.component(group, config).module for group in groups]
+
+
+def _kernel(config: dict[str, Any]) -> str:
+    return find(
+        "attention", schema.read_choice("attention", config["train"]["kernel"])["kind"]
+    ).module
+
+
+def _measures(config: dict[str, Any]) -> list[str]:
+    return [
+        find(group, entry["kind"]).module
+        for group in schema.LISTS
+        for entry in config[group]["measures"].values()
+    ]

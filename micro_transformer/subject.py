@@ -1,0 +1,28 @@
+"""What an evaluator or a bench is given: a trained model with all that is chosen around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from micro_transformer.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trained model under one choice of kernel, cache and decoding.
+
+    An evaluator or a bench is a class with `run(subject) -> Iterator[tuple[str, float | None]]`.
+    """
+
+    model: nn.Module
+    task: Task
+    config: dict[str, Any]  # resolved; a measure reads only seed and train.* of it
+    strategy: Any  # drives a step, see decoding
+    make_cache: Callable[..., Any]
+    new_model: Callable[[], nn.Module]  # the same net, fresh, with the kernel of training
+    folder: Path  # where samples and traces go
+    device: str
+    seed: int

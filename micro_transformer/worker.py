@@ -1,0 +1,122 @@
+"""What the process of a job does: train once, then measure what was trained."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from micro_transformer import build
+from micro_transformer.repro import make_deterministic, seed_everything, stream
+from micro_transformer.store import Entry, read_snapshot
+from micro_transformer.subject import Subject
+from micro_transformer.supervise import StopRequest
+from micro_transformer.training import Trainer
+
+log = logging.getLogger(__name__)
+Config = dict[str, Any]
+
+
+def train(config: Config, entry: Entry, factors: dict[str, Any]) -> None:
+    """The entry holds the finished training; another process that trains it is waited for."""
+    stop = StopRequest().install()
+    make_deterministic(config["train"]["threads"])
+    seed_everything(stream(config["seed"], "everything else"))
+    with _sole_trainer(entry, stop):
+        if entry.is_complete():
+            return
+        entry.open(factors)
+        task = build.task(config)
+        trainer = Trainer(
+            build.model(config, task),
+            task,
+            build.recipe(config),
+            seed=config["seed"],
+            device=config["device"],
+            entry=entry,
+            check_stop=stop.check,
+        )
+        trainer.run()
+
+
+def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
+    """Metrics, costs and sizes of the trained model, and where its samples went."""
+    make_deterministic(config["bench"]["threads"])
+    seed_everything(stream(config["seed"], "measure"))
+    task = build.task(config)
+    model, state = load(config, entry.final, task)
+    subject = Subject(
+        model=model,
+        task=task,
+        config=config,
+        strategy=build.decoding(config),
+        make_cache=build.cache_maker(config),
+        new_model=lambda: build.model(config, task),
+        folder=folder,
+        device=config["device"],
+        seed=config["seed"],
+    )
+    found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
+    for group in found:
+        for measure in build.measures(group, config).values():
+            found[group].update(measure.run(subject))
+    progress = state["progress"]
+    return {
+        "metrics": {**found["eval"], "train/best_step": progress["best_step"]},
+        "cost": {**progress["cost"], **found["bench"]},
+        "size": sizes(model),
+        "data": task.data_record,
+        "history": progress["history"],
+    }
+
+
+def load(config: Config, final: Path, task: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
+    files = read_snapshot(final)
+    model = build.model(config, task)
+    model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
+    model.use_kernel(build.kernel_maker(config["attention"]))
+    return model.eval(), json.loads(files["state.json"])
+
+
+def sizes(model: nn.Module) -> dict[str, int]:
+    """Parameters in all, trained, used for one token; operations for one token, forward.
+
+    flops_per_token counts two operations a weight of every matrix; attention over the context comes
+    on top.
+    """
+    parameters = list(model.parameters())
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    total = sum(p.numel() for p in parameters)
+    matrices = sum(p.numel() for p in parameters if p.ndim == 2 and id(p) not in tables)
+    return {
+        "params": total,
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "active_params": total,
+        "flops_per_token": 2 * matrices,
+    }
+
+
+@contextmanager
+def _sole_trainer(entry: Entry, stop: StopRequest) -> Iterator[None]:
+    """Held while this process trains the entry; the system frees it when the process dies."""
+    entry.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(entry.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("%s is being trained by another process; waiting for it", entry.fingerprint)
+        while True:
+            stop.check()
+            with suppress(Timeout):
+                lock.acquire(timeout=1)
+                break
+    try:
+        yield
+    finally:
+        lock.release()
