@@ -1,0 +1,99 @@
+"""The data command: `fetch` and `prepare` what tasks need, `show` what they hold. The only code
+that downloads.
+
+python -m micro_transformer.data prepare                   every task, with the knobs of conf/task
+python -m micro_transformer.data prepare task=shakespeare text=clean
+python -m micro_transformer.data show task=shakespeare        the data card and a figure of lengths
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from micro_transformer.data.corpora.base import Corpus
+from micro_transformer.data.corpora.catalog import catalog, corpus
+from micro_transformer.data.prepare import fetch, prepare
+from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.data.sources import fetching
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "task"
+ACTIONS = ("fetch", "prepare", "show")
+BAD_USE, BAD_DATA = 2, 3
+
+
+def main(words: list[str]) -> int:
+    """The exit code: 0 done, 2 wrong use, 3 data that could not be had."""
+    try:
+        action, asked = _parse(words)
+        root = Path(asked.pop("root", "data"))
+        tier = asked.pop("tier", None)
+        corpora = _corpora(asked)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_USE
+    failed = False
+    for wanted in corpora:
+        try:
+            _act(action, wanted, root, tier)
+        except (DataMissing, DataDamaged) as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+    return BAD_DATA if failed else 0
+
+
+def _act(action: str, wanted: Corpus, root: Path, tier: str | None) -> None:
+    if action == "fetch":
+        print(f"{wanted.name}: {fetch(wanted, root, tier)}")
+        return
+    data = prepare(wanted, root, fetching, tier)
+    if action == "prepare":
+        print(
+            f"{wanted.name}: {data.record['rows']} rows, tier {data.record['tier']}, {data.folder}"
+        )
+    else:
+        from micro_transformer.data import (
+            card,  # draws with matplotlib, which takes a second to import
+        )
+
+        print(card.text(data))
+        print(f"figure: {card.figure(data)}")
+
+
+def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """`prepare task=x knob=value` -> the action and the rest as YAML values."""
+    action, *rest = words or ["prepare"]
+    if action not in ACTIONS:
+        raise ValueError(
+            f"{action}: must be one of {', '.join(ACTIONS)}, then task=NAME knob=value ..."
+        )
+    asked: dict[str, Any] = {}
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word}: must be key=value, as in task=shakespeare")
+        asked[key] = yaml.safe_load(value)
+    return action, asked
+
+
+def _corpora(asked: dict[str, Any]) -> list[Corpus]:
+    """The corpora asked for, all when no task is named; knobs from conf/task unless given."""
+    name = asked.pop("task", None)
+    if name is None and asked:
+        raise ValueError(f"{next(iter(asked))}: needs task=NAME")
+    return [_corpus(n, asked) for n in ([name] if name else catalog())]
+
+
+def _corpus(name: str, asked: dict[str, Any]) -> Corpus:
+    file = CONF / f"{name}.yaml"
+    defaults = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    wanted = corpus(name, {**defaults, **asked})
+    for key in asked:
+        if key not in wanted.knobs:
+            raise ValueError(f"{key}: task={name} has the knobs {', '.join(wanted.knobs)}")
+    return wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""Batches of language modelling: which tokens stand in which window is arithmetic on (seed, step),
+nothing is drawn twice.
+
+An epoch cuts the stream into windows of `context` inputs, from an offset of its own, and visits
+them in an order of its own; both come from (seed, epoch). So a batch depends on (seed, step,
+batch_size, context) and the data alone: no state to save, no worker to wait for, and a resumed run
+sees what the undisturbed one saw.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# the stream of random numbers that orders data; initial weights and dropout draw others
+ORDER = 0x0DDE5
+
+
+class Windows(NamedTuple):
+    """Inputs and the tokens that follow them, (B, T) int64 each."""
+
+    ids: Tensor
+    targets: Tensor
+
+
+def train_windows(
+    tokens: np.ndarray,
+    seed: int,
+    step: int,
+    batch_size: int,
+    context: int,
+    device: torch.device | str = "cpu",
+) -> Windows:
+    """The batch of a step. Over one epoch every window comes once. ValueError if the stream is
+    shorter than a window.
+    """
+    starts = window_starts(len(tokens), seed, step, batch_size, context)
+    return _windows(tokens, starts, context, device)
+
+
+def window_starts(length: int, seed: int, step: int, batch_size: int, context: int) -> np.ndarray:
+    """Where the windows of a step begin in a stream of `length` tokens, (B,)."""
+    per_epoch = (length - 1) // context - 1  # one less, so that every offset below has as many
+    if per_epoch < 1:
+        if length <= context:
+            raise ValueError(
+                f"train.context={context}: the train split has only {length} tokens; shorten it"
+            )
+        per_epoch = 1
+    room = (
+        length - 1 - per_epoch * context
+    )  # tokens left over by the windows: how far the offset may go
+    indices = np.arange(step * batch_size, (step + 1) * batch_size)
+    starts = np.empty(batch_size, np.int64)
+    for epoch in np.unique(indices // per_epoch):
+        here = indices // per_epoch == epoch
+        offset, order = _epoch(seed, int(epoch), per_epoch, room)
+        starts[here] = offset + order[indices[here] % per_epoch] * context
+    return starts
+
+
+@lru_cache(maxsize=8)
+def _epoch(seed: int, epoch: int, windows: int, room: int) -> tuple[int, np.ndarray]:
+    """The offset and the order of the windows of one epoch."""
+    draw = np.random.default_rng((ORDER, seed, epoch))
+    return int(draw.integers(room + 1)), draw.permutation(windows)
+
+
+def fixed_windows(
+    tokens: np.ndarray, window: int, batch_size: int, device: torch.device | str
+) -> list[Windows]:
+    """The whole stream in order, cut every `window` tokens: each token but the first is a target
+    exactly once.
+
+    Windows are cold (nothing before their first token is seen) and as long as `window`; the last is
+    shorter and alone.
+    """
+    full = (len(tokens) - 1) // window
+    starts = np.arange(full) * window
+    batches = [
+        _windows(tokens, starts[i : i + batch_size], window, device)
+        for i in range(0, full, batch_size)
+    ]
+    rest = len(tokens) - 1 - full * window
+    if rest:
+        batches.append(_windows(tokens, np.array([full * window]), rest, device))
+    return batches
+
+
+def _windows(
+    tokens: np.ndarray, starts: np.ndarray, context: int, device: torch.device | str
+) -> Windows:
+    block = tokens[starts[:, None] + np.arange(context + 1)].astype(np.int64)
+    both = torch.from_numpy(block).to(device)
+    return Windows(both[:, :-1], both[:, 1:])

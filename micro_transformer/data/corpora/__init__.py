@@ -1,0 +1,1 @@
+"""One module a corpus: its sources, how they are read, and how the text is split without leaks."""

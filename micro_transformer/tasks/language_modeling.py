@@ -1,0 +1,100 @@
+"""Language modelling: the next token of running text, scored in nats a token, perplexity and bits a
+byte.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micro_transformer.data.batch import Windows, fixed_windows, train_windows
+from micro_transformer.data.prepared import Prepared
+from micro_transformer.data.tokenizer import PAD
+from micro_transformer.tasks.base import Task
+
+SCORED_AT_ONCE = (
+    8192  # tokens in a batch of `score`: large enough for full speed, small enough for the caches
+)
+
+
+def mean_nll(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """(B, T, V), (B, T) -> scalar: mean of -log p over targets that are not PAD, in float32; 0 if
+    all are PAD.
+    """
+    total = F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        targets.flatten(),
+        ignore_index=PAD,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    return total / (targets != PAD).sum().clamp(min=1)
+
+
+class LanguageModeling(Task):
+    """Base of the tasks on running text. The model is called as model(ids (B, T)) -> logits (B, T,
+    V).
+    """
+
+    def __init__(self, data: Prepared, *, window: int) -> None:
+        super().__init__(data)
+        self.window = window
+
+    def train_batch(
+        self,
+        seed: int,
+        step: int,
+        batch_size: int,
+        context: int,
+        device: torch.device | str = "cpu",
+    ) -> Windows:
+        return train_windows(self.data.tokens("train"), seed, step, batch_size, context, device)
+
+    def loss(self, model: nn.Module, batch: Windows, label_smoothing: float = 0.0) -> Tensor:
+        return mean_nll(model(batch.ids), batch.targets, label_smoothing)
+
+    def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
+        """loss (nats a token), ppl, bits_per_byte (bytes of the text as it was before
+        tokenization).
+
+        The split is cut into cold windows of `window` tokens; every token but the very first is
+        scored once.
+        """
+        tokens = self.data.tokens(split)
+        device = next(model.parameters()).device
+        total = 0.0
+        with evaluating(model), torch.autocast(device.type, enabled=False):
+            for ids, targets in fixed_windows(
+                tokens, self.window, max(1, SCORED_AT_ONCE // self.window), device
+            ):
+                total += float(
+                    F.cross_entropy(
+                        model(ids).flatten(0, 1).float(), targets.flatten(), reduction="sum"
+                    )
+                )
+        counts = self.data.splits[split]["columns"]["text"]
+        first = len(self.tokenizer.decode(tokens[:1].tolist()).encode("utf-8"))
+        return nll_metrics(total, len(tokens) - 1, counts["bytes"] - first)
+
+
+def nll_metrics(total: float, tokens: int, num_bytes: int) -> dict[str, Any]:
+    """A sum of -log p (nats) over tokens that stand for so many bytes -> loss, ppl, bits_per_byte."""
+    loss = total / tokens
+    ppl = math.exp(loss) if loss < 700 else math.inf
+    return {"loss": loss, "ppl": ppl, "bits_per_byte": total / math.log(2) / num_bytes}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model is in evaluation mode and records no gradients; its mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

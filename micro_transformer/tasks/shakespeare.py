@@ -1,0 +1,28 @@
+"""TinyShakespeare as a language modelling task."""
+
+from pathlib import Path
+from typing import Literal
+
+from micro_transformer.data.prepared import open_prepared
+from micro_transformer.knobs import Count
+from micro_transformer.tasks.language_modeling import LanguageModeling
+
+
+class Shakespeare(LanguageModeling):
+    """Nine plays of Shakespeare (Karpathy, 2015); DataMissing names the command when they are not
+    prepared.
+    """
+
+    corpus = "shakespeare"
+
+    def __init__(
+        self,
+        data_root: Path | str,
+        *,
+        text: Literal["raw", "clean"] = "raw",
+        split: Literal["contiguous", "grouped"] = "contiguous",
+        tokenizer: Literal["char", "byte"] = "char",
+        window: Count = 256,
+    ) -> None:
+        knobs = {"text": text, "split": split, "tokenizer": tokenizer}
+        super().__init__(open_prepared(data_root, self.corpus, knobs), window=window)
