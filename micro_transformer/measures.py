@@ -1,0 +1,66 @@
+"""What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured quantity. A ratio is compared by quotients, the others by differences."""
+
+    key: str
+    label: str
+    unit: str
+    lower_is_better: bool
+    margin: float  # a smaller difference (of a ratio: share) is of no practical interest
+    is_ratio: bool = False
+
+    @property
+    def title(self) -> str:
+        """Label with the unit, as a column or an axis names it."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+def _cost(key: str, label: str, unit: str, lower_is_better: bool = True) -> Measure:
+    return Measure(key, label, unit, lower_is_better, margin=0.05, is_ratio=True)
+
+
+LOSS = Measure("val/loss", "Validation loss", "nats/token", True, margin=0.01)
+PPL = Measure("val/ppl", "PPL", "", True, margin=0.05)
+BITS = Measure("val/bits_per_byte", "Bits per byte", "bits", True, margin=0.01)
+TOKENS_PER_S = _cost("decode/tokens_per_s", "Tokens/s", "", False)
+TTFT = _cost("decode/ttft_ms", "First token", "ms")
+MS_PER_BATCH = _cost("train/ms_per_batch", "ms/batch", "")
+TRAIN_TOKENS = _cost("train/tokens_per_s", "Training tokens/s", "", False)
+VRAM = _cost("mem/peak_vram_gb", "Peak VRAM", "GB")
+RSS = _cost("decode/peak_rss_gb", "Peak RSS, decoding", "GB")
+TRAIN_RSS = _cost("train/peak_rss_gb", "Peak RSS, training", "GB")
+CACHE = _cost("cache/bytes", "Cache", "bytes")
+
+_KNOWN = {
+    m.key: m
+    for m in (
+        LOSS, PPL, BITS, TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, VRAM, RSS, TRAIN_RSS,
+        CACHE,
+        Measure("test/bleu", "BLEU", "", False, margin=0.5),
+        Measure("test/chrf", "chrF++", "", False, margin=0.5),
+        Measure("test/f1_macro", "Macro F1", "", False, margin=0.01),
+        Measure("test/accuracy", "Accuracy", "", False, margin=0.01),
+    )
+}  # fmt: skip
+# What a run is judged by: the first that is there.
+QUALITY = ("val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss")
+SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, CACHE)
+_FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")
+
+
+def measure(key: str) -> Measure:
+    """What a key means; an unknown one is judged by its name (losses, times and sizes: less)."""
+    if key in _KNOWN:
+        return _KNOWN[key]
+    return Measure(key, key, "", any(word in key for word in _FALLING), margin=0.01)
+
+
+def quality(keys: set[str]) -> Measure | None:
+    """The measure that runs with these metrics are judged by; None when there is none."""
+    named = [key for key in QUALITY if key in keys]
+    return measure((named or sorted(keys))[0]) if keys else None

@@ -1,0 +1,1 @@
+"""From a folder of records to tables, figures and a page."""

@@ -1,0 +1,220 @@
+"""Tables from rows: text for people, values for sorting, and the escaping each format needs."""
+
+import csv
+import io
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+from micro_transformer.measures import MS_PER_BATCH, PPL, RSS, SPEED, TOKENS_PER_S, VRAM
+from micro_transformer.measures import measure as measure_of
+from micro_transformer.measures import quality as quality_of
+from micro_transformer.results import OK, flat
+from micro_transformer.rows import ABSENT, Board, Row, Summary, setting_of, value_of
+
+NOT_MEASURED = "n/a"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown and what it sorts by (None: last)."""
+
+    text: str
+    value: float | str | None = None
+
+
+@dataclass
+class Table:
+    """Columns, rows of cells, and what a reader must know of them."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    note: str = ""
+
+
+def brief(board: Board) -> Table:
+    """Config | quality mean ± std | Tokens/s | Peak memory | ms/batch | n | seeds."""
+    quality = shown_quality(board)
+    table = Table(board.title, ["Config", f"{quality} mean ± std" if quality else "Result"])
+    settings = board.settings
+    for setting in settings:
+        place = f" [{setting}]" if len(settings) > 1 else ""
+        table.columns += [f"Tokens/s{place}", f"{_memory(setting)}{place}", f"ms/batch{place}"]
+    table.columns += ["n", "Seeds"]
+    table.note = f"Measured on {settings[0]}." if len(settings) == 1 else ""
+    for row in board.rows:
+        cells = [Cell(row.name, row.name), _quality_cell(board, row)]
+        for setting in settings:
+            memory = VRAM if setting.startswith("cuda") else RSS
+            cells += [cost_cell(row, m.key, setting) for m in (TOKENS_PER_S, memory, MS_PER_BATCH)]
+        total = len(row.ok) + len(row.bad) + len(row.missing)
+        n = f"{len(row.ok)}" if len(row.ok) == total else f"{len(row.ok)}/{total}"
+        table.rows.append([*cells, Cell(n, len(row.ok)), Cell(_seeds(row), _seeds(row))])
+    return table
+
+
+def all_metrics(board: Board) -> Table:
+    """Every metric that any row has, mean ± std."""
+    keys = sorted({key for record in board.records for key in record.metrics})
+    table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
+    for row in board.rows:
+        cells = [figure(row.summary(key)) if row.ok else Cell(ABSENT) for key in keys]
+        table.rows.append([Cell(row.name, row.name), *cells])
+    return table
+
+
+def speed(board: Board) -> Table:
+    """Every cost that was measured, one line a configuration and setting."""
+    keys = [m.key for m in SPEED]
+    keys += sorted({key for record in board.records for key in record.cost} - set(keys))
+    known = [k for k in keys if k == VRAM.key or any(k in r.cost for r in board.records)]
+    titles = [measure_of(key).title for key in known]
+    table = Table(f"Speed and memory: {board.title}", ["Config", "Measured on", *titles, "n"])
+    for row in board.rows:
+        for setting in sorted({setting_of(record) for record in row.ok}):
+            cells = [cost_cell(row, key, setting) for key in known]
+            n = sum(setting_of(record) == setting for record in row.ok)
+            named = [Cell(row.name, row.name), Cell(setting, setting)]
+            table.rows.append([*named, *cells, Cell(str(n), n)])
+    return table
+
+
+def without_result(board: Board) -> Table:
+    """Each run that gave no result, and why."""
+    table = Table(f"Runs without a result: {board.title}", ["Config", "Seed", "Status", "Why"])
+    for row in board.rows:
+        for record in row.bad:
+            words = (row.name, record.seed, record.status, record.error or ABSENT)
+            table.rows.append([Cell(str(word), word) for word in words])
+    return table
+
+
+def shown_quality(board: Board) -> str | None:
+    """The name of the measure in the quality column: PPL where there is a loss."""
+    quality = quality_of({k for r in board.records for k, v in r.metrics.items() if v is not None})
+    if quality is None:
+        return None
+    return PPL.label if quality.key == "val/loss" else quality.title
+
+
+def figure(summary: Summary, absent: str = ABSENT) -> Cell:
+    """`5.05 ± 0.03`, to two digits of the deviation; `5.05 ± —` for one value."""
+    if summary.mean is None:
+        return Cell(absent)
+    digits = decimals(summary)
+    spread = ABSENT if summary.std is None else f"{summary.std:.{digits}f}" if summary.std else "0"
+    return Cell(f"{summary.mean:.{digits}f} ± {spread}", summary.mean)
+
+
+def cost_cell(row: Row, key: str, setting: str) -> Cell:
+    """A cost in one setting, `n/a` where it could not be measured."""
+    if not row.ok:
+        return Cell(ABSENT)
+    return figure(row.summary(key, setting), NOT_MEASURED)
+
+
+def decimals(summary: Summary) -> int:
+    """Decimals that show two digits of the deviation, or three of a mean without one; 0 to 4."""
+    size, digits = (summary.std, 2) if summary.std else (abs(summary.mean or 0), 3)
+    if not size:
+        return 2
+    return min(4, max(0, digits - 1 - int(f"{size:e}".split("e")[1])))
+
+
+def _quality_cell(board: Board, row: Row) -> Cell:
+    if not row.ok:
+        return Cell(row.reason)
+    keys = {key for record in board.records for key in record.metrics}
+    quality = quality_of(keys)
+    if quality is None:
+        return Cell(ABSENT)
+    return figure(row.summary(PPL.key if quality.key == "val/loss" else quality.key))
+
+
+def _memory(setting: str) -> str:
+    return "Peak VRAM (GB)" if setting.startswith("cuda") else "Peak memory (RSS, GB)"
+
+
+def _seeds(row: Row) -> str:
+    """`42, 43 (44: killed)`."""
+    lost = [f"{r.seed}: {r.status}" for r in row.bad] + [f"{s}: missing" for s in row.missing]
+    good = ", ".join(map(str, row.seeds))
+    return " ".join(part for part in (good, f"({', '.join(lost)})" if lost else "") if part)
+
+
+def as_text(table: Table) -> str:
+    """Aligned columns for a terminal; control characters are gone."""
+    lines = [table.columns, *([cell.text for cell in row] for row in table.rows)]
+    clean = [[printable(text) for text in line] for line in lines]
+    widths = [max(map(_width, column)) for column in zip(*clean, strict=True)]
+    rule = ["-" * width for width in widths]
+    out = [_aligned(line, widths) for line in (clean[0], rule, *clean[1:])]
+    return "\n".join([printable(table.title), *out, *([table.note] if table.note else [])])
+
+
+def as_markdown(table: Table) -> str:
+    """A GitHub table under its title; nothing in a cell is taken as markup."""
+    rows = [table.columns, ["---"] * len(table.columns)]
+    body = [[markdown(cell.text) for cell in row] for row in table.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in [[*map(markdown, rows[0])], rows[1], *body]]
+    note = [markdown(table.note), ""] if table.note else []
+    return "\n".join([f"### {markdown(table.title)}", "", *note, *lines, ""])
+
+
+def as_csv(table: Table) -> str:
+    """Comma-separated; text that a spreadsheet would run as a formula is quoted."""
+    return csv_text([table.columns, *([cell.text for cell in row] for row in table.rows)])
+
+
+def runs_csv(boards: list[Board]) -> str:
+    """Every record as one line, results and failures alike."""
+    rows = [row for board in boards for row in board.rows]
+    records = [(row, record) for row in rows for record in (*row.ok, *row.bad)]
+    lines = [
+        {"config": row.name, "setting": setting_of(record)} | flat(record)
+        for row, record in records
+    ]
+    for line, (_, record) in zip(lines, records, strict=True):
+        if record.status == OK and VRAM.key in line:
+            line[VRAM.key] = value_of(record, VRAM.key)
+    header = list(dict.fromkeys(key for line in lines for key in line))
+    return csv_text([header, *([line.get(key) for key in header] for line in lines)])
+
+
+def csv_text(rows: list[list]) -> str:
+    """Rows as CSV; a text cell that starts with = + - @ or a control character gets a quote."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([[_csv_cell(v) for v in row] for row in rows])
+    return out.getvalue()
+
+
+def markdown(text: str) -> str:
+    """Text that renders as itself in a Markdown table cell."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*{}\[\]|~#!])", r"\\\1", text)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def printable(text: str) -> str:
+    """The text on one line without control or direction-changing characters."""
+    return "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or _is_shown(c))
+
+
+def _is_shown(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") and value not in ("", "-"):
+        return "'" + value
+    return value
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _aligned(line: list[str], widths: list[int]) -> str:
+    cells = (text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True))
+    return "  ".join(cells).rstrip()
