@@ -1,0 +1,22 @@
+"""Greedy decoding."""
+
+import torch
+from torch import Tensor
+
+from micro_transformer.decoding.base import Step, extend
+
+
+class Greedy:
+    """The most likely token at every step; of equal ones the lowest id."""
+
+    def __call__(
+        self,
+        step: Step,
+        prompt: Tensor,
+        max_new_tokens: int,
+        *,
+        generator: torch.Generator | None = None,
+        eos: int | None = None,
+    ) -> Tensor:
+        """(B, T) -> (B, T + n). Draws nothing from the generator."""
+        return extend(step, prompt, max_new_tokens, lambda ids, logits: logits.argmax(-1), eos)

@@ -1,0 +1,92 @@
+"""What may be done to logits before a token is drawn.
+
+A processor is a pure function (ids (B, T), logits (B, V)) -> new logits (B, V). Sampling applies
+them in this order: repetition, frequency and presence, temperature, top-k, top-p, min-p.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from micro_transformer.decoding.base import PAD
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+NEVER = float("-inf")
+
+
+def repetition(penalty: float) -> Processor:
+    """Tokens seen so far, prompt included, are less likely: l / penalty if l > 0, else l · penalty.
+
+    Once a token, however often it was seen (Keskar et al., 2019, with the sign put right: dividing
+    a negative logit would be a reward). It is not shift-invariant: it takes raw logits.
+    """
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        lower = torch.where(logits > 0, logits / penalty, logits * penalty)
+        return torch.where(_counts(ids, logits) > 0, lower, logits)
+
+    return apply
+
+
+def frequency(penalty: float, *, start: int) -> Processor:
+    """l - penalty · (times the token stands in ids[start:]); start is where the prompt ends."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        return logits - penalty * _counts(ids[:, start:], logits)
+
+    return apply
+
+
+def presence(penalty: float, *, start: int) -> Processor:
+    """l - penalty for every token that stands in ids[start:]; start is where the prompt ends."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        return logits - penalty * (_counts(ids[:, start:], logits) > 0)
+
+    return apply
+
+
+def temperature(value: float) -> Processor:
+    """l / value: below 1 sharper, above 1 flatter."""
+    return lambda ids, logits: logits / value
+
+
+def top_k(k: int) -> Processor:
+    """Only the k highest logits, and those equal to the k-th (Fan et al., 2018)."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        kth = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
+        return logits.masked_fill(logits < kth, NEVER)
+
+    return apply
+
+
+def top_p(p: float) -> Processor:
+    """Only the smallest set of tokens whose probability reaches p (Holtzman et al., 2020)."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
+        before = probabilities.cumsum(-1) - probabilities  # mass of the likelier tokens
+        beyond = before >= p
+        beyond[:, 0] = False
+        return logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), NEVER)
+
+    return apply
+
+
+def min_p(share: float) -> Processor:
+    """Only tokens at least `share` times as probable as the best one (Nguyen et al., 2024)."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        probabilities = logits.softmax(-1)
+        least = share * probabilities.amax(-1, keepdim=True)
+        return logits.masked_fill(probabilities < least, NEVER)
+
+    return apply
+
+
+def _counts(ids: Tensor, logits: Tensor) -> Tensor:
+    """(B, V): how often each token stands in ids; pads are no tokens."""
+    real = (ids != PAD).to(logits.dtype)
+    return torch.zeros_like(logits).scatter_add(1, ids, real)

@@ -1,0 +1,70 @@
+"""Sampling, from plain to nucleus."""
+
+import torch
+from torch import Tensor
+
+from micro_transformer.decoding import processors
+from micro_transformer.decoding.base import Step, extend
+from micro_transformer.decoding.processors import Processor
+from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Share
+
+
+class Sampling:
+    """Each token is drawn from the softmax of the processed logits."""
+
+    def __init__(
+        self,
+        *,
+        temperature: NonNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Share | None = None,
+        min_p: Probability | None = None,
+        repetition_penalty: Positive = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+    ):
+        self.temperature = temperature
+        self.repetition_penalty = repetition_penalty
+        self.frequency_penalty = frequency_penalty
+        self.presence_penalty = presence_penalty
+        self.filters: list[Processor] = []
+        if top_k is not None:
+            self.filters.append(processors.top_k(top_k))
+        if top_p is not None:
+            self.filters.append(processors.top_p(top_p))
+        if min_p is not None:
+            self.filters.append(processors.min_p(min_p))
+
+    def __call__(
+        self,
+        step: Step,
+        prompt: Tensor,
+        max_new_tokens: int,
+        *,
+        generator: torch.Generator | None = None,
+        eos: int | None = None,
+    ) -> Tensor:
+        """(B, T) -> (B, T + n), drawn from the generator; temperature 0 draws nothing."""
+        chain = self.processors(prompt.shape[1])
+
+        def choose(ids: Tensor, logits: Tensor) -> Tensor:
+            for process in chain:
+                logits = process(ids, logits)
+            if self.temperature == 0:
+                return logits.argmax(-1)
+            return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+
+        return extend(step, prompt, max_new_tokens, choose, eos)
+
+    def processors(self, prompt_len: int) -> list[Processor]:
+        """What logits pass through, in order; a knob that is off adds nothing."""
+        chain: list[Processor] = []
+        if self.repetition_penalty != 1:
+            chain.append(processors.repetition(self.repetition_penalty))
+        if self.frequency_penalty:
+            chain.append(processors.frequency(self.frequency_penalty, start=prompt_len))
+        if self.presence_penalty:
+            chain.append(processors.presence(self.presence_penalty, start=prompt_len))
+        if self.temperature not in (0, 1):
+            chain.append(processors.temperature(self.temperature))
+        return chain + self.filters

@@ -1,0 +1,103 @@
+"""Binds a model and a cache into the step that a decoding strategy drives."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from micro_transformer.decoding.base import PAD, Step, StepOutput, Strategy
+from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
+from micro_transformer.nn.models import DecoderLM
+
+MakeLayer = Callable[[CacheSpec], CacheLayer]
+
+
+class ModelStep:
+    """A model with the memory of one decoding: the first call takes the prompts, the others go on.
+
+    Prompts of unequal length are filled with PAD on the left. Only the last position is projected
+    to the vocabulary.
+    """
+
+    def __init__(self, model: DecoderLM, make_layer: MakeLayer, *, max_len: int):
+        self.model, self.make_layer, self.max_len = model, make_layer, max_len
+        self.cache: Cache | None = None
+        self._seen: Tensor | None = None  # all ids so far, where the cache stores nothing
+
+    def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
+        """(B, T) -> logits (B, V) of the next token."""
+        first = self.cache is None
+        cache = self._start(ids.shape[0]) if self.cache is None else self.cache
+        if parents is not None:
+            cache.reorder(parents)
+        if not cache.stores:
+            ids = self._whole(ids, parents)
+        padded = (first or not cache.stores) and bool((ids == PAD).any())
+        hidden = self.model.hidden(ids, cache, positions(ids) if padded else None)
+        logits = self.model.logits(hidden[:, -1])
+        logits[:, PAD] = float("-inf")  # it is no token: cached or not, it would be read as a gap
+        return StepOutput(logits)
+
+    def _start(self, batch: int) -> Cache:
+        dims, weight = self.model.dims, self.model.embedding.weight
+        device = weight.device
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else weight.dtype
+        spec = CacheSpec(batch, dims.num_heads, dims.head_dim, self.max_len, dtype, device)
+        self.cache = Cache.make(self.make_layer, spec, dims.num_layers)
+        return self.cache
+
+    def _whole(self, ids: Tensor, parents: Tensor | None) -> Tensor:
+        if self._seen is not None:
+            past = self._seen if parents is None else self._seen[parents]
+            ids = torch.cat((past, ids), 1)
+        self._seen = ids
+        return ids
+
+
+@torch.inference_mode()
+def generate(
+    model: DecoderLM,
+    prompt: Tensor,
+    strategy: Strategy,
+    max_new_tokens: int,
+    *,
+    make_layer: MakeLayer,
+    seed: int = 0,
+    eos: int | None = None,
+    watch: Callable[[Step], Step] = lambda step: step,
+) -> Tensor:
+    """(B, T) prompts, padded on the left -> (B, T + n), the same for the same seed and shape.
+
+    watch wraps the step, so that a bench can time its calls: the first is the prefill, each other
+    one a token. Errors: an empty prompt, no new tokens, more tokens than a learned table holds.
+    """
+    _check(model, prompt, max_new_tokens)
+    step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens)
+    generator = torch.Generator(device=prompt.device).manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    try:
+        return strategy(watch(step), prompt, max_new_tokens, generator=generator, eos=eos)
+    finally:
+        model.train(was_training)
+
+
+def positions(ids: Tensor) -> Tensor:
+    """(B, T): 0, 1, 2, ... over the real tokens of each row, -1 at pads."""
+    real = ids != PAD
+    return (real.cumsum(-1) - 1).masked_fill(~real, -1)
+
+
+def _check(model: DecoderLM, prompt: Tensor, max_new_tokens: int) -> None:
+    length = prompt.shape[1]
+    if length < 1:
+        raise ValueError("prompt: has no tokens; give at least one")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+    limit = model.posenc.max_len
+    if limit is not None and length + max_new_tokens > limit:
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}: with a prompt of {length} tokens it passes the "
+            f"{limit} positions of the learned table; raise model.max_len or ask for less"
+        )

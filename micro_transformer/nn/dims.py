@@ -1,0 +1,47 @@
+"""The sizes and block knobs of a net."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Dims:
+    """What every part of a net must agree on; a checked conf/model with vocabulary and dropout.
+
+    Fields: vocab_size, d_model, num_layers, num_heads; ffn_ratio (hidden width of the FFN over
+    d_model), max_len (tokens that a learned table holds), norm (layer or rms) with norm_gain (a
+    learned gain), qk_norm (normalise queries and keys), bias (of linear maps, and of layer norms
+    with a gain), tied_embeddings, zero_init (residual branches start at zero, else at
+    0.02 / sqrt(2 num_layers)), dropout (on embeddings and residual branches).
+    """
+
+    vocab_size: int
+    d_model: int
+    num_layers: int
+    num_heads: int
+    ffn_ratio: float = 4.0
+    max_len: int = 4096
+    norm: Literal["layer", "rms"] = "layer"
+    norm_gain: bool = False
+    qk_norm: bool = True
+    bias: bool = False
+    tied_embeddings: bool = False
+    zero_init: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.num_heads:
+            raise ValueError(
+                f"d_model={self.d_model} is not a multiple of num_heads={self.num_heads}; "
+                "change one of them"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.d_model // self.num_heads
+
+    @property
+    def d_ff(self) -> int:
+        """Hidden width of a plain FFN."""
+        return round(self.ffn_ratio * self.d_model)

@@ -1,0 +1,22 @@
+"""The plain FFN."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.ffn.base import FFN
+
+
+class GELU(FFN):
+    """down(gelu(up(x))), exact gelu (Hendrycks and Gimpel, 2016)."""
+
+    def __init__(self, dims: Dims):
+        super().__init__()
+        self.up = nn.Linear(dims.d_model, dims.d_ff, bias=dims.bias)
+        self.down = nn.Linear(dims.d_ff, dims.d_model, bias=dims.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+    def outputs(self) -> list[Tensor]:
+        return [self.down.weight]

@@ -1,0 +1,21 @@
+"""The plain FFN with a squared ReLU."""
+
+from torch import Tensor, nn
+
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.ffn.base import FFN
+
+
+class ReLU2(FFN):
+    """down(relu(up(x))²) (So et al., 2021)."""
+
+    def __init__(self, dims: Dims):
+        super().__init__()
+        self.up = nn.Linear(dims.d_model, dims.d_ff, bias=dims.bias)
+        self.down = nn.Linear(dims.d_ff, dims.d_model, bias=dims.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.up(x).relu().square())
+
+    def outputs(self) -> list[Tensor]:
+        return [self.down.weight]

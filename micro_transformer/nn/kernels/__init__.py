@@ -1,0 +1,1 @@
+"""Attention kernels: softmax(q·k) v in several ways, one a module."""

@@ -1,0 +1,32 @@
+"""Attention as two batched matrix products: the fastest for short sequences in bf16 on a CPU."""
+
+import torch
+from torch import Tensor
+
+from micro_transformer.nn.kernels.base import Kernel, without_dead
+from micro_transformer.nn.masks import Mask
+
+
+class Batched(Kernel):
+    """baddbmm with an additive mask, softmax, bmm. Forms T x T scores in the dtype of q."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
+    ) -> Tensor:
+        batch, heads, num_q, width = q.shape
+        q, k, v = (x.reshape(batch * heads, -1, width) for x in (q, k, v))
+        added = self._added(mask, bias, q.dtype)
+        if added.ndim == 2:
+            scores = torch.baddbmm(added, q, k.mT, alpha=scale)
+        else:
+            scores = torch.bmm(q * scale, k.mT)
+            scores = (scores.view(batch, heads, num_q, -1) + added).flatten(0, 1)
+        out = torch.bmm(scores.softmax(-1), v).view(batch, heads, num_q, width)
+        return without_dead(out, mask)
+
+    @staticmethod
+    def _added(mask: Mask, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if bias is None:
+            return mask.additive(dtype)
+        bias = bias.to(dtype)
+        return bias if mask.sees_all else bias.masked_fill(mask.hidden, float("-inf"))

@@ -1,0 +1,116 @@
+"""Who may attend to whom: predicates on indices, and the mask that they make.
+
+A predicate takes (b, h, q_pos, k_pos), index tensors that broadcast to (B, H, Tq, Tk), and returns
+True where a query may attend to a key. The position of a pad is -1.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+MaskFn = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def causal(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+    """A query sees its own position and those before."""
+    return k_pos <= q_pos
+
+
+def padding(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+    """Pads are seen by nobody."""
+    return k_pos >= 0
+
+
+def selective(blocked: Tensor) -> MaskFn:
+    """Keys at the positions blocked (B, T) are seen by nobody but themselves."""
+
+    def selective_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        return ~blocked[b, k_pos] | (q_pos == k_pos)
+
+    return selective_mask
+
+
+def all_of(*fns: MaskFn) -> MaskFn:
+    """What every predicate allows."""
+
+    def all_of_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        allowed = fns[0](b, h, q_pos, k_pos)
+        for fn in fns[1:]:
+            allowed = allowed & fn(b, h, q_pos, k_pos)
+        return allowed
+
+    return all_of_mask
+
+
+class Mask:
+    """A predicate over the positions of some queries and keys; formed only when a kernel asks.
+
+    plain says, without a look into the tensors, that the predicate is `causal`, that there are no
+    pads, and that the queries are the last of the keys.
+    """
+
+    def __init__(
+        self,
+        fn: MaskFn,
+        q_pos: Tensor,
+        k_pos: Tensor,
+        *,
+        batch: int = 1,
+        num_heads: int = 1,
+        plain: bool = False,
+    ):
+        self.fn, self.q_pos, self.k_pos = fn, q_pos, k_pos
+        self.batch, self.num_heads, self.plain = batch, num_heads, plain
+
+    @property
+    def pure_causal(self) -> bool:
+        """A lower triangle, nothing else."""
+        return self.plain and self.q_pos.shape[-1] == self.k_pos.shape[-1]
+
+    @property
+    def sees_all(self) -> bool:
+        """One new query after all the keys: nothing is hidden."""
+        return self.plain and self.q_pos.shape[-1] == 1
+
+    @cached_property
+    def _dense(self) -> Tensor:
+        device = self.k_pos.device
+        b = torch.arange(self.batch, device=device).view(-1, 1, 1, 1)
+        h = torch.arange(self.num_heads, device=device).view(1, -1, 1, 1)
+        q_pos = self.q_pos[..., :, None]  # (Tq, 1) or (B, Tq, 1)
+        k_pos = self.k_pos[..., None, :]
+        if q_pos.ndim == 3:
+            q_pos = q_pos[:, None]  # (B, 1, Tq, 1)
+        if k_pos.ndim == 3:
+            k_pos = k_pos[:, None]
+        return self.fn(b, h, q_pos, k_pos)
+
+    def dense(self) -> Tensor:
+        """True = may attend; broadcasts to (B, H, Tq, Tk)."""
+        return self._dense
+
+    @cached_property
+    def dead(self) -> Tensor | None:
+        """Queries that see no key, (..., Tq, 1); None where there can be none."""
+        return None if self.plain else ~self._dense.any(-1, keepdim=True)
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """The complement of dense, but that a dead query sees all: softmax stays finite there.
+
+        A kernel sets its output to zero for dead queries, which also keeps gradients finite.
+        """
+        return ~self._dense if self.dead is None else ~(self._dense | self.dead)
+
+    def additive(self, dtype: torch.dtype) -> Tensor:
+        """0 where a query may attend, -inf where not; rows of dead queries are 0."""
+        if dtype not in self._additive:
+            zeros = torch.zeros((), dtype=dtype, device=self.k_pos.device)
+            self._additive[dtype] = zeros.masked_fill(self.hidden, float("-inf"))
+        return self._additive[dtype]
+
+    @cached_property
+    def _additive(self) -> dict[torch.dtype, Tensor]:
+        return {}

@@ -1,0 +1,94 @@
+"""Whole nets."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from micro_transformer.nn.cache.base import Cache
+from micro_transformer.nn.context import Context
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.ffn.base import FFN
+from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.masks import MaskFn, all_of, causal, padding
+from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.transformer import Block, Stack, initialise
+
+
+class DecoderLM(nn.Module):
+    """A causal language model: embedding, stack, vocabulary (Radford et al., 2018).
+
+    mask_fn says who may attend to whom, and may be replaced on a trained net.
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        posenc: PositionalEncoding,
+        make_ffn: Callable[[], FFN],
+        make_kernel: Callable[[], Kernel],
+    ):
+        super().__init__()
+        self.dims = dims
+        self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
+        self.posenc = posenc
+        self.dropout = nn.Dropout(dims.dropout) if dims.dropout else nn.Identity()
+        self.stack = Stack(dims, make_ffn, make_kernel)
+        self.head = nn.Linear(dims.d_model, dims.vocab_size, bias=False)
+        if dims.tied_embeddings:
+            self.head.weight = self.embedding.weight
+        self.mask_fn: MaskFn = causal
+        initialise(self, dims)
+
+    def forward(self, ids: Tensor, cache: Cache | None = None, pos: Tensor | None = None) -> Tensor:
+        """(B, T) token ids -> (B, T, V) logits."""
+        return self.logits(self.hidden(ids, cache, pos))
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None, pos: Tensor | None = None) -> Tensor:
+        """(B, T) -> (B, T, D), ready for `logits`; the tokens are in the cache then.
+
+        pos: (B, T) with -1 for pads; without it the tokens follow those in the cache, which is
+        cheaper, as no pad needs to be hidden.
+        """
+        plain = pos is None and (cache is None or cache.plain)
+        if pos is None:
+            pos = (cache or Cache([])).positions(ids.shape[1], ids.device)
+        context = Context(
+            self.posenc,
+            self.mask_fn if plain else all_of(self.mask_fn, padding),
+            pos,
+            batch=ids.shape[0],
+            num_heads=self.dims.num_heads,
+            plain=plain and self.mask_fn is causal,
+            cache=cache,
+        )
+        x = self.dropout(self.posenc.embed(self.embedding(ids), pos))
+        x = self.stack(x, context)
+        if cache is not None:
+            cache.advance(pos)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        return self.head(hidden)
+
+    def use_kernel(self, make_kernel: Callable[[], Kernel]) -> None:
+        """Every layer attends by a kernel of its own; kernels hold no weights."""
+        for block in self.blocks():
+            block.attention.kernel = make_kernel()
+
+    def use_checkpointing(self) -> None:
+        """Training keeps one tensor a block and computes the rest again for the backward pass."""
+        self.stack.checkpointed = True
+
+    def blocks(self) -> list[Block]:
+        """The blocks, first to last."""
+        return list(self.stack.blocks)  # type: ignore[arg-type]
+
+    def output_weights(self) -> list[Tensor]:
+        """Matrices that give logits: to an optimizer they are embeddings, not hidden layers."""
+        return [self.head.weight]
+
+
+def auxiliary_loss(model: DecoderLM) -> Tensor | float:
+    """What the parts of a net add to its training loss; 0 for a dense net."""
+    return sum((block.ffn.auxiliary_loss() for block in model.blocks()), 0.0)

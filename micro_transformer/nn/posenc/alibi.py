@@ -1,0 +1,35 @@
+"""Linear biases on the scores."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.posenc.base import PositionalEncoding
+
+
+class ALiBi(PositionalEncoding):
+    """Score bias -m_h · |i - j|, m_h = 2^(-8h/H) (Press et al., 2022). Nothing learned, any length.
+
+    |i - j| equals the paper's i - j wherever a causal query looks, and serves encoders too.
+    """
+
+    adds_bias = True
+    slopes: Tensor
+
+    def __init__(self, dims: Dims):
+        super().__init__(dims)
+        self.register_buffer("slopes", torch.tensor(slopes(dims.num_heads)), persistent=False)
+
+    def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        distance = (q_pos[..., :, None] - k_pos[..., None, :]).abs()
+        return distance.unsqueeze(-3) * -self.slopes[:, None, None]
+
+
+def slopes(num_heads: int) -> list[float]:
+    """The paper's slopes; between powers of two, the lower one's and every other of the next."""
+    lower = 2 ** math.floor(math.log2(num_heads))
+    geometric = [2 ** (-8 * (h + 1) / lower) for h in range(lower)]
+    between = [2 ** (-4 * (h + 1) / lower) for h in range(0, 2 * lower, 2)]
+    return geometric + between[: num_heads - lower]

@@ -1,0 +1,30 @@
+"""Fixed waves added to the embeddings."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from micro_transformer.knobs import Positive
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.posenc.base import PositionalEncoding
+
+
+class Sinusoidal(PositionalEncoding):
+    """x · sqrt(D) + PE, PE[p, 2i] = sin(p · base^(-2i/D)), PE[p, 2i+1] = cos (Vaswani, 2017, 3.5).
+
+    The factor sqrt(D) is the paper's (3.4): at the usual initial 0.02 positions would drown words.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dims: Dims, *, base: Positive = 10_000.0):
+        super().__init__(dims)
+        self.width = dims.d_model
+        even = torch.arange(0, dims.d_model, 2, dtype=torch.float32)
+        self.register_buffer("frequencies", base ** (-even / dims.d_model), persistent=False)
+
+    def embed(self, x: Tensor, pos: Tensor) -> Tensor:
+        angles = pos[..., None].float() * self.frequencies.float()
+        waves = torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., : self.width]
+        return x * math.sqrt(self.width) + waves.to(x.dtype)
