@@ -7,6 +7,7 @@ it.
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from filelock import FileLock
 from micro_transformer.data import files, prepared, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
 from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
-from micro_transformer.data.sources import Obtain, Unavailable, fetching, locally
+from micro_transformer.data.sources import Grammar, Obtain, Unavailable, fetching, locally
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
 
@@ -33,11 +34,11 @@ def prepare(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         found = _existing(folder, tier)
-        if found is None:
-            origin, path = _origin(corpus, Path(root) / "raw", obtain, tier)
-            _build(corpus, origin, path, folder)
-            found = Prepared(folder)
-    return found
+        if found is None or (tier is None and _stands_in(found, corpus)):
+            origin, paths = _origin(corpus, Path(root) / "raw", obtain, tier)
+            if found is None or origin.tier != found.manifest["tier"]:
+                _build(corpus, origin, paths, folder)
+        return Prepared(folder)
 
 
 def fetch(corpus: Corpus, root: Path | str, tier: str | None = None) -> str:
@@ -57,7 +58,14 @@ def _existing(folder: Path, tier: str | None) -> Prepared | None:
     return found if tier in (None, found.manifest["tier"]) else None
 
 
-def _origin(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> tuple[Origin, Any]:
+def _stands_in(found: Prepared, corpus: Corpus) -> bool:
+    """Whether synthetic text fills in for a real corpus that may be at hand now."""
+    return found.manifest["tier"] == Grammar.tier != corpus.origins()[0].tier
+
+
+def _origin(
+    corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None
+) -> tuple[Origin, list[Path]]:
     """The first origin whose files are all at hand, and their paths."""
     reasons = []
     for origin in corpus.origins():
@@ -67,6 +75,7 @@ def _origin(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> tupl
             return origin, [obtain(source, raw) for source in origin.sources]
         except Unavailable as error:
             reasons.append(f"{origin.tier}: {error}")
+            print(f"note: {corpus.name}: tier {reasons[-1]}", file=sys.stderr)
     tried = "; ".join(reasons) or f"tier={tier}: {corpus.name} has no such source"
     cure = prepared.command(corpus.name, corpus.knobs)
     raise DataMissing(

@@ -34,6 +34,11 @@ class Task:
         """tier, sha256 and rows of the data, for the record."""
         return self.data.record
 
+    @property
+    def train_tokens(self) -> int:
+        """Tokens of the training split: an epoch, as the curves count it."""
+        return sum(c["tokens"] for c in self.data.splits["train"]["columns"].values())
+
     def train_batch(
         self,
         seed: int,

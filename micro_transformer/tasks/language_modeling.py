@@ -82,7 +82,7 @@ class LanguageModeling(Task):
 
 
 def nll_metrics(total: float, tokens: int, num_bytes: int) -> dict[str, Any]:
-    """A sum of -log p (nats) over tokens that stand for so many bytes -> loss, ppl, bits_per_byte."""
+    """A sum of -log p (nats) over tokens that stand for some bytes -> loss, ppl, bits_per_byte."""
     loss = total / tokens
     ppl = math.exp(loss) if loss < 700 else math.inf
     return {"loss": loss, "ppl": ppl, "bits_per_byte": total / math.log(2) / num_bytes}

