@@ -11,18 +11,20 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import schema, supervise
-from micro_transformer.data.prepare import DataMissing, data_digest
-from micro_transformer.identity import Fingerprints, fingerprints
+from micro_transformer import results, schema, store, supervise
+from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.identity import Fingerprints, data_digest, fingerprints
 from micro_transformer.planning import BadConfig, Job, Plan, identity, make_plan
 from micro_transformer.repro import environment, git_state, resolve
-from micro_transformer.results import RunRecord, read_record, write_record
-from micro_transformer.store import Entry, write_file
+from micro_transformer.results import RunRecord
+from micro_transformer.store import Damaged, Entry
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
+SAMPLES = "samples.txt"
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
 
@@ -68,8 +70,8 @@ def _need_data(plan: Plan) -> None:
     missing = []
     for job in plan.jobs:
         try:
-            data_digest(job.config["data"]["dir"], job.config["task"])
-        except DataMissing as error:
+            data_digest(job.config)
+        except (DataMissing, DataDamaged) as error:
             missing.append(str(error))
     for line in dict.fromkeys(missing):
         print(f"error: {line}", file=sys.stderr)
@@ -86,43 +88,53 @@ def _hydra_main(cfg: DictConfig) -> None:
     choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
     folder = Path(settings.runtime.output_dir)
     job = Job(tuple(settings.overrides.task), choices, config, folder)  # type: ignore[arg-type]
-    record = run_job(job)
-    if record.status == "interrupted":
+    record, code = run_job(job)
+    if record.status == results.INTERRUPTED:
         raise SystemExit(143 if "SIGTERM" in str(record.error) else 130)
+    if settings.mode == RunMode.RUN and record.status != results.OK:
+        raise SystemExit(code)
 
 
-def run_job(job: Job) -> RunRecord:
-    """The record of the job: a final one that is still true is kept, else it is run."""
+def run_job(job: Job) -> tuple[RunRecord, int]:
+    """The record of the job, and the exit code it asks for.
+
+    A final record that is still true of this configuration, code and data is kept, not made again.
+    """
     config = resolve(job.config)
-    prints = fingerprints(config, data_digest(config["data"]["dir"], config["task"]))
-    known = read_record(job.folder)
-    if (
-        known
-        and known.is_final
-        and known.fingerprints["run"] == prints.run
-        and not config["run"]["force"]
-    ):
+    prints = fingerprints(config, data_digest(config))
+    known = _recorded(job.folder)
+    if known and known.fingerprints.get("run") == prints.run and not config["run"]["force"]:
         log.info("%s: recorded before", job.folder.name)
-        return known
+        return known, 0
     started, clock = datetime.now(UTC), time.monotonic()
     rules = schema.misfits(config)
     if rules:
-        outcome = supervise.Outcome("invalid", error="; ".join(rules))
+        outcome = supervise.Outcome(results.INVALID, error="; ".join(rules))
     else:
         outcome = _train_and_measure(job, config, prints)
     record = _record(job, config, prints, outcome)
     record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
-    write_record(job.folder, record)
+    record.write(job.folder)
     log.info("%s: %s", job.folder.name, _line(record))
-    return record
+    _show_samples(job.folder, config["run"]["show_samples"])
+    return record, outcome.exit_code
+
+
+def _recorded(folder: Path) -> RunRecord | None:
+    """The final record in a job's folder, if there is one that can be read."""
+    try:
+        record = results.read(folder / results.RECORD)
+    except (OSError, results.NotARecord):
+        return None
+    return record if results.is_final(record) else None
 
 
 def _train_and_measure(job: Job, config: dict[str, Any], prints: Fingerprints) -> supervise.Outcome:
     """Each in a process of its own, so that no figure of the one is mixed with the other's."""
     entry = Entry(Path(config["store"]["dir"]), prints.train)
     log_file, limit = job.folder / "run.log", config["run"]["timeout_s"]
-    outcome = supervise.Outcome("ok")
-    if not entry.is_complete():
+    outcome = supervise.Outcome(results.OK)
+    if not _is_trained(entry):
         outcome = supervise.run(
             "micro_transformer.worker:train",
             config,
@@ -131,7 +143,7 @@ def _train_and_measure(job: Job, config: dict[str, Any], prints: Fingerprints) -
             log=log_file,
             timeout_s=limit,
         )
-    if outcome.status == "ok":
+    if outcome.status == results.OK:
         outcome = supervise.run(
             "micro_transformer.worker:measure",
             config,
@@ -143,6 +155,16 @@ def _train_and_measure(job: Job, config: dict[str, Any], prints: Fingerprints) -
     return outcome
 
 
+def _is_trained(entry: Entry) -> bool:
+    """Whether a whole training lies in the store; a damaged one is named and set aside."""
+    try:
+        return entry.verify()
+    except Damaged as damage:
+        log.warning("%s; it is set aside and trained again", damage)
+        entry.set_aside()
+        return False
+
+
 def _record(
     job: Job, config: dict[str, Any], prints: Fingerprints, outcome: supervise.Outcome
 ) -> RunRecord:
@@ -150,7 +172,7 @@ def _record(
     history = value.get("history", [])
     if history:
         lines = "".join(json.dumps(line) + "\n" for line in history)
-        write_file(job.folder / "history.jsonl", lines.encode())
+        store.write_file(job.folder / "history.jsonl", lines.encode())
     return RunRecord(
         id=identity(job.config),
         sweep=config["run"]["sweep"] or job.folder.parent.name,
@@ -172,7 +194,7 @@ def _record(
 
 def _line(record: RunRecord) -> str:
     """A job's end in one line."""
-    if record.status != "ok":
+    if record.status != results.OK:
         return f"{record.status}: {record.error}"
     shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
     costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
@@ -181,9 +203,17 @@ def _line(record: RunRecord) -> str:
     return ", ".join(parts)
 
 
+def _show_samples(folder: Path, count: int) -> None:
+    """Prints the first samples of a job, when its evaluation wrote some."""
+    path = folder / SAMPLES
+    if count and path.is_file():
+        print("\n\n".join(path.read_text(encoding="utf-8").split("\n\n")[:count]))
+
+
 def _conclude(plan: Plan) -> int:
-    """Prints the table and where it lies; the exit code says whether some jobs failed."""
+    """Prints the table and where it lies; 1 when some jobs failed."""
     from micro_transformer.report import report
 
     print(report(plan.folder))
-    return 0
+    statuses = {record.status for record in results.load_records(plan.folder).records}
+    return int(bool(statuses - {results.OK, results.INVALID}))

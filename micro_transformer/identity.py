@@ -6,6 +6,8 @@ from typing import Any
 
 from micro_transformer import schema
 from micro_transformer.components import find
+from micro_transformer.data.corpora.catalog import corpus
+from micro_transformer.data.prepared import open_prepared
 from micro_transformer.fingerprint import code_digests, digest
 
 ROOT = "micro_transformer"
@@ -43,6 +45,12 @@ def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
         data=data_digest,
         factors=factors,
     )
+
+
+def data_digest(config: dict[str, Any]) -> str:
+    """Identity of the task's prepared data; DataMissing names the command that makes them."""
+    wanted = corpus(schema.component("task", config).facts["corpus"], config["task"])
+    return open_prepared(config["data"]["dir"], wanted.name, wanted.knobs).digest
 
 
 def _modules(config: dict[str, Any], groups: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ OPEN_SETTINGS = re.compile(
     r"|launcher\.(?!_)[a-z_.]+)$|hydra/launcher$"
 )
 # Up to so many jobs each is composed; of larger sweeps, every value once.
-COMPOSED_JOBS = 24
+COMPOSED_JOBS = 6
 
 
 class BadConfig(Exception):

@@ -73,8 +73,8 @@ class Run:
     sweep: str | None
     force: bool
     trace: bool
+    show_samples: Size
     timeout_s: Positive | None
-    attempts: Count
 
 
 @dataclass(frozen=True)

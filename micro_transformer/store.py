@@ -26,9 +26,13 @@ KEPT_STEPS = 2
 class Damaged(Exception):
     """A stored file is not what was written."""
 
+    status, exit_code = "failed", 3
+
 
 class DiskFull(Exception):
     """There was no room to write; what was stored before is untouched."""
+
+    status, exit_code = "failed", 3
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -102,8 +106,18 @@ class Entry:
         self.lock = self.folder / "lock"
 
     def is_complete(self) -> bool:
-        """Whether a finished training lies here; its bytes are checked when it is loaded."""
+        """Whether a finished training lies here, by its manifest."""
         return (self.final / "manifest.json").is_file()
+
+    def verify(self) -> bool:
+        """Whether a finished training lies here, every byte checked; Damaged when one differs."""
+        return self.is_complete() and bool(read_snapshot(self.final))
+
+    def set_aside(self) -> None:
+        """The finished training is under another name, out of the way and not lost."""
+        aside = self.folder / "damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(self.final, aside)
 
     def open(self, factors: dict[str, Any]) -> None:
         """The folder exists and says what the training depends on."""

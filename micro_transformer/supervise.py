@@ -31,7 +31,7 @@ class Outcome:
     status: str
     value: Any = None
     error: str | None = None
-    detail: str | None = None  # the traceback
+    exit_code: int = 1  # of a command that runs this alone
 
 
 class Interrupted(BaseException):
@@ -152,9 +152,9 @@ def _child(sender: Any, work: str, args: tuple, log: Path) -> None:
         except Interrupted as stop:
             sender.send(Outcome("interrupted", error=f"stopped by {stop}"))
         except Exception as error:
-            detail = traceback.format_exc()
-            file.write(detail)
-            sender.send(Outcome(_status_of(error), error=_one_line(error), detail=detail))
+            file.write(traceback.format_exc())
+            code = getattr(error, "exit_code", 1)
+            sender.send(Outcome(_status_of(error), error=_one_line(error), exit_code=code))
         faulthandler.disable()
     sender.close()
     sys.stdout.flush()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from micro_transformer import build
+from micro_transformer import build, probes
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.store import Entry, read_snapshot
 from micro_transformer.subject import Subject
@@ -20,6 +21,7 @@ from micro_transformer.training import Trainer
 
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
+TRACED = 8  # tokens of validation text that a trace looks at
 
 
 def train(config: Config, entry: Entry, factors: dict[str, Any]) -> None:
@@ -50,6 +52,8 @@ def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
     seed_everything(stream(config["seed"], "measure"))
     task = build.task(config)
     model, state = load(config, entry.final, task)
+    if config["run"]["trace"]:
+        print(probes.trace(model, torch.as_tensor(task.data.tokens("val")[:TRACED])[None].long()))
     subject = Subject(
         model=model,
         task=task,
