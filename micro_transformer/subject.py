@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from micro_transformer.tasks.base import Task
 
 
@@ -17,12 +15,12 @@ class Subject:
     An evaluator or a bench is a class with `run(subject) -> Iterator[tuple[str, float | None]]`.
     """
 
-    model: nn.Module
+    model: Any  # a net of nn/models.py, in evaluation mode
     task: Task
     config: dict[str, Any]  # resolved; a measure reads only seed and train.* of it
     strategy: Any  # drives a step, see decoding
     make_cache: Callable[..., Any]
-    new_model: Callable[[], nn.Module]  # the same net, fresh, with the kernel of training
+    new_model: Callable[[], Any]  # the same net, fresh, with the kernel of training
     folder: Path  # where samples and traces go
     device: str
     seed: int
