@@ -1,0 +1,69 @@
+"""Text that the model writes, to read."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micro_transformer.generation import generate
+from micro_transformer.knobs import Count
+from micro_transformer.repro import stream
+from micro_transformer.store import write_file
+from micro_transformer.subject import Subject
+
+
+class Samples:
+    """Continuations of validation texts under the chosen decoding, in samples.txt."""
+
+    def __init__(self, *, num: Count, length: Count, prompt_len: Count):
+        self.num, self.length, self.prompt_len = num, length, prompt_len
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+        """Yields samples/distinct_2; the same seed writes the same text."""
+        ids = self._prompts(subject)
+        written = generate(
+            subject.model,
+            ids,
+            subject.strategy,
+            self.length,
+            make_layer=subject.make_cache,
+            seed=stream(subject.seed, "samples"),
+        )
+        decode = subject.task.tokenizer.decode
+        prompts = [decode(row) for row in ids.tolist()]
+        texts = [decode(row[self.prompt_len :]) for row in written.tolist()]
+        write_file(subject.folder / "samples.txt", _page(prompts, texts).encode())
+        yield "samples/distinct_2", distinct(texts, 2)
+
+    def _prompts(self, subject: Subject) -> Tensor:
+        """(num, prompt_len) ids from places spread evenly over the validation text."""
+        tokens = np.asarray(subject.task.data.tokens("val"))
+        starts = np.linspace(0, len(tokens) - self.prompt_len, self.num).astype(int)
+        rows = [tokens[start : start + self.prompt_len] for start in starts]
+        return torch.from_numpy(np.stack(rows)).long().to(subject.device)
+
+
+def distinct(texts: Sequence[str], size: int) -> float | None:
+    """Different runs of `size` words over all of them (Li et al., 2016); None without any."""
+    runs = [
+        tuple(words[i : i + size])
+        for words in map(str.split, texts)
+        for i in range(len(words) - size + 1)
+    ]
+    return len(set(runs)) / len(runs) if runs else None
+
+
+def printable(text: str) -> str:
+    """The text without characters that a terminal would obey; new lines and tabs stay."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def _page(prompts: Sequence[str], texts: Sequence[str]) -> str:
+    parts = [
+        f"=== sample {i}, prompt {json.dumps(printable(prompt), ensure_ascii=False)}\n"
+        f"{printable(prompt + text)}\n"
+        for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True), 1)
+    ]
+    return "\n".join(parts)

@@ -1,0 +1,61 @@
+"""A tiny net on an invented text, as evaluators and benches are given it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from micro_transformer.components import find
+from micro_transformer.data.tokenizer import CharTokenizer
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.models import DecoderLM
+from micro_transformer.schema import read_choice
+from micro_transformer.subject import Subject
+from micro_transformer.tasks.language_modeling import LanguageModeling
+
+TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
+TRAIN = {**read_choice("train", "smoke"), "precision": "fp32", "threads": 1}
+
+
+def component(group: str, choice: str, *runtime):
+    """A component as its yaml makes it."""
+    knobs = read_choice(group, choice)
+    return find(group, knobs.pop("kind")).load()(*runtime, **knobs)
+
+
+def tiny_subject(
+    folder: Path, *, posenc: str = "rope", cache: str = "contiguous", decoding: str = "top_k"
+) -> Subject:
+    """Two layers of 32, untrained, residual branches on."""
+    tokenizer = CharTokenizer.train(TEXT)
+    tokens = tokenizer.encode(TEXT)
+    sizes = {"columns": {"text": {"bytes": len(tokens)}}}
+    data = SimpleNamespace(
+        tokenizer=tokenizer, tokens=lambda split: tokens, splits={"train": sizes, "val": sizes}
+    )
+    dims = Dims(tokenizer.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
+
+    def new_model() -> DecoderLM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return DecoderLM(
+                dims,
+                component("posenc", posenc, dims),
+                lambda: component("ffn", "gelu", dims),
+                lambda: component("attention", "sdpa"),
+            )
+
+    return Subject(
+        model=new_model().eval(),
+        task=LanguageModeling(data, window=32),
+        config={
+            "train": TRAIN,
+            **{g: {"kind": g} for g in ("posenc", "attention", "cache", "decoding")},
+        },
+        strategy=component("decoding", decoding),
+        make_cache=lambda spec: component("cache", cache, spec),
+        new_model=new_model,
+        folder=folder,
+        device="cpu",
+        seed=7,
+    )
