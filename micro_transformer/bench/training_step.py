@@ -1,0 +1,73 @@
+"""What one training step costs."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from micro_transformer.bench import timing
+from micro_transformer.knobs import Count, Size
+from micro_transformer.nn.models import auxiliary_loss
+from micro_transformer.optimizers import Optimizers
+from micro_transformer.repro import stream
+from micro_transformer.schema import Train
+from micro_transformer.subject import Subject
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingStep:
+    """Batch, forward, backward, clip and optimizers of a fresh net, as the recipe trains."""
+
+    def __init__(self, *, batch_size: Count, context: Count, steps: Count, warmup: Size):
+        self.batch_size, self.context = batch_size, context
+        self.steps, self.warmup = steps, warmup
+
+    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+        """Yields train/ms_per_batch, the median, and its interquartile range."""
+        step = stepper(subject, self.batch_size, self.context)
+        times = timing.seconds(step, subject.device, repeats=self.steps, warmup=self.warmup)
+        yield "train/ms_per_batch", 1e3 * statistics.median(times)
+        yield "train/ms_per_batch/spread", timing.scaled(1e3, timing.spread(times))
+
+
+def stepper(subject: Subject, batch_size: int, context: int) -> Callable[[], None]:
+    """A function that trains a fresh net by one more step each time it is called."""
+    recipe, device = Train(**subject.config["train"]), subject.device
+    model = subject.new_model().train()
+    forward: Any = torch.compile(model) if recipe.compile else model
+    optimizers = Optimizers(model, recipe)
+    scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
+    done = iter(range(1 << 62))
+
+    def step() -> None:
+        number = next(done)
+        optimizers.set_rate(number)
+        batch = subject.task.train_batch(
+            seed=stream(subject.seed, "data"),
+            step=number,
+            batch_size=batch_size,
+            context=context,
+            device=device,
+        )
+        with _precision(recipe, device):
+            loss = subject.task.loss(forward, batch, recipe.label_smoothing)
+            loss = loss + auxiliary_loss(model)
+        scaler.scale(loss).backward()
+        for member in optimizers.members.values():
+            scaler.unscale_(member)
+        if recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        for member in optimizers.members.values():
+            scaler.step(member)
+        scaler.update()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _precision(recipe: Train, device: str) -> AbstractContextManager[Any]:
+    dtype = AUTOCAST.get(recipe.precision)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
