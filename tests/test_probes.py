@@ -11,6 +11,7 @@ ids = torch.arange(5, 5 + HALF).repeat(2)[None]  # (1, T): distinct tokens, then
 marks = torch.arange(T)[None] % 4 == 2
 SCORES = {
     "previous": probes.previous,
+    "nearby": probes.nearby,
     "first": probes.first,
     "induction": lambda maps: probes.induction(maps, ids),
     "punctuation": lambda maps: probes.punctuation(maps, marks),
@@ -45,6 +46,14 @@ def test_a_score_is_one_on_its_pattern_and_about_zero_on_the_others(pattern, sco
     assert value == pytest.approx(expected, abs=1e-6 if expected else 1 / (T - 2))
 
 
+def test_nearby_is_the_mass_on_the_last_four():
+    for back in range(7):
+        maps = hand_made(lambda i, back=back: max(i - back, 0))
+        far = 4 / (T - 1)  # only the first queries have token 0 nearby
+        expected = 0 if back == 0 else 1 if back <= 4 else far
+        assert SCORES["nearby"](maps).item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_punctuation_is_what_goes_beyond_the_share_of_marks():
     only_marks = hand_made(lambda i: max((j for j in range(i + 1) if marks[0, j]), default=0))
     shares = [marks[0, : i + 1].float().mean().item() for i in range(T)]
@@ -71,9 +80,9 @@ def test_an_even_head_has_no_label_and_a_pattern_has_its_own():
 
 
 def test_what_an_untrained_head_reaches_names_nothing():
-    scores = {"previous": 0.6, "first": 0.1, "induction": 0.0, "punctuation": 0.0}
+    scores = {"previous": 0.6, "nearby": 0.6, "first": 0.1, "induction": 0.0, "punctuation": 0.0}
     assert probes.label(scores, dict.fromkeys(scores, 0.5)) == "previous"
-    assert probes.label(scores, {**scores, "previous": 0.7}) == probes.UNNAMED
+    assert probes.label(scores, {**scores, "previous": 0.7, "nearby": 0.7}) == probes.UNNAMED
 
 
 def test_a_repeat_is_the_same_tokens_again_and_distinct_while_they_last():
