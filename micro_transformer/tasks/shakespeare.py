@@ -21,7 +21,7 @@ class Shakespeare(LanguageModeling):
         *,
         text: Literal["raw", "clean"] = "raw",
         split: Literal["contiguous", "grouped"] = "contiguous",
-        tokenizer: Literal["char", "byte"] = "char",
+        tokenizer: Literal["char", "byte", "bpe_1k"] = "char",
         window: Count = 256,
     ) -> None:
         knobs = {"text": text, "split": split, "tokenizer": tokenizer}

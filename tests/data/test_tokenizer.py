@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from micro_transformer.data import tokenizer
 from micro_transformer.data.tokenizer import FIRST, PAD, SPECIALS, UNK, CharTokenizer
 
-KINDS = ["char", "byte"]
+KINDS = ["char", "byte", "bpe_1k"]
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\ufffd"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXT)
 def test_decoding_undoes_encoding(kind, text):
-    tokens = tokenizer.train(kind, text)
+    tokens = tokenizer.train(kind, [text])
     assert tokens.decode(tokens.encode(text).tolist()) == text
 
 
@@ -25,14 +25,14 @@ def test_decoding_undoes_encoding(kind, text):
 @given(text=TEXT)
 def test_no_real_token_is_special(kind, text):
     """With a vocabulary of sorted(set(text)) newline had id 0 = PAD and vanished from the loss."""
-    ids = tokenizer.train(kind, text).encode(text)
+    ids = tokenizer.train(kind, [text]).encode(text)
     assert PAD == 0 and (ids >= FIRST).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXT)
 def test_json_keeps_a_tokenizer(kind, text):
-    tokens = tokenizer.train(kind, text)
+    tokens = tokenizer.train(kind, [text])
     again = tokenizer.load(json.loads(json.dumps(tokens.to_dict())))
     assert again == tokens and again.vocab_size == tokens.vocab_size
     assert np.array_equal(again.encode(text), tokens.encode(text))
@@ -40,14 +40,14 @@ def test_json_keeps_a_tokenizer(kind, text):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_specials_leave_no_text(kind):
-    tokens = tokenizer.train(kind, "ab")
+    tokens = tokenizer.train(kind, ["ab"])
     ids = [PAD, *tokens.encode("a").tolist(), 1, 2, 4, *tokens.encode("b").tolist(), PAD]
     assert tokens.decode(ids) == "ab"
     assert len(SPECIALS) == FIRST
 
 
 def test_a_character_outside_the_alphabet_is_unknown():
-    tokens = CharTokenizer.train("abc")
+    tokens = CharTokenizer.train(["abc"])
     assert tokens.encode("aéz").tolist() == [FIRST, UNK, UNK]
     assert tokens.decode([FIRST, UNK]) == "a\ufffd"
 
@@ -55,3 +55,21 @@ def test_a_character_outside_the_alphabet_is_unknown():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="tokenizer.kind=morse"):
         tokenizer.load({"kind": "morse"})
+
+
+def test_bpe_reads_no_special_in_the_text():
+    """The library would read `<pad>` as padding once it knows the word."""
+    tokens = tokenizer.train("bpe_1k", ["<pad> <bos> a b"])
+    ids = tokens.encode("<pad> x <bos>")
+    assert (ids >= FIRST).all() and tokens.decode(ids.tolist()) == "<pad> x <bos>"
+
+
+def test_bpe_learns_frequent_pairs_and_keeps_its_size():
+    tokens = tokenizer.train("bpe_1k", [str(n) * 3 for n in range(3000)])
+    assert tokens.vocab_size == 1024
+    assert len(tokens.encode("123123123")) < len("123123123")
+
+
+def test_bpe_is_the_same_every_time():
+    texts = [str(n**3) for n in range(2000)]
+    assert tokenizer.train("bpe_1k", texts) == tokenizer.train("bpe_1k", texts)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from micro_transformer.data.sources import Source
 from micro_transformer.data.text import Report
+from micro_transformer.data.tokenizer import Tokenizer
 
 
 @dataclass
@@ -22,6 +23,13 @@ class Rows:
 
     def __len__(self) -> int:
         return len(next(iter(self.texts.values())))
+
+    def keep(self, wanted: list[bool]) -> None:
+        """Only the rows that are wanted are left."""
+        for columns in (self.texts, self.numbers, self.entries):
+            for name, values in columns.items():
+                # type: ignore[index]
+                columns[name] = [v for v, keep in zip(values, wanted, strict=True) if keep]
 
     def all_text(self) -> Iterator[str]:
         """Every text of every column."""
@@ -59,6 +67,7 @@ class Corpus:
 
     name: ClassVar[str]
     row: ClassVar[str]  # what one row is
+    max_tokens: ClassVar[int | None] = None  # longer rows are dropped: sentence tasks only
     tokenizer: str
 
     @property
@@ -74,12 +83,12 @@ class Corpus:
         """Split name -> rows, from what the origin's `read` returned."""
         raise NotImplementedError
 
-    def facts(self, splits: dict[str, Rows]) -> dict[str, Any]:
+    def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
         """Figures worth keeping beside the data."""
         return {}
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines of a text, each with its LF; joined they are the text again."""
-    *whole, rest = text.split("\n")
-    return [line + "\n" for line in whole] + ([rest] if rest else [])
+def pieces(text: str, end: str) -> list[str]:
+    """A text cut after every `end`; joined, the pieces are the text again."""
+    *whole, rest = text.split(end)
+    return [piece + end for piece in whole] + ([rest] if rest else [])

@@ -10,6 +10,7 @@ from micro_transformer.data.micro import grammar
 from micro_transformer.data.micro.grammar import Story
 from micro_transformer.data.sources import Grammar
 from micro_transformer.data.text import Report, distinct
+from micro_transformer.data.tokenizer import Tokenizer
 from micro_transformer.knobs import Count
 
 SEED = 20240607  # of the stories
@@ -30,7 +31,7 @@ class Micro(Corpus):
     row: ClassVar[str] = "story"
     language: Literal["en", "es"] = "en"
     stories: Count = 4000
-    tokenizer: Literal["char", "byte"] = "char"
+    tokenizer: Literal["char", "byte", "bpe_1k"] = "char"
 
     def origins(self) -> list[Origin]:
         return [Origin((Grammar(),), self.draw, LICENCE, ABOUT, BIASES)]
@@ -44,7 +45,7 @@ class Micro(Corpus):
         cut = int(len(read) * TRAIN_SHARE)
         return {"train": self._rows(read[:cut]), "val": self._rows(read[cut:])}
 
-    def facts(self, splits: dict[str, Rows]) -> dict[str, Any]:
+    def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
         """The entropy of the source, and the floor of the validation split in the units of `score`.
 
         The floor is -log p of the split itself under the grammar, over the tokens that are scored:
@@ -53,11 +54,11 @@ class Micro(Corpus):
         texts = splits["val"].texts["text"]
         nats = -sum(grammar.log_prob(text, self.language) for text in texts)
         num_bytes = sum(len(text.encode("utf-8")) for text in texts)
-        tokens = num_bytes if self.tokenizer == "byte" else sum(map(len, texts))
+        scored = sum(len(tokens.encode(text)) for text in texts) - 1
         return {
             "entropy_nats_per_story": grammar.entropy(),
             "entropy_nats_per_character": grammar.entropy_rate(self.language),
-            "val_floor_loss": nats / (tokens - 1),
+            "val_floor_loss": nats / scored,
             "val_floor_bits_per_byte": nats / math.log(2) / (num_bytes - 1),
         }
 
@@ -74,6 +75,12 @@ def read_as(language: str, groups: int, stories: int) -> list[Document]:
         Document(f"stories-{g}", "".join(_text(SEED + 1 + g, i, language) for i in range(stories)))
         for g in range(groups)
     ]
+
+
+def one_a_line(stories: str) -> list[str]:
+    """Stories that stand in running text, each on a line of its own."""
+    texts = stories.split(grammar.STORY_START)
+    return [" ".join(text.split()) + "\n" for text in texts if text]
 
 
 def _text(seed: int, index: int, language: str) -> str:

@@ -57,8 +57,7 @@ STORY_START, QUESTION_START, BETWEEN = "\n\n", "\n", " "
 
 
 def _scripts() -> Iterator[Script]:
-    """Every story: a find, what became of it, how it ended, and a question on a fact told before.
-    """
+    """Every story: a find, what became of it, how it ended, and a question on a fact told."""
     openings: list[Script] = [
         (say.lived,),
         (say.lived, say.liked),

@@ -1,0 +1,75 @@
+"""Members of archives, read by name and never unpacked by the archive's own paths, with a cap on
+their size.
+"""
+
+import hashlib
+import io
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from micro_transformer.data.sources import Unavailable
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A damaged archive is Unavailable, by name."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        KeyError,
+    ) as error:
+        raise Unavailable(f"{path} is damaged or has another content: {error}") from error
+
+
+def zip_member(path: Path, member: str, limit: int, sha256: str | None = None) -> bytes:
+    """One member of a zip; Unavailable when absent, larger than limit or of another SHA-256."""
+    with naming(path), zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+        return _capped(stream, limit, sha256, f"{path}:{member}")
+
+
+def tar_member(data: Path | bytes, member: str, limit: int, sha256: str | None = None) -> bytes:
+    """One regular file of a tar, which may itself lie in memory."""
+    path = data if isinstance(data, Path) else Path(member)
+    stream = data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
+    with stream, naming(path), tarfile.open(fileobj=stream) as archive:
+        inner = archive.extractfile(archive.getmember(member))
+        if inner is None:
+            raise Unavailable(f"{path}:{member} is not a regular file")
+        return _capped(inner, limit, sha256, f"{path}:{member}")
+
+
+def unzip_member(path: Path, member: str, limit: int, target: Path) -> None:
+    """A member too large for memory lies in target."""
+    with naming(path), zipfile.ZipFile(path) as archive:
+        if archive.getinfo(member).file_size > limit:
+            raise Unavailable(f"{path}:{member} is larger than {limit} bytes")
+        with archive.open(member) as stream, target.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+
+
+def zip_names(path: Path) -> list[str]:
+    """The names of all members."""
+    with naming(path), zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def _capped(stream: IO[bytes], limit: int, sha256: str | None, name: str) -> bytes:
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise Unavailable(f"{name} is larger than {limit} bytes")
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 not in (None, found):
+        raise Unavailable(f"{name}: sha256 {found}, expected {sha256}; not used")
+    return data
