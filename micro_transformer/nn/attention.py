@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.norms import make_norm
 
 # B batch, H heads, T time (Tq, Tk), d head width, D = H·d model width
@@ -25,11 +25,11 @@ class SelfAttention(nn.Module):
     def __init__(self, dims: Dims, make_kernel: Callable[[], Kernel]):
         super().__init__()
         self.num_heads, self.head_dim = dims.num_heads, dims.head_dim
-        self.qkv = nn.Linear(dims.d_model, 3 * dims.d_model, bias=dims.bias)
+        self.qkv = Linear(dims.d_model, 3 * dims.d_model, bias=dims.bias)
         self.qk_norm = make_norm(dims, dims.head_dim) if dims.qk_norm else nn.Identity()
         self.q, self.k, self.v = nn.Identity(), nn.Identity(), nn.Identity()
         self.kernel = make_kernel()
-        self.out = nn.Linear(dims.d_model, dims.d_model, bias=dims.bias)
+        self.out = Linear(dims.d_model, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor, context: Context, index: int) -> Tensor:
         """(B, Tq, D) -> (B, Tq, D); the past comes from layer `index` of the context's cache."""
@@ -44,11 +44,7 @@ class SelfAttention(nn.Module):
             layer.append(k, v, k_pos)
             [(k, v, k_pos)] = layer.segments()
         scale = context.posenc.score_scale / math.sqrt(self.head_dim)
-        outs = [
-            self.kernel(q[:, :, rows], k[:, :, keys], v[:, :, keys], mask, bias, scale)
-            for rows, keys, mask, bias in context.sight(k_pos).parts()
-        ]
-        out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+        out = context.sight(k_pos).attend(self.kernel, q, k, v, scale)
         return self.out(out.transpose(1, 2).reshape(batch, num_q, -1))
 
     def outputs(self) -> list[Tensor]:

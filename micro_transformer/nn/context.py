@@ -1,12 +1,12 @@
 """What the layers of one forward share: positions, mask, score bias, rotation, cache."""
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from micro_transformer.nn.cache.base import Cache
+from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.masks import Mask, MaskFn
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 
@@ -14,15 +14,6 @@ from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 # other layers; beyond, they are formed for PART at a time and dropped: megabytes, not gigabytes.
 WHOLE = 2**24
 PART = 2**22
-
-
-class Part(NamedTuple):
-    """Some queries, the keys that they may see, and what lies between them."""
-
-    rows: slice
-    keys: slice
-    mask: Mask
-    bias: Tensor | None
 
 
 class Context:
@@ -67,32 +58,38 @@ class Sight:
         self.context, self.k_pos = context, k_pos
         self.num_q, self.num_k = context.pos.shape[-1], k_pos.shape[-1]
 
-    def parts(self) -> Iterator[Part]:
-        """All queries at once, or by rows where mask or bias would be too large."""
+    def attend(self, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """(B, H, Tq, d): all queries at once, or by rows where mask or bias would be too large."""
         size = self.context.num_heads * self.num_q * self.num_k
         if size <= WHOLE or self._formless:
-            yield self._whole
-            return
+            return kernel(q, k, v, *self._whole, scale)
         rows = max(1, PART // (self.context.num_heads * self.num_k))
+        outs = []
         for start in range(0, self.num_q, rows):
-            yield self._part(start, min(start + rows, self.num_q))
+            stop = min(start + rows, self.num_q)
+            mask, bias = self._part(start, stop)
+            keys = slice(0, mask.k_pos.shape[-1])
+            outs.append(
+                kernel(q[:, :, start:stop], k[:, :, keys], v[:, :, keys], mask, bias, scale)
+            )
+        return torch.cat(outs, 2)
 
-    @cached_property
+    @property
     def _formless(self) -> bool:
         """A kernel can do without a mask and bias of T x T."""
         square = self.num_q in (1, self.num_k)
         return self.context.plain and square and not self.context.posenc.adds_bias
 
     @cached_property
-    def _whole(self) -> Part:
+    def _whole(self) -> tuple[Mask, Tensor | None]:
         return self._part(0, self.num_q)
 
-    def _part(self, start: int, stop: int) -> Part:
+    def _part(self, start: int, stop: int) -> tuple[Mask, Tensor | None]:
+        """Mask and bias of some queries and the keys they may see: no later ones where plain."""
         context = self.context
-        q_pos, k_pos, last = context.pos[..., start:stop], self.k_pos, self.num_k
+        q_pos, k_pos = context.pos[..., start:stop], self.k_pos
         if context.plain:
-            last -= self.num_q - stop  # later keys are in the future
-            k_pos = k_pos[:last]
+            k_pos = k_pos[: self.num_k - self.num_q + stop]
         mask = Mask(
             context.fn,
             q_pos,
@@ -101,5 +98,4 @@ class Sight:
             num_heads=context.num_heads,
             plain=context.plain,
         )
-        bias = context.posenc.bias(q_pos, k_pos)
-        return Part(slice(start, stop), slice(0, last), mask, bias)
+        return mask, context.posenc.bias(q_pos, k_pos)

@@ -9,7 +9,9 @@ from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.masks import MaskFn, all_of, causal, padding
+from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
 
@@ -31,9 +33,10 @@ class DecoderLM(nn.Module):
         self.dims = dims
         self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
         self.posenc = posenc
+        self.norm = make_norm(dims, dims.d_model) if dims.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(dims.dropout) if dims.dropout else nn.Identity()
         self.stack = Stack(dims, make_ffn, make_kernel)
-        self.head = nn.Linear(dims.d_model, dims.vocab_size, bias=False)
+        self.head = Linear(dims.d_model, dims.vocab_size, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
         self.mask_fn: MaskFn = causal
@@ -61,7 +64,7 @@ class DecoderLM(nn.Module):
             plain=plain and self.mask_fn is causal,
             cache=cache,
         )
-        x = self.dropout(self.posenc.embed(self.embedding(ids), pos))
+        x = self.dropout(self.norm(self.posenc.embed(self.embedding(ids), pos)))
         x = self.stack(x, context)
         if cache is not None:
             cache.advance(pos)

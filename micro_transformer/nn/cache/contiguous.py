@@ -13,37 +13,39 @@ class Contiguous(CacheLayer):
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)
-        shape = (2, spec.batch, spec.num_heads, spec.max_len, spec.head_dim)
-        self._kv = torch.empty(shape, dtype=spec.dtype, device=spec.device)
+        shape = (spec.batch, spec.num_heads, spec.max_len, spec.head_dim)
+        self._k = torch.empty(shape, dtype=spec.dtype, device=spec.device)
+        self._v = torch.empty_like(self._k)
         self._k_pos: Tensor | None = None
         self._length = 0
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
-        length = self._length + k.shape[2]
-        if length > self.spec.max_len:
-            raise ValueError(f"{length} tokens do not fit a cache of max_len={self.spec.max_len}")
-        self._kv[0, :, :, self._length : length] = k
-        self._kv[1, :, :, self._length : length] = v
+        start, num_new = self._length, k.shape[2]
+        if start + num_new > self.spec.max_len:
+            raise ValueError(
+                f"{start + num_new} tokens do not fit a cache of max_len={self.spec.max_len}"
+            )
+        self._k.narrow(2, start, num_new).copy_(k)
+        self._v.narrow(2, start, num_new).copy_(v)
         # The first positions are kept as they are, so that all layers share one mask.
         self._k_pos = pos if self._k_pos is None else torch.cat((self._k_pos, pos), -1)
-        self._length = length
+        self._length += num_new
 
     def segments(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         assert self._k_pos is not None, "append comes first"
-        k, v = self._held().unbind()
-        return [(k, v, self._k_pos)]
+        return [(*self._held(), self._k_pos)]
 
     def reorder(self, rows: Tensor) -> None:
-        if len(rows) == self._kv.shape[1]:
-            held = self._held()
-            held.copy_(held[:, rows])
+        if len(rows) == len(self._k):
+            for held in self._held():
+                held.copy_(held[rows])
         else:
-            self._kv = self._kv[:, rows]
+            self._k, self._v = self._k[rows], self._v[rows]
         if self._k_pos is not None and self._k_pos.ndim == 2:
             self._k_pos = self._k_pos[rows]
 
     def nbytes(self) -> int:
-        return self._kv.untyped_storage().nbytes()
+        return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()
 
-    def _held(self) -> Tensor:
-        return self._kv.narrow(3, 0, self._length)
+    def _held(self) -> tuple[Tensor, Tensor]:
+        return self._k.narrow(2, 0, self._length), self._v.narrow(2, 0, self._length)

@@ -1,10 +1,11 @@
 """The plain FFN."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
+from micro_transformer.nn.linear import Linear
 
 
 class GELU(FFN):
@@ -12,8 +13,8 @@ class GELU(FFN):
 
     def __init__(self, dims: Dims):
         super().__init__()
-        self.up = nn.Linear(dims.d_model, dims.d_ff, bias=dims.bias)
-        self.down = nn.Linear(dims.d_ff, dims.d_model, bias=dims.bias)
+        self.up = Linear(dims.d_model, dims.d_ff, bias=dims.bias)
+        self.down = Linear(dims.d_ff, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))

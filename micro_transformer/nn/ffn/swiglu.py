@@ -1,10 +1,11 @@
 """The gated FFN."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
+from micro_transformer.nn.linear import Linear
 
 
 class SwiGLU(FFN):
@@ -16,8 +17,8 @@ class SwiGLU(FFN):
     def __init__(self, dims: Dims):
         super().__init__()
         hidden = round(dims.d_ff * 2 / 3)
-        self.gate_up = nn.Linear(dims.d_model, 2 * hidden, bias=dims.bias)
-        self.down = nn.Linear(hidden, dims.d_model, bias=dims.bias)
+        self.gate_up = Linear(dims.d_model, 2 * hidden, bias=dims.bias)
+        self.down = Linear(hidden, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, -1)
