@@ -92,6 +92,12 @@ def test_without_a_cache_a_sample_of_the_steps_stands_for_all_and_says_so(tmp_pa
     assert found["decode/tokens_per_s"] == pytest.approx(20 / whole)
 
 
+def test_a_sampled_step_stands_for_every_step_of_its_segment(monkeypatch, tmp_path):
+    with_ticking_clock(monkeypatch)
+    found = dict(SPEED.run(tiny_subject(tmp_path, cache="none")))
+    assert found["decode/tokens_per_s"] == pytest.approx(2.0)
+
+
 def test_cache_bytes_are_those_of_keys_and_values(tmp_path):
     found = dict(SPEED.run(tiny_subject(tmp_path)))
     assert found["cache/bytes"] == 2 * 2 * 32 * 4 * (4 + 21)  # K and V, layers, width, float32
