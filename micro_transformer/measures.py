@@ -1,5 +1,6 @@
 """What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -15,6 +16,11 @@ class Measure:
     is_ratio: bool = False
 
     @property
+    def bound(self) -> float:
+        """The margin on the scale of comparison: differences, or logarithms of ratios."""
+        return math.log1p(self.margin) if self.is_ratio else self.margin
+
+    @property
     def title(self) -> str:
         """Label with the unit, as a column or an axis names it."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
@@ -24,7 +30,7 @@ def _cost(key: str, label: str, unit: str, lower_is_better: bool = True) -> Meas
     return Measure(key, label, unit, lower_is_better, margin=0.05, is_ratio=True)
 
 
-LOSS = Measure("val/loss", "Validation loss", "nats/token", True, margin=0.01)
+LOSS = Measure("val/loss", "Validation loss", "nats", True, margin=0.01)
 PPL = Measure("val/ppl", "PPL", "", True, margin=0.05)
 BITS = Measure("val/bits_per_byte", "Bits per byte", "bits", True, margin=0.01)
 TOKENS_PER_S = _cost("decode/tokens_per_s", "Tokens/s", "", False)

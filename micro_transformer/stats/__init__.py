@@ -1,0 +1,1 @@
+"""What a sweep says and how sure it is."""
