@@ -1,12 +1,20 @@
 """Reads a folder of records and leaves the report beside them."""
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from micro_transformer import tables
+from micro_transformer import plots, tables
+from micro_transformer.measures import TOKENS_PER_S
+from micro_transformer.report.page import Drawn, page
+from micro_transformer.report.study import Study, across, study
 from micro_transformer.results import load_records
-from micro_transformer.rows import Board, collect
+from micro_transformer.rows import collect
 from micro_transformer.store import write_file
+from micro_transformer.tables import Table
+
+FIGURES = "figures"
 
 
 @dataclass
@@ -19,7 +27,8 @@ class Report:
 
 
 def write_report(folder: Path, out: Path | None = None, mix: bool = False) -> Report:
-    """report.md and runs.csv lie in `out` (default: the folder). ValueError: no record there."""
+    """report.html, report.md, runs.csv and figures/ lie in `out` (default: the folder). ValueError:
+    there is no record."""
     loaded = load_records(folder)
     if not loaded.records:
         raise ValueError(
@@ -29,25 +38,88 @@ def write_report(folder: Path, out: Path | None = None, mix: bool = False) -> Re
     boards = collect(loaded.records, mix)
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
-        gaps.append(f"{len(loaded.skipped)} files skipped, first: {_place(loaded.skipped[0])}")
-    out = out or folder
-    files = {"report.md": _markdown(boards, gaps), "runs.csv": tables.runs_csv(boards)}
-    for name, text in files.items():
-        write_file(out / name, text.encode())
-    text = "\n\n".join(tables.as_text(tables.brief(board)) for board in boards)
-    return Report(text, [out / name for name in files], gaps)
+        path, why = loaded.skipped[0]
+        gaps.append(f"{len(loaded.skipped)} files skipped, first: {path}: {why}")
+    studies, out = [study(board) for board in boards], out or folder
+    drawn = [d for i, found in enumerate(studies) for d in draw(found, i)]
+    both, title = across(boards), folder.resolve().name
+    command = shlex.join(["python", "-m", "micro_transformer.report", str(folder)])
+    command += " --mixed" if mix else ""
+    files = [_write(out / "report.html", page(title, studies, drawn, gaps, both, command))]
+    files.append(_write(out / "report.md", _markdown(title, studies, drawn, gaps, both)))
+    files.append(_write(out / "runs.csv", tables.runs_csv(boards)))
+    _save(drawn, out / FIGURES)
+    return Report(_terminal(studies), files, gaps)
 
 
-def _markdown(boards: list[Board], gaps: list[str]) -> str:
-    parts = ["# Report", ""]
-    for board in boards:
-        parts += [tables.as_markdown(tables.brief(board)), tables.as_markdown(tables.speed(board))]
-        if any(row.bad for row in board.rows):
-            parts.append(tables.as_markdown(tables.without_result(board)))
+def draw(found: Study, number: int) -> Iterator[Drawn]:
+    """Every figure that the board has the numbers for."""
+    board = found.board
+    end = "" if number == 0 else f"-{number + 1}"
+    wanted = [
+        ("ppl_by_epoch", "PPL against epoch", plots.ppl_by_epoch(board)),
+        ("loss", "Training and validation loss", plots.train_and_validation(board)),
+    ]
+    for i, setting in enumerate(board.settings):
+        bars = plots.speed_bars(board, TOKENS_PER_S, setting)
+        wanted.append((f"speed{i or ''}", "Decoding speed", bars))
+    if found.effects:
+        lines = [
+            (f"{c.factor}: {c.a} − {c.b}", c.estimate.value, *interval, c.verdict == "differs")
+            for c in found.effects[0].contrasts
+            if (interval := c.estimate.interval()) is not None
+        ]
+        figure = plots.effects_plot(lines, found.effects[0].measure)
+        wanted.append(("effects", "Effects of the factors", figure))
+    for front in found.fronts[:1]:
+        figure = plots.pareto_plot(front.points, front.cost, front.quality, front.setting)
+        wanted.append(("pareto", f"{front.quality.title} against {front.cost.title}", figure))
+    if found.law:
+        figure = plots.scaling_plot(found.sizes, found.ppls, found.law)
+        wanted.append(("scaling", "PPL against parameters", figure))
+    for name, caption, drawn in wanted:
+        if drawn is not None:
+            yield Drawn(name + end, f"{caption}: {board.title}", drawn)
+
+
+def _save(drawn: list[Drawn], folder: Path) -> None:
+    if drawn:
+        folder.mkdir(parents=True, exist_ok=True)
+    for each in drawn:
+        each.figure.savefig(folder / f"{each.name}.png", metadata={"Software": None})
+        each.figure.savefig(folder / f"{each.name}.svg", metadata={"Date": None})
+
+
+def _terminal(studies: list[Study]) -> str:
+    parts = []
+    for found in studies:
+        parts.append(tables.as_text(tables.brief(found.board)))
+        said = [*found.headlines[:5], *found.facts[:2]]
+        parts.append("\n".join(f"- {tables.printable(claim.text)}" for claim in said))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _markdown(
+    title: str, studies: list[Study], drawn: list[Drawn], gaps: list[str], both: Table | None
+) -> str:
+    parts = [f"# {tables.markdown(title)}", ""]
+    for found in studies:
+        parts += [f"## {tables.markdown(found.board.title)}", ""]
+        parts += _bullets([claim.text for claim in found.headlines[:20]])
+        parts += _bullets([claim.text for claim in found.facts])
+        parts += [tables.as_markdown(table) for table in found.tables]
+    if both is not None:
+        parts.append(tables.as_markdown(both))
+    parts += [f"![{tables.markdown(d.caption)}]({FIGURES}/{d.name}.png)\n" for d in drawn]
     if gaps:
-        parts += ["### Gaps", "", *(f"- {tables.markdown(gap)}" for gap in gaps), ""]
+        parts += ["## Gaps", "", *_bullets(gaps)]
     return "\n".join(parts)
 
 
-def _place(skipped: tuple[Path, str]) -> str:
-    return f"{skipped[0]}: {skipped[1]}"
+def _bullets(texts: list[str]) -> list[str]:
+    return [*(f"- {tables.markdown(text)}" for text in texts), ""] if texts else []
+
+
+def _write(path: Path, text: str) -> Path:
+    write_file(path, text.encode())
+    return path

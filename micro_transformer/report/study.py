@@ -1,0 +1,179 @@
+"""All that is said of one board: effects, sentences, tables, fronts, the line through the sizes."""
+
+from dataclasses import dataclass, field
+
+from micro_transformer import tables
+from micro_transformer.measures import (
+    BITS,
+    MS_PER_BATCH,
+    PPL,
+    RSS,
+    TOKENS_PER_S,
+    TTFT,
+    VRAM,
+    Measure,
+    quality,
+)
+from micro_transformer.report import words
+from micro_transformer.report.words import Claim
+from micro_transformer.rows import Board, value_of
+from micro_transformer.stats.effects import BETTER, Effects, analyse
+from micro_transformer.stats.pareto import Point, pareto
+from micro_transformer.stats.power_law import PowerLaw, power_law
+from micro_transformer.tables import Cell, Table
+
+COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
+TRADED = (TOKENS_PER_S, TTFT, RSS, VRAM, MS_PER_BATCH)
+HEADLINES = 8
+
+
+@dataclass
+class Front:
+    """One trade: quality against a cost measured in one setting."""
+
+    cost: Measure
+    quality: Measure
+    setting: str
+    points: list[Point]
+
+
+@dataclass
+class Study:
+    """A board with everything that was found on it."""
+
+    board: Board
+    effects: list[Effects] = field(default_factory=list)
+    fronts: list[Front] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
+    ppls: list[float] = field(default_factory=list)
+    law: PowerLaw | None = None
+    headlines: list[Claim] = field(default_factory=list)
+    facts: list[Claim] = field(default_factory=list)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table of the board, the brief's first."""
+        found = [tables.brief(self.board), tables.speed(self.board)]
+        found += [effects_table(effects) for effects in self.effects if effects.contrasts]
+        found += [front_table(front) for front in self.fronts[:1]]
+        found += [tables.all_metrics(self.board), tables.without_result(self.board)]
+        return [table for table in found if table.rows]
+
+
+def study(board: Board) -> Study:
+    """The board studied."""
+    found = Study(board)
+    judged = quality({k for r in board.records for k, v in r.metrics.items() if v is not None})
+    if judged is None:
+        return found
+    wanted = [judged, *COMPARED]
+    found.effects = [
+        analyse(board, m) for m in wanted if any(value_of(r, m.key) for r in board.records)
+    ]
+    shown = PPL if judged.key == "val/loss" else judged
+    for setting in board.settings:
+        for cost in TRADED:
+            points = pareto(board, cost, shown, setting)
+            if len(points) > 1:
+                found.fronts.append(Front(cost, shown, setting, points))
+    _scale(found)
+    _say(found, shown)
+    return found
+
+
+def effects_table(effects: Effects) -> Table:
+    """Every pair of levels: difference, interval, p, verdict, n, what could have been seen."""
+    m = effects.measure
+    unit = "ratio − 1" if m.is_ratio else m.unit or m.label
+    table = Table(
+        f"Effects on {m.label} ({unit})",
+        ["Factor", "First", "Second", "First − second", "95 % interval", "Holm p", "Verdict",
+         "Paired seeds", "Settings", "Detectable"],
+        note=f"Family of {effects.family} tests. " + " ".join(effects.notes),
+    )  # fmt: skip
+    for c in effects.contrasts:
+        value, interval = words.contrast_words(m, c)
+        table.rows.append([
+            *(Cell(text, text) for text in (c.factor, c.a, c.b)),
+            Cell(value, c.estimate.value), Cell(interval), Cell(words.p_text(c.p), c.p),
+            Cell(c.verdict, c.verdict), Cell(str(c.seeds), c.seeds),
+            Cell(f"{c.met}/{c.settings}", c.met),
+            Cell(words.sized(m, c.detectable), c.detectable),
+        ])  # fmt: skip
+    for x in effects.interactions:
+        test = f"F({x.freedom[0]}, {x.freedom[1]}) = {x.f:.3g}"
+        verdict = "depends" if x.p < 0.05 else "none seen"
+        cells = [Cell(" × ".join(x.factors)), *(Cell("—") for _ in range(2)), Cell(test, x.f),
+                 Cell("—"), Cell(words.p_text(x.p), x.p), Cell(verdict, verdict)]  # fmt: skip
+        table.rows.append([*cells, Cell("—"), Cell("—"), Cell("—")])
+    return table
+
+
+def front_table(front: Front) -> Table:
+    """The rows of a trade, best first, with where each stands."""
+    table = Table(
+        f"{front.quality.title} against {front.cost.title}",
+        ["Config", front.quality.title, front.cost.title, "Standing", "n"],
+        note=f"{front.setting}. {FRONT_RULE}",
+    )
+    order = sorted(front.points, key=lambda p: (not p.nominal, p.quality.mean or 0.0))
+    for p in order:
+        cells = [Cell(p.row.name, p.row.name), tables.figure(p.quality), tables.figure(p.cost)]
+        standing = Cell(p.standing, p.standing)
+        table.rows.append([*cells, standing, Cell(str(p.quality.n), p.quality.n)])
+    return table
+
+
+FRONT_RULE = (
+    "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
+    "seed). Dominated: some row is better in one and no worse in the other, with that confidence. "
+    "Perhaps: the seeds do not say."
+)
+
+
+def across(boards: list[Board]) -> Table | None:
+    """Bits per byte of every row: the only measure that tokenizers share; None for one board."""
+    table = Table(
+        "Bits per byte across tasks and tokenizers", ["Board", "Config", BITS.title, "n"],
+        note="Perplexities of different tokenizers are not comparable and stand apart.",
+    )  # fmt: skip
+    for board in boards:
+        for row in board.rows:
+            summary = row.summary(BITS.key)
+            if summary.mean is not None:
+                named = [Cell(board.title, board.title), Cell(row.name, row.name)]
+                n = Cell(str(summary.n), summary.n)
+                table.rows.append([*named, tables.figure(summary), n])
+    return table if len({row[0].text for row in table.rows}) > 1 else None
+
+
+def _scale(found: Study) -> None:
+    for record in found.board.records:
+        size, ppl = record.size.get("params"), value_of(record, PPL.key)
+        if size and ppl:
+            found.sizes.append(size)
+            found.ppls.append(ppl)
+    if "model" in found.board.factors:
+        found.law = power_law(found.sizes, found.ppls)
+
+
+def _say(found: Study, shown: Measure) -> None:
+    first, *rest = found.effects
+    found.headlines = words.claims(first)
+    costs = [words.claims(effects) for effects in rest]
+    found.headlines += words.interleave(
+        [[c for c in some if c.verdict == BETTER] for some in costs], HEADLINES // 2
+    )
+    found.facts = words.best(found.board, shown.key, shown, shown.label)
+    if found.law:
+        law = found.law
+        found.facts.append(
+            Claim(
+                f"PPL falls as params^{law.exponent:.3f} (95 %: {law.low:.3f} to {law.high:.3f}, "
+                f"{law.sizes} sizes; the error is that of the sizes around the line)."
+            )
+        )
+    found.facts += words.scatter(found.board, shown.key, shown.label)
+    found.facts += words.noise(first)
+    notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)
+    found.facts += [Claim(note, "note") for note in notes]

@@ -1,0 +1,270 @@
+"""Effects in sentences, each bound to its test."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+
+from micro_transformer.measures import Measure
+from micro_transformer.rows import Board, Row, Summary
+from micro_transformer.stats.effects import (
+    BETTER,
+    EQUAL,
+    IDENTICAL,
+    OPEN,
+    UNTESTED,
+    Contrast,
+    Effects,
+    Interaction,
+)
+
+ORDER = (BETTER, EQUAL, IDENTICAL, OPEN, UNTESTED)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and its verdict (one of those of a contrast, or `fact`)."""
+
+    text: str
+    verdict: str = "fact"
+
+
+def claims(effects: Effects) -> list[Claim]:
+    """What the comparisons say: differences (largest first), equalities, then what stays open."""
+    found = [_identical(effects, group) for group in _identical_groups(effects.contrasts)]
+    for contrast in effects.contrasts:
+        if contrast.verdict != IDENTICAL:
+            found.append((abs(contrast.estimate.value), _claim(effects.measure, contrast)))
+    found.sort(key=lambda item: (ORDER.index(item[1].verdict), -item[0]))
+    crosses = [_interaction(cross) for cross in effects.interactions]
+    seen = [c for c in crosses if c.verdict == BETTER]
+    return [*(claim for _, claim in found), *seen, *(c for c in crosses if c.verdict != BETTER)]
+
+
+def noise(effects: Effects) -> list[Claim]:
+    """The noise floor and what this sweep could have seen."""
+    found = []
+    measure = effects.measure
+    if effects.sigma and effects.df > 0:
+        least = effects.sigma * math.sqrt(2) * float(stats.t.ppf(0.975, effects.df))
+        found.append(
+            f"Noise floor: runs of one configuration scatter by {sized(measure, effects.sigma)} "
+            f"around their seed ({effects.df} degrees of freedom). Two single runs on one seed "
+            f"that differ by less than {sized(measure, least)} show nothing."
+        )
+    seen: dict[str, float] = {}
+    for c in effects.contrasts:
+        if c.detectable:
+            seen[c.factor] = max(seen.get(c.factor, 0.0), c.detectable)
+    if seen:
+        parts = ", ".join(f"{sized(measure, d)} for {factor}" for factor, d in seen.items())
+        found.append(
+            "Smallest difference that a sweep like this one finds with 80 % power, corrected for "
+            f"{effects.family} tests: {parts}."
+        )
+    return [Claim(text) for text in found]
+
+
+def scatter(board: Board, key: str, label: str) -> list[Claim]:
+    """The largest deviation over seeds, as a share of the mean; identical seeds are suspicious."""
+    shares: list[tuple[float, Row, Summary]] = []
+    for row in board.rows:
+        summary = row.summary(key)
+        if summary.std is not None and summary.mean:
+            shares.append((summary.std / abs(summary.mean), row, summary))
+    if not shares:
+        return []
+    share, row, summary = max(shares, key=lambda item: item[0])
+    found = [
+        Claim(
+            f"{label} scatters over seeds by at most {100 * share:.2f} % of the mean "
+            f"({row.name}, n = {summary.n})."
+        )
+    ]
+    frozen = [row.name for share, row, _ in shares if share == 0]
+    if frozen:
+        found.append(
+            Claim(
+                f"Different seeds gave the very same {label} in {len(frozen)} configurations, "
+                f"first {frozen[0]}: the seed may not reach the training.",
+                UNTESTED,
+            )
+        )
+    return found
+
+
+def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
+    """The row with the best mean: a description, no test."""
+    known = [(s.mean, row, s) for row in board.rows if (s := row.summary(key)).mean is not None]
+    if len(known) < 2:
+        return []
+    value, row, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
+    spread = f" ± {summary.std:.3g}" if summary.std is not None else ""
+    return [
+        Claim(
+            f"Best mean {label} of {len(known)} configurations: {row.name} with {value:.4g}{spread}"
+            f" (std, n = {summary.n}); the best of many is flattered by chance."
+        )
+    ]
+
+
+def contrast_words(measure: Measure, contrast: Contrast) -> tuple[str, str]:
+    """(difference, 95 % interval) of a contrast, as the effects table shows them."""
+    interval = contrast.estimate.interval()
+    value = _signed(measure, contrast.estimate.value)
+    if interval is None:
+        return value, "—"
+    return value, f"{_signed(measure, interval[0])} to {_signed(measure, interval[1])}"
+
+
+def p_text(p: float | None) -> str:
+    """`0.004`, `< 0.001`, or a dash."""
+    return "—" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def _claim(measure: Measure, c: Contrast) -> Claim:
+    turn = -1 if measure.lower_is_better else 1
+    good, bad = (c.a, c.b) if c.estimate.value * turn >= 0 else (c.b, c.a)
+    where = (
+        "" if c.met == c.settings else f", in the {c.met} of {c.settings} settings that both have"
+    )
+    basis = f"n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'}{where}"
+    size = abs(c.estimate.value)
+    if c.verdict == UNTESTED:
+        return Claim(
+            f"{c.factor}: {good} is {_ahead(measure, size)} {bad}, not tested: "
+            "without repetitions chance cannot be told from effect.",
+            UNTESTED,
+        )
+    low, high = c.estimate.interval() or (0.0, 0.0)
+    half = (high - low) / 2
+    if c.verdict == BETTER:
+        small = size + half < measure.margin and not measure.is_ratio
+        note = f"; less than the {measure.margin:g} that matters" if small else ""
+        return Claim(
+            f"{c.factor}: {_beats(measure, good, bad, size, half)} "
+            f"(95 %, {basis}, Holm p {_equals(c.p)}{note}).",
+            BETTER,
+        )
+    if c.verdict == EQUAL:
+        return Claim(
+            f"{c.factor}: no difference larger than {sized(measure, measure.margin)} between {c.a}"
+            f" and {c.b} (measured {_range(measure, low, high)}, 95 %, {basis}, "
+            f"Holm p {_equals(c.p_beyond)} of a larger one).",
+            EQUAL,
+        )
+    found = f"; {sized(measure, c.detectable)} would have been seen" if c.detectable else ""
+    return Claim(
+        f"{c.factor}: undecided between {c.a} and {c.b}: {_range(measure, low, high)} for {c.a} "
+        f"(95 %, {basis}, Holm p {_equals(c.p)}{found}).",
+        OPEN,
+    )
+
+
+def _identical_groups(contrasts: list[Contrast]) -> list[tuple[str, list[str], Contrast]]:
+    """(factor, levels that never differ in the last bit, one of their contrasts)."""
+    groups: list[tuple[str, list[str], Contrast]] = []
+    for c in (c for c in contrasts if c.verdict == IDENTICAL):
+        known = next((g for g in groups if g[0] == c.factor and {c.a, c.b} & set(g[1])), None)
+        if known is None:
+            groups.append((c.factor, [c.a, c.b], c))
+        else:
+            known[1].extend(level for level in (c.a, c.b) if level not in known[1])
+    return groups
+
+
+def _identical(effects: Effects, group: tuple[str, list[str], Contrast]) -> tuple[float, Claim]:
+    factor, levels, c = group
+    names = f"{', '.join(levels[:-1])} and {levels[-1]}"
+    text = (
+        f"{factor}: {names} change nothing: {_inside(effects.measure.label)} is the same to the "
+        f"last bit wherever they were compared (n = {c.seeds} paired seeds)."
+    )
+    return 0.0, Claim(text, IDENTICAL)
+
+
+def _interaction(cross: Interaction) -> Claim:
+    one, two = cross.factors
+    test = f"F({cross.freedom[0]}, {cross.freedom[1]}) = {cross.f:.3g}, Holm p {_equals(cross.p)}"
+    if cross.p < 0.05:
+        return Claim(
+            f"{one} × {two}: what one does depends on the other ({test}); "
+            "the differences above are averages, read the rows.",
+            BETTER,
+        )
+    return Claim(f"{one} × {two}: no interaction seen ({test}); that is no proof of none.", OPEN)
+
+
+def _ahead(measure: Measure, size: float) -> str:
+    word = "below" if measure.lower_is_better else "above"
+    return f"{sized(measure, size)} {word}"
+
+
+def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> str:
+    """`rope beats alibi by 0.042 ± 0.006 nats`; `paged has 12 % more tokens/s than none (…)`."""
+    if not measure.is_ratio:
+        digits = _digits(half or size)
+        return f"{good} beats {bad} by {size:.{digits}f} ± {half:.{digits}f}{_unit(measure)}"
+    label = _inside(measure.label)
+    if measure.lower_is_better:
+        value, low, high = (_percent(1 - _ratio(-x)) for x in (size, size - half, size + half))
+        return f"{good} has {value} less {label} than {bad} ({low} to {high})"
+    if size > math.log(2):
+        value, low, high = (f"{_ratio(x):.2f}" for x in (size, size - half, size + half))
+        return f"{good} has {value} times the {label} of {bad} ({low} to {high})"
+    value, low, high = (_percent(_ratio(x) - 1) for x in (size, size - half, size + half))
+    return f"{good} has {value} more {label} than {bad} ({low} to {high})"
+
+
+def _range(measure: Measure, low: float, high: float) -> str:
+    unit = f" {_inside(measure.label)}" if measure.is_ratio else _unit(measure)
+    return f"{_signed(measure, low)} to {_signed(measure, high)}{unit}"
+
+
+def _signed(measure: Measure, value: float) -> str:
+    if measure.is_ratio:
+        return _percent(_ratio(value) - 1, "+")
+    return f"{value:+.{_digits(value)}f}".replace("-", "−")
+
+
+def sized(measure: Measure, value: float | None) -> str:
+    """A difference without sign, with its unit; of a ratio as a share; a dash for none."""
+    if value is None:
+        return "—"
+    if measure.is_ratio:
+        return _percent(_ratio(value) - 1) if value != measure.margin else f"{100 * value:g} %"
+    return f"{value:.{_digits(value)}f}{_unit(measure)}"
+
+
+def _unit(measure: Measure) -> str:
+    return f" {measure.unit}" if measure.unit else f" {measure.label}"
+
+
+def _percent(share: float, sign: str = "") -> str:
+    return f"{100 * share:{sign}.1f} %".replace("-", "−")
+
+
+def _inside(label: str) -> str:
+    """The label in the middle of a sentence: acronyms stay."""
+    return label[:1].lower() + label[1:] if label[1:2].islower() else label
+
+
+def _ratio(value: float) -> float:
+    return math.exp(min(value, 700.0))
+
+
+def _equals(p: float | None) -> str:
+    return p_text(p) if p is not None and p < 0.001 else f"= {p_text(p)}"
+
+
+def _digits(value: float) -> int:
+    """Decimals that show two digits of a value, 2 to 5."""
+    size = abs(value)
+    return 3 if not size else min(5, max(2, 1 - math.floor(math.log10(size))))
+
+
+def interleave(lists: list[list[Claim]], limit: int) -> list[Claim]:
+    """The first claims of each list in turn, up to the limit."""
+    rounds = itertools.zip_longest(*lists)
+    return [claim for some in rounds for claim in some if claim is not None][:limit]
