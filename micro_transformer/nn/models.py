@@ -33,7 +33,9 @@ class DecoderLM(nn.Module):
         self.dims = dims
         self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
         self.posenc = posenc
-        self.norm = make_norm(dims, dims.d_model) if dims.embedding_norm else nn.Identity()
+        self.embedding_norm = (
+            make_norm(dims, dims.d_model) if dims.embedding_norm else nn.Identity()
+        )
         self.dropout = nn.Dropout(dims.dropout) if dims.dropout else nn.Identity()
         self.stack = Stack(dims, make_ffn, make_kernel)
         self.head = Linear(dims.d_model, dims.vocab_size, bias=False)
@@ -64,7 +66,7 @@ class DecoderLM(nn.Module):
             plain=plain and self.mask_fn is causal,
             cache=cache,
         )
-        x = self.dropout(self.norm(self.posenc.embed(self.embedding(ids), pos)))
+        x = self.dropout(self.embedding_norm(self.posenc.embed(self.embedding(ids), pos)))
         x = self.stack(x, context)
         if cache is not None:
             cache.advance(pos)

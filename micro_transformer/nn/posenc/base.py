@@ -1,6 +1,7 @@
 """The seam of positional encodings: three hooks that do nothing, and a scale."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,14 @@ class PositionalEncoding(nn.Module):
 
     def __init__(self, dims: Dims):
         super().__init__()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Buffers move with the net and keep their float32: angles in bf16 are whole turns off."""
+        exact = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def embed(self, x: Tensor, pos: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D), before the first block."""

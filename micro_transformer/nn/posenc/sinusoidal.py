@@ -25,6 +25,6 @@ class Sinusoidal(PositionalEncoding):
         self.register_buffer("frequencies", base ** (-even / dims.d_model), persistent=False)
 
     def embed(self, x: Tensor, pos: Tensor) -> Tensor:
-        angles = pos[..., None].float() * self.frequencies.float()
+        angles = pos[..., None].float() * self.frequencies
         waves = torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., : self.width]
         return x * math.sqrt(self.width) + waves.to(x.dtype)

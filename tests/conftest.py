@@ -1,0 +1,70 @@
+"""What many laws need: the members of every family, and nets small enough to test in no time."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from micro_transformer import schema
+from micro_transformer.components import find
+from micro_transformer.nn.cache.base import Cache, CacheSpec
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.models import DecoderLM
+
+CONF = Path(__file__).parents[1] / "conf"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    random.seed(0)
+    torch.manual_seed(0)
+
+
+def members(group: str) -> list[str]:
+    """The choices of a group, found by listing its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def build(group: str, choice: str, *runtime: Any) -> Any:
+    """The component that conf/<group>/<choice>.yaml describes."""
+    knobs = schema.read_choice(group, choice)
+    return find(group, knobs.pop("kind")).load()(*runtime, **knobs)
+
+
+def tiny_dims(**changes: Any) -> Dims:
+    """Two layers of four heads of eight channels, over 20 tokens."""
+    sizes = {"vocab_size": 20, "d_model": 32, "num_layers": 2, "num_heads": 4, "max_len": 64}
+    return Dims(**{**sizes, **changes})
+
+
+def tiny_decoder(
+    posenc: str = "rope", ffn: str = "gelu", attention: str = "sdpa", **changes: Any
+) -> DecoderLM:
+    """A net whose weights are large enough for every part of it to matter."""
+    dims = tiny_dims(**changes)
+    net = DecoderLM(
+        dims,
+        posenc=build("posenc", posenc, dims),
+        make_ffn=lambda: build("ffn", ffn, dims),
+        make_kernel=lambda: build("attention", attention),
+    )
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return net.eval()
+
+
+def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
+    """Real tokens: none is 0, which is PAD."""
+    return torch.randint(1, vocab_size, shape)
+
+
+def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Cache:
+    """An empty cache for a net."""
+    dims, weight = net.dims, net.embedding.weight
+    spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, weight.dtype, weight.device)
+    return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)

@@ -1,0 +1,107 @@
+"""Strategies driven by a table: they know no model."""
+
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from micro_transformer.decoding.base import PAD
+from micro_transformer.decoding.greedy import Greedy
+from micro_transformer.decoding.sampling import Sampling
+from tests.conftest import build, members
+from tests.decoding.tables import generator, table_step
+
+PROMPT = torch.tensor([[3, 1], [2, 4]])
+
+
+def random_table(size: int = 8) -> torch.Tensor:
+    table = torch.randn(size, size) * 2
+    table[:, PAD] = float("-inf")
+    return table
+
+
+@pytest.mark.parametrize("name", members("decoding"))
+def test_the_prompt_comes_first_and_the_seed_decides(name: str) -> None:
+    strategy, step = build("decoding", name), table_step(random_table())
+    out = strategy(step, PROMPT, 20, generator=generator(7))
+    assert out.shape == (2, 22) and torch.equal(out[:, :2], PROMPT)
+    assert torch.equal(strategy(step, PROMPT, 20, generator=generator(7)), out)
+    other = strategy(step, PROMPT, 20, generator=generator(8))
+    assert torch.equal(other, out) == (name == "greedy")
+
+
+@pytest.mark.parametrize("name", members("decoding"))
+def test_the_global_seed_is_left_alone(name: str) -> None:
+    table, before = random_table(), torch.get_rng_state()
+    build("decoding", name)(table_step(table), PROMPT, 5, generator=generator())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", members("decoding"))
+def test_the_prompt_is_read_once_and_then_one_token_a_step(name: str) -> None:
+    step = Mock(side_effect=table_step(random_table()))
+    out = build("decoding", name)(step, PROMPT, 4, generator=generator())
+    read = [call.args[0] for call in step.call_args_list]
+    assert torch.equal(read[0], PROMPT)
+    assert torch.equal(torch.cat(read[1:], 1), out[:, 2:-1])
+
+
+def test_greedy_takes_the_best_and_of_equal_ones_the_lowest() -> None:
+    table = torch.tensor([[0.0, 1, 2], [0, 5, 5], [0, 1, 0]])
+    out = Greedy()(table_step(table), torch.tensor([[2]]), 3)
+    assert out.tolist() == [[2, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [Sampling(top_k=1), Sampling(temperature=0.0), Sampling(top_p=1e-6), Sampling(min_p=1.0)],
+)
+def test_sampling_the_one_best_token_is_greedy(strategy: Sampling) -> None:
+    step = table_step(random_table())
+    expected = Greedy()(step, PROMPT, 30)
+    assert torch.equal(strategy(step, PROMPT, 30, generator=generator()), expected)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights"),
+    [
+        (Sampling(), [0, 8, 4, 2, 1, 1]),
+        (Sampling(temperature=0.5), [0, 64, 16, 4, 1, 1]),
+        (Sampling(top_k=2), [0, 8, 4, 0, 0, 0]),
+        (Sampling(top_p=0.8), [0, 8, 4, 2, 0, 0]),
+        (Sampling(min_p=0.2), [0, 8, 4, 2, 0, 0]),
+        (Sampling(top_k=3, top_p=0.6), [0, 8, 4, 0, 0, 0]),
+        (Sampling(repetition_penalty=2.0), [0, 8**0.5, 4, 2, 1, 1]),
+    ],
+)
+def test_draws_follow_the_distribution(strategy: Sampling, weights: list[float]) -> None:
+    """Chi-square of 20,000 draws against the exact probabilities, and nothing outside of them."""
+    logits = torch.tensor([0.0, 8, 4, 2, 1, 1]).log()
+    prompt = torch.ones(20_000, 1, dtype=torch.long)
+    out = strategy(table_step(logits.expand(6, 6)), prompt, 1, generator=generator(3))
+    counts = torch.bincount(out[:, 1], minlength=6).double()
+    expected = torch.tensor(weights).double() / sum(weights) * 20_000
+    assert (counts[expected == 0] == 0).all()
+    some = expected > 0
+    chi_square = ((counts - expected)[some] ** 2 / expected[some]).sum().item()
+    assert chi_square < 25.7  # p = 1e-4 at 5 degrees of freedom
+
+
+def test_penalties_come_before_temperature_and_filters() -> None:
+    """Token 1 leads; a penalty must be able to push it out of the top one."""
+    table = torch.tensor([0.0, 2.0, 1.9]).expand(3, 3)
+    strategy = Sampling(temperature=0.1, top_k=1, presence_penalty=0.2)
+    out = strategy(table_step(table), torch.tensor([[1]]), 3, generator=generator())
+    assert out.tolist() == [[1, 1, 2, 1]]  # the prompt's 1 is free, the generated one is not
+
+
+def test_rows_end_at_eos_and_all_of_them_end_the_loop() -> None:
+    table = torch.full((6, 6), -9.0)
+    for last, following in ((3, 4), (4, 5), (1, 2), (2, 5), (5, 3)):
+        table[last, following] = 9.0
+    step = Mock(side_effect=table_step(table))
+    out = Greedy()(step, torch.tensor([[3, 3], [1, 4]]), 10, eos=5)
+    assert out.tolist() == [[3, 3, 4, 5], [1, 4, 5, PAD]]
+    assert step.call_count == 2
+    unending = Greedy()(table_step(table), torch.tensor([[3, 3]]), 4)
+    assert unending.tolist() == [[3, 3, 4, 5, 3, 4]]

@@ -1,0 +1,68 @@
+"""Predicates on indices against tables written by hand."""
+
+import torch
+
+from micro_transformer.nn.masks import Mask, all_of, causal, padding, selective
+
+T = True
+F = False
+
+
+def table(seen: torch.Tensor, row: int = 0) -> list[list[bool]]:
+    """Queries by keys, of one row of the batch."""
+    return seen.expand(2, 1, 3, 3)[row, 0].tolist()
+
+
+def test_causal_hides_the_future() -> None:
+    dense = Mask(causal, torch.arange(3), torch.arange(3)).dense()
+    assert table(dense) == [[T, F, F], [T, T, F], [T, T, T]]
+
+
+def test_causal_aligns_a_chunk_to_the_last_keys() -> None:
+    dense = Mask(causal, torch.tensor([2, 3]), torch.arange(4)).dense()
+    assert dense.tolist() == [[T, T, T, F], [T, T, T, T]]
+
+
+def test_padding_hides_keys_not_queries() -> None:
+    pos = torch.tensor([[-1, 0, 1], [0, 1, 2]])
+    dense = Mask(padding, pos, pos).dense()
+    assert table(dense, row=0) == [[F, T, T]] * 3
+    assert table(dense, row=1) == [[T, T, T]] * 3
+
+
+def test_pads_are_dead_queries_of_a_causal_mask() -> None:
+    pos = torch.tensor([[-1, 0, 1]])
+    mask = Mask(all_of(causal, padding), pos, pos)
+    assert table(mask.dense()) == [[F, F, F], [F, T, F], [F, T, T]]
+    assert mask.dead is not None
+    assert mask.dead[0, 0, :, 0].tolist() == [T, F, F]
+
+
+def test_selective_blocks_a_key_from_all_but_itself() -> None:
+    blocked = torch.tensor([[F, T, F]])
+    pos = torch.arange(3)
+    dense = Mask(selective(blocked), pos, pos).dense()
+    assert table(dense) == [[T, F, T], [T, T, T], [T, F, T]]
+
+
+def test_selective_can_be_switched_off_by_leaving_it_out() -> None:
+    pos = torch.arange(3)
+    nothing = torch.zeros(1, 3, dtype=torch.bool)
+    on = Mask(all_of(causal, selective(nothing)), pos, pos)
+    assert table(on.dense()) == table(Mask(causal, pos, pos).dense())
+
+
+def test_additive_is_zero_where_seen_and_never_minus_infinity_all_along_a_row() -> None:
+    pos = torch.tensor([[-1, 0]])
+    additive = Mask(all_of(causal, padding), pos, pos).additive(torch.float32)[0, 0]
+    assert additive.tolist() == [[0.0, 0.0], [float("-inf"), 0.0]]
+
+
+def test_facts_need_no_look_into_tensors() -> None:
+    def unknown(*args: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the predicate was evaluated")
+
+    for num_q, square, step in ((5, True, False), (1, False, True), (3, False, False)):
+        mask = Mask(unknown, torch.arange(5 - num_q, 5), torch.arange(5), plain=True)
+        assert (mask.pure_causal, mask.sees_all) == (square, step)
+        assert mask.dead is None
