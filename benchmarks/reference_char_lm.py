@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -86,7 +87,7 @@ def whole_split_loss(model, tokens):
 
 def main(path, seed):
     torch.manual_seed(seed)
-    text = open(path, encoding="utf-8").read()
+    text = Path(path).read_text(encoding="utf-8")
     index = {c: i for i, c in enumerate(sorted(set(text)))}
     tokens = torch.tensor([index[c] for c in text])
     split = int(0.9 * len(tokens))

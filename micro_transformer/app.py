@@ -53,14 +53,12 @@ def main() -> None:
 def describe(plan: Plan) -> str:
     """The resolved plan in words: cells, folders and the configuration of the first."""
     first = plan.jobs[0]
-    rows = [f"{plan.cells} job{'s' * (plan.cells != 1)} -> {plan.folder}"]
+    rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
     for job in plan.jobs:
         rule = "; ".join(schema.misfits(job.config))
         rows.append(
             f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
         )
-    if plan.cells > len(plan.jobs):
-        rows.append(f"  ... {plan.cells - len(plan.jobs)} more; each value was checked once")
     rows += ["", f"configuration of {first.folder.name}:", OmegaConf.to_yaml(first.config)]
     return "\n".join(rows)
 
@@ -212,8 +210,9 @@ def _show_samples(folder: Path, count: int) -> None:
 
 def _conclude(plan: Plan) -> int:
     """Prints the table and where it lies; 1 when some jobs failed."""
-    from micro_transformer.report import report
+    from micro_transformer.report import __main__ as report  # pandas: half a second
 
-    print(report(plan.folder))
+    print()
+    report.main([str(plan.folder)])
     statuses = {record.status for record in results.load_records(plan.folder).records}
     return int(bool(statuses - {results.OK, results.INVALID}))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from micro_transformer import schema
 from micro_transformer.components import find
 from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.models import DecoderLM
 from micro_transformer.repro import stream
 from micro_transformer.tasks.base import Task
 
@@ -20,7 +21,7 @@ def task(config: Config) -> Task:
     return _make("task", config["task"], config["data"]["dir"])
 
 
-def model(config: Config, task: Task) -> nn.Module:
+def model(config: Config, task: Task) -> DecoderLM:
     """The net with initial weights drawn from the seed, on the configured device."""
     dims = make_dims(config, task.vocab_size)
     with torch.random.fork_rng(devices=[]):
@@ -31,6 +32,8 @@ def model(config: Config, task: Task) -> nn.Module:
             make_ffn=lambda: _make("ffn", config["ffn"], dims),
             make_kernel=kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
         )
+    if config["train"]["grad_checkpointing"]:
+        net.use_checkpointing()
     return net.to(config["device"])
 
 
@@ -44,7 +47,7 @@ def recipe(config: Config) -> schema.Train:
     return schema.Train(**config["train"])
 
 
-def kernel_maker(choice: Config) -> Callable[[], nn.Module]:
+def kernel_maker(choice: Config) -> Callable[[], Kernel]:
     """A maker of attention kernels: each layer has its own."""
     return lambda: _make("attention", choice)
 

@@ -151,8 +151,8 @@ def complaint(value: Any, annotation: Any) -> str | None:
     """The rule that value breaks, in words, or None when it fits the annotation."""
     options = _options(annotation)
     rules = []
-    for option in options:
-        rule = _single(value, option)
+    for allowed in options:
+        rule = _single(value, allowed)
         if rule is None:
             return None
         rules.append(rule)
@@ -165,23 +165,23 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _single(value: Any, option: Any) -> str | None:
-    origin = typing.get_origin(option)
-    if option in (None, NoneType):
+def _single(value: Any, allowed: Any) -> str | None:
+    origin = typing.get_origin(allowed)
+    if allowed in (None, NoneType):
         return None if value is None else "null"
     if origin is typing.Literal:
-        names = typing.get_args(option)
+        names = typing.get_args(allowed)
         exact = any(value == n and type(value) is type(n) for n in names)
         return None if exact else "one of " + ", ".join(map(str, names))
     if origin is list:
         if not isinstance(value, list):
             return "a list"
         return next(
-            (r for item in value if (r := complaint(item, typing.get_args(option)[0]))), None
+            (r for item in value if (r := complaint(item, typing.get_args(allowed)[0]))), None
         )
-    base, bounds = option, None
+    base, bounds = allowed, None
     if origin is typing.Annotated:
-        base, bounds = typing.get_args(option)[:2]
+        base, bounds = typing.get_args(allowed)[:2]
     if not _is_a(value, base):
         return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[
             base

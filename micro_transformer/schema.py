@@ -5,6 +5,7 @@ components are checked against their constructors (`components.py`), the rest ag
 dataclasses here.
 """
 
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Model:
     norm_gain: bool
     qk_norm: bool
     bias: bool
+    embedding_norm: bool
     tied_embeddings: bool
     zero_init: bool
 
@@ -112,6 +114,7 @@ def faults(config: dict[str, Any]) -> list[str]:
     for name, section in SECTIONS.items():
         fields = typing.get_type_hints(section, include_extras=True)
         complaints += _section(name, config.get(name), fields)
+    complaints += _sweep_name(config.get("run"))
     for group in COMPONENTS:
         complaints += _component(group, group, config.get(group))
     for group in LISTS:
@@ -159,6 +162,14 @@ def _targets(node: Any, path: str = "") -> Iterator[str]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _targets(value, f"{path}.{i}")
+
+
+def _sweep_name(run: Any) -> list[str]:
+    """A sweep's name is a folder's: it must not lead elsewhere."""
+    name = run.get("sweep") if isinstance(run, dict) else None
+    if not isinstance(name, str) or re.fullmatch(r"\w[\w.,-]{0,99}", name):
+        return []
+    return [f"run.sweep={_short(name)}: must be a plain name of letters, digits, . _ - and ,"]
 
 
 def _value(key: str, value: Any, annotation: Any) -> list[str]:

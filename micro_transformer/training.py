@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from micro_transformer import memory
-from micro_transformer.nn.models import auxiliary_loss
+from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.optimizers import Optimizers
 from micro_transformer.repro import stream
 from micro_transformer.schema import Train
@@ -57,7 +57,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: DecoderLM,
         task: Task,
         recipe: Train,
         *,
@@ -72,7 +72,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
-        self.forward = torch.compile(model) if recipe.compile else model
+        self.forward: Any = torch.compile(model) if recipe.compile else model
 
     def run(self) -> Progress:
         """The model holds the weights of the best evaluation; its state is stored as final."""
@@ -114,10 +114,10 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total += loss.detach()
         norm = self._update()
-        line = {"step": step + 1, "train/loss": total.item(), "lr": rate, "grad_norm": norm}
-        if not math.isfinite(line["train/loss"]):
-            raise NonFinite(f"train/loss is {line['train/loss']} at step {step + 1}")
-        return line
+        mean = total.item()
+        if not math.isfinite(mean):
+            raise NonFinite(f"train/loss is {mean} at step {step + 1}")
+        return {"step": step + 1, "train/loss": mean, "lr": rate, "grad_norm": norm}
 
     def _update(self) -> float | None:
         """The optimizers stepped, gradients are gone; returns their norm when clipping."""

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from micro_transformer import build, probes
+from micro_transformer.nn.models import DecoderLM
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.store import Entry, read_snapshot
 from micro_transformer.subject import Subject
@@ -53,7 +54,7 @@ def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
     task = build.task(config)
     model, state = load(config, entry.final, task)
     if config["run"]["trace"]:
-        print(probes.trace(model, torch.as_tensor(task.data.tokens("val")[:TRACED])[None].long()))
+        print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
     subject = Subject(
         model=model,
         task=task,
@@ -71,7 +72,7 @@ def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
             found[group].update(measure.run(subject))
     progress = state["progress"]
     return {
-        "metrics": {**found["eval"], "train/best_step": progress["best_step"]},
+        "metrics": found["eval"],
         "cost": {**progress["cost"], **found["bench"]},
         "size": sizes(model),
         "data": task.data_record,
@@ -79,7 +80,7 @@ def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
     }
 
 
-def load(config: Config, final: Path, task: Any) -> tuple[nn.Module, dict[str, Any]]:
+def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
     """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
     files = read_snapshot(final)
     model = build.model(config, task)

@@ -21,12 +21,12 @@ FLOORS = [
         "supervise",
         "memory",
     },
-    {"nn", "decoding", "data", "stats", "tables", "plots", "html"},
-    {"tasks", "generation", "report", "identity"},
-    {"subject", "optimizers"},
-    {"training", "evals", "bench", "probes"},
+    {"nn", "decoding", "data", "rows"},
+    {"tasks", "generation", "identity", "optimizers", "stats"},
+    {"subject", "probes", "tables"},
+    {"training", "evals", "bench", "measures", "plots"},
     {"build"},
-    {"worker", "planning"},
+    {"worker", "planning", "report"},
     {"app", "evaluate", "verify"},
 ]
 GROUND = FLOORS[0]

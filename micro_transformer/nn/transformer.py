@@ -47,7 +47,7 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         for index, block in enumerate(self.blocks):
-            if self.checkpointed:
+            if self.checkpointed and self.training:
                 x = checkpoint(block, x, context, index, use_reentrant=False)
             else:
                 x = block(x, context, index)

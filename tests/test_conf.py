@@ -1,0 +1,72 @@
+"""Every yaml of every group is data that composes, and says all of its knobs."""
+
+import pytest
+import yaml
+
+from micro_transformer import components, schema
+from micro_transformer.planning import make_plan
+
+FILES = sorted(schema.CONF.rglob("*.yaml"))
+GROUPS = [g for g in schema.groups() if g not in ("option", "sweep")]
+CHOICES = [(g, c) for g in GROUPS for c in schema.choices_of(g)]
+
+
+def leaves(node, path=()):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, node
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_yaml_says_what_it_is_and_asks_for_no_call(path):
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ") and len(lines[0]) > 8
+    assert "_target_" not in text
+
+
+@pytest.mark.parametrize("group, choice", CHOICES, ids=lambda v: v)
+def test_every_choice_composes_without_a_complaint(group, choice):
+    (job,) = make_plan([f"{group}={choice}"]).jobs
+    assert job.choices[group] == choice
+    assert job.config[group] == schema.read_choice(group, choice)
+    assert not schema.misfits(job.config)
+
+
+@pytest.mark.parametrize("group", schema.COMPONENTS)
+def test_yamls_and_constructors_hold_the_same_knobs(group):
+    for choice in schema.choices_of(group):
+        content = schema.read_choice(group, choice)
+        knobs = components.find(group, content.pop("kind")).knobs
+        assert set(content) == set(knobs), choice
+
+
+@pytest.mark.parametrize("option", schema.choices_of("option"))
+def test_numbers_of_an_option_survive_composition(option):
+    content = yaml.safe_load((schema.CONF / "option" / f"{option}.yaml").read_text())
+    content.pop("defaults", None)
+    (job,) = make_plan([f"option={option}"]).jobs
+    for path, value in leaves(content):
+        node = job.config
+        for key in path:
+            node = node[key]
+        assert node == value, path
+
+
+@pytest.mark.parametrize("sweep", schema.choices_of("sweep"))
+def test_a_named_sweep_has_jobs_and_states_its_price(sweep):
+    plan = make_plan([f"sweep={sweep}"])
+    if sweep == "none":
+        assert not plan.multirun
+        return
+    text = (schema.CONF / "sweep" / f"{sweep}.yaml").read_text()
+    assert plan.multirun and len(plan.jobs) > 1
+    assert f"python run.py sweep={sweep}" in text and "minute" in text
+
+
+def test_the_words_none_on_and_off_stay_words():
+    """YAML reads some bare words as booleans; a choice must not become one."""
+    (job,) = make_plan(["posenc=none", "cache=none"]).jobs
+    assert job.choices["posenc"] == "none" and job.config["cache"]["kind"] == "NoCache"
