@@ -40,6 +40,9 @@ def main(words: list[str]) -> int:
         except (DataMissing, DataDamaged) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
+        except OSError as error:  # a full disk, a folder that cannot be written
+            print(f"error: data: {error}; make room or choose another root=", file=sys.stderr)
+            failed = True
     return BAD_DATA if failed else 0
 
 
@@ -73,7 +76,10 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
         key, equals, value = word.partition("=")
         if not equals:
             raise ValueError(f"{word}: must be key=value, as in task=shakespeare")
-        asked[key] = yaml.safe_load(value)
+        try:
+            asked[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{word}: not a value") from error
     return action, asked
 
 

@@ -2,6 +2,7 @@
 their size.
 """
 
+import errno
 import hashlib
 import io
 import lzma
@@ -14,7 +15,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from micro_transformer.data.sources import Unavailable
+from micro_transformer.data.files import Unavailable
+
+# What the standard library raises on archives that are broken; RuntimeError: marked as encrypted,
+# NotImplementedError: a compression that does not exist.
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 @contextmanager
@@ -22,14 +37,11 @@ def naming(path: Path) -> Iterator[None]:
     """A damaged archive is Unavailable, by name."""
     try:
         yield
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        KeyError,
-    ) as error:
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # zipfile seeks where a broken directory says
+            raise
+        raise Unavailable(f"{path} is damaged: {error}") from error
+    except DAMAGE as error:
         raise Unavailable(f"{path} is damaged or has another content: {error}") from error
 
 

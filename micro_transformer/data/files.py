@@ -11,6 +11,10 @@ from typing import Any, BinaryIO
 BLOCK = 1 << 20
 
 
+class Unavailable(Exception):
+    """A source cannot give its file here; the message says why in one line."""
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()

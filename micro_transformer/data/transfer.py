@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from pooch import HTTPDownloader
@@ -22,15 +23,13 @@ class TransferError(Exception):
 
 
 def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None:
-    """The bytes behind an address lie in part, at most limit of them, every redirect within the
-    schemes.
-    """
+    """The bytes behind an address lie in part, at most limit of them, every redirect in schemes."""
+    answers: list[requests.Response] = []
 
     def guard(response: requests.Response, **_: Any) -> None:
+        answers.append(response)
         if response.is_redirect:
-            # type: ignore[attr-defined]
-            target = requests.compat.urljoin(response.url, response.headers["location"])
-            _refuse_scheme(target, schemes)
+            _refuse_scheme(urljoin(response.url, response.headers["location"]), schemes)
 
     get = HTTPDownloader(
         progressbar=sys.stderr.isatty(),
@@ -44,6 +43,9 @@ def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None
             get(url, _Limited(stream, limit), None)
     except (requests.RequestException, ValueError) as error:
         raise TransferError(f"{url}: {_first_line(error)}") from error
+    finally:
+        for answer in answers:  # one that broke off holds its socket
+            answer.close()
 
 
 def pip_download(requirement: str, options: tuple[str, ...], folder: Path) -> None:
@@ -87,6 +89,6 @@ class _Limited:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, requests.Timeout):
         return f"no answer in {TIMEOUT_S:.0f} s"
-    if isinstance(error, requests.ConnectionError):
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
         return "no connection, or one that broke off"
     return (str(error).splitlines() or [type(error).__name__])[0]

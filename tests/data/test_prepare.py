@@ -74,3 +74,45 @@ def test_rows_can_be_read_back(tmp_path):
     assert sum(map(len, rows)) == len(data.tokens("val")) == data.ends("val")[-1]
     with pytest.raises(ValueError, match="split=test"):
         data.tokens("test")
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    part = tmp_path / "prepared" / ".micro-en-40-char.part"
+    part.mkdir(parents=True)
+    (part / "train.text.bin").write_bytes(b"half")
+    assert "half" not in str(prepare(CORPUS, tmp_path).manifest)
+    assert not part.exists()
+
+
+def die_while_writing(root):
+    import os
+
+    from micro_transformer.data import files
+
+    files.write_json = lambda *_: os.kill(os.getpid(), 9)
+    prepare(CORPUS, root)
+
+
+def test_a_kill_in_the_middle_leaves_no_set_and_no_stale_lock(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=die_while_writing, args=(tmp_path,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    with pytest.raises(DataMissing):
+        open_prepared(tmp_path, "micro", CORPUS.knobs)
+    assert prepare(CORPUS, tmp_path).digest
+    process.close()
+
+
+def test_rows_over_the_limit_are_dropped_and_counted(tmp_path, monkeypatch):
+    """Sentence tasks only: a filter on documents would delete exactly the long ones."""
+    monkeypatch.setattr(Micro, "max_tokens", 350)
+    short, whole = prepare(CORPUS, tmp_path), Micro(stories=41)
+    case = short.manifest["cleaning"]["over 350 tokens, dropped from train"]
+    assert case["count"] == 36 - short.splits["train"]["rows"] > 0
+    assert all(len(short.row("train", i)) <= 350 for i in range(short.splits["train"]["rows"]))
+    assert len(short.numbers("train", "sentiment")) == short.splits["train"]["rows"]
+    monkeypatch.setattr(Micro, "max_tokens", None)
+    assert not prepare(whole, tmp_path).manifest["cleaning"]

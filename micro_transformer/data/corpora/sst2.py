@@ -5,6 +5,7 @@ Lee).
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -137,23 +138,30 @@ def _apart(items: list[Labelled], evaluated: list[Labelled], report: Report) -> 
 
     Single words may be: `good` is in everything.
     """
-    whole = {same(text) for text, _ in evaluated}
-    texts = {same(text) for text, _ in items}
-    parts = set[str]().union(*(_runs(text) & texts for text, _ in evaluated))
+    evaluation = _Known({same(text) for text, _ in evaluated})
+    training = _Known({same(text) for text, _ in items})
+    parts = set[str]().union(*(training.runs_in(text) for text, _ in evaluated))
     kept = []
     for number, (text, label) in enumerate(items, 1):
-        if len(text.split()) > 1 and (same(text) in parts or not whole.isdisjoint(_runs(text))):
+        if len(text.split()) > 1 and (same(text) in parts or evaluation.runs_in(text)):
             report.note("shares its words with an evaluation text, dropped", number)
         else:
             kept.append((text, label))
     return kept
 
 
-def _runs(text: str) -> set[str]:
-    """Every run of words of a text, normalised."""
-    words = [same(word) for word in text.split()]
-    spans = ((a, b) for a in range(len(words)) for b in range(a + 1, len(words) + 1))
-    return {"".join(words[a:b]) for a, b in spans}
+class _Known:
+    """A set of normalised texts, to be looked for as runs of words of another."""
+
+    def __init__(self, texts: set[str]) -> None:
+        self.texts, self.lengths = texts, set(map(len, texts))
+
+    def runs_in(self, text: str) -> set[str]:
+        """Those of the set that are a run of words of a text."""
+        words = [same(word) for word in text.split()]
+        joined = "".join(words)
+        pairs = combinations([0, *accumulate(map(len, words))], 2)
+        return self.texts & {joined[a:b] for a, b in pairs if b - a in self.lengths}
 
 
 def _rows(items: list[Labelled]) -> Rows:

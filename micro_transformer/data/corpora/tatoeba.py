@@ -26,16 +26,17 @@ FILE = Folder(
     7_708_370,
     "cd07dd2d9cd6566d7d30e469948f06f649e37676fedf795311bed3da598e71a5",
 )
-TENSORFLOW = Download(
-    "https://storage.googleapis.com/download.tensorflow.org/data/spa-eng.zip",
-    "spa-eng.zip",
-    4_000_000,
-    None,  # the member's hash is checked
-)
 MEMBER = (
     "spa-eng/spa.txt",
     8_042_772,
     "6ec60e212f812ee3430f7568ea6f33b6fb080e32193c5952e8da0ee8ba45574c",
+)
+TENSORFLOW = Download(
+    "https://storage.googleapis.com/download.tensorflow.org/data/spa-eng.zip",
+    "spa-eng.zip",
+    4_000_000,
+    None,
+    member=MEMBER,
 )
 OPUS = Download(
     "https://object.pouta.csc.fi/OPUS-Tatoeba/v2023-04-12/moses/en-es.txt.zip",
