@@ -1,6 +1,7 @@
 """Figures from rows, readable in grey and by the colour-blind: each line has its own colour, dash
 and marker, each bar its own hatch. Every figure names units, n and where it was measured."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,6 +204,15 @@ def curves(board: Board, key: str, x: str = "epoch") -> list[Curve]:
     return found
 
 
+def rendered(figure: Figure) -> tuple[bytes, bytes]:
+    """(SVG, PNG) of a figure; the same bytes for the same figure."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with plt.rc_context(STYLE):
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()
+
+
 def label(text: str, longest: int = 60) -> str:
     """A name that every font has the letters of, cut to a length that fits."""
     text = "".join(c if ord(c) < 0x250 or c in "—±×−…" else "?" for c in printable(text))
@@ -237,7 +247,6 @@ def _axes(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
         figure, axes = plt.subplots(figsize=(width, height))
         try:
             yield figure, axes
-            figure.canvas.draw()
         finally:
             plt.close(figure)
 

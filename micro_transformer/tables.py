@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from micro_transformer.measures import MS_PER_BATCH, PPL, RSS, SPEED, TOKENS_PER_S, VRAM
+from micro_transformer.measures import MS_PER_BATCH, PPL, RSS, SPEED, TOKENS_PER_S, VRAM, Measure
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
 from micro_transformer.results import OK, flat
@@ -36,7 +36,7 @@ class Table:
 def brief(board: Board) -> Table:
     """Config | quality mean ± std | Tokens/s | Peak memory | ms/batch | n | seeds."""
     quality = shown_quality(board)
-    table = Table(board.title, ["Config", f"{quality} mean ± std" if quality else "Result"])
+    table = Table(board.title, ["Config", f"{quality.title} mean ± std" if quality else "Result"])
     settings = board.settings
     for setting in settings:
         place = f" [{setting}]" if len(settings) > 1 else ""
@@ -44,7 +44,7 @@ def brief(board: Board) -> Table:
     table.columns += ["n", "Seeds"]
     table.note = f"Measured on {settings[0]}." if len(settings) == 1 else ""
     for row in board.rows:
-        cells = [Cell(row.name, row.name), _quality_cell(board, row)]
+        cells = [Cell(row.name, row.name), _quality_cell(row, quality.key if quality else None)]
         for setting in settings:
             memory = VRAM if setting.startswith("cuda") else RSS
             cells += [cost_cell(row, m.key, setting) for m in (TOKENS_PER_S, memory, MS_PER_BATCH)]
@@ -90,12 +90,10 @@ def without_result(board: Board) -> Table:
     return table
 
 
-def shown_quality(board: Board) -> str | None:
-    """The name of the measure in the quality column: PPL where there is a loss."""
+def shown_quality(board: Board) -> Measure | None:
+    """The measure in the quality column: PPL where there is a loss."""
     quality = quality_of({k for r in board.records for k, v in r.metrics.items() if v is not None})
-    if quality is None:
-        return None
-    return PPL.label if quality.key == "val/loss" else quality.title
+    return PPL if quality is not None and quality.key == "val/loss" else quality
 
 
 def figure(summary: Summary, absent: str = ABSENT) -> Cell:
@@ -122,14 +120,10 @@ def decimals(summary: Summary) -> int:
     return min(4, max(0, digits - 1 - int(f"{size:e}".split("e")[1])))
 
 
-def _quality_cell(board: Board, row: Row) -> Cell:
+def _quality_cell(row: Row, key: str | None) -> Cell:
     if not row.ok:
         return Cell(row.reason)
-    keys = {key for record in board.records for key in record.metrics}
-    quality = quality_of(keys)
-    if quality is None:
-        return Cell(ABSENT)
-    return figure(row.summary(PPL.key if quality.key == "val/loss" else quality.key))
+    return Cell(ABSENT) if key is None else figure(row.summary(key))
 
 
 def _memory(setting: str) -> str:
@@ -183,7 +177,7 @@ def runs_csv(boards: list[Board]) -> str:
 
 
 def csv_text(rows: list[list]) -> str:
-    """Rows as CSV; a text cell that starts with = + - @ or a control character gets a quote."""
+    """Rows as CSV; a text that starts with = + - or @ gets a quote, control characters go."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([[_csv_cell(v) for v in row] for row in rows])
     return out.getvalue()
@@ -198,6 +192,8 @@ def markdown(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text on one line without control or direction-changing characters."""
+    if text.isprintable():
+        return text
     return "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or _is_shown(c))
 
 
@@ -206,9 +202,11 @@ def _is_shown(character: str) -> bool:
 
 
 def _csv_cell(value: object) -> object:
-    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") and value not in ("", "-"):
-        return "'" + value
-    return value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    is_formula = text.lstrip()[:1] in tuple("=+-@") and text.strip() != "-"
+    return f"'{text}" if is_formula else text
 
 
 def _width(text: str) -> int:

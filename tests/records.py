@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from micro_transformer.fingerprint import digest
-from micro_transformer.results import HISTORY, RunRecord
+from micro_transformer.results import HISTORY, RECORD, RunRecord, to_dict
 
 CHOICES = {
     "option": "A", "arch": "decoder", "model": "1m", "posenc": "rope", "ffn": "gelu",
@@ -79,7 +79,9 @@ def make_sweep(
 def write_all(records: list[RunRecord], folder: Path) -> Path:
     """Each record in a job folder of its own, with a curve of eight points."""
     for i, record in enumerate(records):
-        path = record.write(folder / f"{i:05d}")
+        path = folder / f"{i:05d}" / RECORD
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(to_dict(record)))  # RunRecord.write waits for the disk
         final = record.metrics.get("val/loss")
         if final is not None:
             lines = [

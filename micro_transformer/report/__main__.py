@@ -22,9 +22,10 @@ def main(words: list[str] | None = None) -> int:
         help="pool and compare rows although code, data or library versions differ",
     )
     parser.add_argument("--strict", action="store_true", help="exit 1 when anything is missing")
+    parser.add_argument("--no-figures", action="store_true", help="tables and words only: faster")
     args = parser.parse_args(words)
     try:
-        report = write_report(args.folder, args.out, args.mixed)
+        report = write_report(args.folder, args.out, args.mixed, not args.no_figures)
     except Exception as error:
         if not isinstance(error, ValueError | OSError) and type(error).__name__ != "DiskFull":
             raise

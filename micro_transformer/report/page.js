@@ -17,7 +17,7 @@
     const bar = make("div", "", "bar");
     const find = make("input");
     find.type = "search";
-    find.placeholder = "Filter: words that a row must hold";
+    find.placeholder = "Filter rows";
     find.setAttribute("aria-label", "Filter rows");
     const heads = [...sheet.querySelectorAll("th")];
     const order = make("select", "", "order");

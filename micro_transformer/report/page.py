@@ -2,13 +2,10 @@
 
 import base64
 import hashlib
-import io
 import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from micro_transformer.report.front import front_svg, legend
 from micro_transformer.report.markup import Markup, joined, tag
@@ -32,7 +29,8 @@ class Drawn:
 
     name: str
     caption: str
-    figure: Figure
+    svg: bytes
+    png: bytes
 
 
 def page(
@@ -202,9 +200,7 @@ def _gaps(gaps: list[str]) -> list[Markup]:
 
 
 def _figure(drawn: Drawn) -> Markup:
-    out = io.BytesIO()
-    drawn.figure.savefig(out, format="svg", metadata={"Date": None})
-    source = "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+    source = "data:image/svg+xml;base64," + base64.b64encode(drawn.svg).decode()
     image = tag("img", src=source, alt=drawn.caption)
     return tag("figure", image, tag("figcaption", drawn.caption))
 

@@ -70,7 +70,7 @@ def study(board: Board) -> Study:
     found.effects = [
         analyse(board, m) for m in wanted if any(value_of(r, m.key) for r in board.records)
     ]
-    shown = PPL if judged.key == "val/loss" else judged
+    shown = tables.shown_quality(board) or judged
     for setting in board.settings:
         for cost in TRADED:
             points = pareto(board, cost, shown, setting)

@@ -18,6 +18,7 @@ from micro_transformer.stats.effects import (
     Effects,
     Interaction,
 )
+from micro_transformer.tables import figure
 
 ORDER = (BETTER, EQUAL, IDENTICAL, OPEN, UNTESTED)
 
@@ -99,12 +100,12 @@ def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
     known = [(s.mean, row, s) for row in board.rows if (s := row.summary(key)).mean is not None]
     if len(known) < 2:
         return []
-    value, row, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
-    spread = f" ± {summary.std:.3g}" if summary.std is not None else ""
+    _, row, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
     return [
         Claim(
-            f"Best mean {label} of {len(known)} configurations: {row.name} with {value:.4g}{spread}"
-            f" (std, n = {summary.n}); the best of many is flattered by chance."
+            f"Best mean {label} of {len(known)} configurations: {row.name} with "
+            f"{figure(summary).text} (std, n = {summary.n}); the best of many is flattered by "
+            "chance."
         )
     ]
 

@@ -26,7 +26,9 @@ class Report:
     gaps: list[str]
 
 
-def write_report(folder: Path, out: Path | None = None, mix: bool = False) -> Report:
+def write_report(
+    folder: Path, out: Path | None = None, mix: bool = False, figures: bool = True
+) -> Report:
     """report.html, report.md, runs.csv and figures/ lie in `out` (default: the folder). ValueError:
     there is no record."""
     loaded = load_records(folder)
@@ -41,7 +43,7 @@ def write_report(folder: Path, out: Path | None = None, mix: bool = False) -> Re
         path, why = loaded.skipped[0]
         gaps.append(f"{len(loaded.skipped)} files skipped, first: {path}: {why}")
     studies, out = [study(board) for board in boards], out or folder
-    drawn = [d for i, found in enumerate(studies) for d in draw(found, i)]
+    drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []
     both, title = across(boards), folder.resolve().name
     command = shlex.join(["python", "-m", "micro_transformer.report", str(folder)])
     command += " --mixed" if mix else ""
@@ -79,15 +81,13 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
         wanted.append(("scaling", "PPL against parameters", figure))
     for name, caption, drawn in wanted:
         if drawn is not None:
-            yield Drawn(name + end, f"{caption}: {board.title}", drawn)
+            yield Drawn(name + end, f"{caption}: {board.title}", *plots.rendered(drawn))
 
 
 def _save(drawn: list[Drawn], folder: Path) -> None:
-    if drawn:
-        folder.mkdir(parents=True, exist_ok=True)
     for each in drawn:
-        each.figure.savefig(folder / f"{each.name}.png", metadata={"Software": None})
-        each.figure.savefig(folder / f"{each.name}.svg", metadata={"Date": None})
+        write_file(folder / f"{each.name}.svg", each.svg)
+        write_file(folder / f"{each.name}.png", each.png)
 
 
 def _terminal(studies: list[Study]) -> str:

@@ -171,12 +171,24 @@ def _two_way(i: int, j: int, fit: Fit) -> Iterator[dict[Cell, float]]:
     def cell(rest: Cell, x: str, y: str) -> Cell:
         return _with(_with(rest, low, x), high, y)
 
-    for a, b in itertools.combinations(first, 2):
-        for c, d in itertools.combinations(second, 2):
+    complete = len(fit.cells) == len(first) * len(second) * len(rests)
+    pairs = (
+        _against_the_first if complete else _every_pair
+    )  # where none is missing they say the same
+    for a, b in pairs(first):
+        for c, d in pairs(second):
             corners = [(a, c, 1), (a, d, -1), (b, c, -1), (b, d, 1)]
             full = [r for r in rests if all(cell(r, x, y) in fit.index for x, y, _ in corners)]
             if full:
                 yield {cell(r, x, y): sign / len(full) for r in full for x, y, sign in corners}
+
+
+def _against_the_first(levels: list[str]) -> Iterator[tuple[str, str]]:
+    return ((levels[0], level) for level in levels[1:])
+
+
+def _every_pair(levels: list[str]) -> Iterator[tuple[str, str]]:
+    return itertools.combinations(levels, 2)
 
 
 def _judge(effects: Effects) -> None:

@@ -36,4 +36,6 @@ def power_law(xs: Sequence[float], ys: Sequence[float]) -> PowerLaw | None:
     line: Any = stats.linregress(np.log(list(groups)), means)
     half = float(stats.t.ppf(0.975, len(groups) - 2)) * line.stderr
     slope = float(line.slope)
-    return PowerLaw(slope, slope - half, slope + half, float(np.exp(line.intercept)), len(groups))
+    return PowerLaw(
+        slope, slope - float(half), slope + float(half), float(np.exp(line.intercept)), len(groups)
+    )

@@ -1,0 +1,191 @@
+"""The report of a folder: whole, bound to its records, and deaf to what they say."""
+
+import csv
+import io
+import itertools
+import json
+import random
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from micro_transformer.report.__main__ import main
+from micro_transformer.report.study import study
+from micro_transformer.report.write import write_report
+from micro_transformer.rows import collect
+from tests.records import make_record, make_sweep, write_all
+
+FACTORS = {"posenc": ["rope", "alibi"], "cache": ["none", "paged"]}
+
+
+class Elements(HTMLParser):
+    """Counts elements and collects attributes; text is what a reader sees."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.attributes, self.text = {}, set(), []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found[tag] = self.found.get(tag, 0) + 1
+        self.attributes |= {(tag, name) for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep") / "demo"
+    return write_all(make_sweep(FACTORS, effects={("posenc", "alibi"): 0.05}), folder)
+
+
+def payloads():
+    """500 hostile strings: openings crossed with bodies and closings."""
+    opens = ["<script>", '"><script>', "</script><script>", "'>", "]]>", "-->", "<svg onload=",
+             "<img src=x onerror=", "</title><script>", "</style>", "{{", "${", "&lt;script&gt;",
+             "\u202e<b>", "<!--", "</textarea>", "</svg>", "</td></tr></table>", "` onx=",
+             "\\x3c"]  # fmt: skip
+    bodies = ["alert(1)", "javascript:alert(1)", "=cmd|' /C calc'!A0", "__import__('os')", "$x_1$"]
+    closes = ["", "</script>", ">", '">', "'/onfocus=alert(1) autofocus/x='"]
+    return ["".join(parts) for parts in itertools.product(opens, bodies, closes)]
+
+
+def hostile_sweep(texts):
+    """Each text in a level, an error, an override, a sample, the environment."""
+    records = []
+    for i, text in enumerate(texts):
+        record = make_record(i % 3, 1.5 + i / 1000, posenc=text, cache=["a", "b"][i % 2])
+        record.error, record.sweep, record.id = text, text, text
+        record.env |= {"torch": text, "cpu": text} if i == 0 else {}
+        record.git = {"commit": text, "dirty": True}
+        record.flags, record.data = [text], {"tier": text, "sha256": "da7a"}
+        record.status = "ok" if i % 4 else "failed"
+        records.append(record)
+    return records
+
+
+def test_five_hundred_hostile_texts_are_text(tmp_path, sweep):
+    texts = payloads()
+    assert len(texts) == 500
+    folder = write_all(hostile_sweep(texts), tmp_path / "hostile")
+    for i in range(3):
+        (folder / f"{i:05d}" / "samples.txt").write_text("\n".join(texts))
+    write_report(folder, figures=False)
+    write_report(sweep)
+    page = (folder / "report.html").read_text()
+    ours, plain = Elements(page), Elements((sweep / "report.html").read_text())
+    new = set(ours.found) - set(plain.found)
+    assert new <= {"pre"}, new
+    assert ours.found["script"] == ours.found["style"] == 1
+    assert ours.attributes - plain.attributes <= {("details", "class"), ("details", "open")}
+    assert not [a for a in ours.attributes if a[1].startswith("on") or a[1] in ("style", "href")]
+    seen = "".join(ours.text)
+    assert all(" ".join(t.split())[:30] in seen or "\u202e" in t for t in texts)
+
+
+def test_no_hostile_text_breaks_a_markdown_table_or_a_csv_line(tmp_path):
+    folder = write_all(hostile_sweep(random.Random(0).sample(payloads(), 60)), tmp_path / "x")
+    write_report(folder)
+    lines = (folder / "report.md").read_text().splitlines()
+    for title, table in itertools.groupby(lines, key=lambda line: line.startswith("|")):
+        if title:
+            cells = {len(line.replace("\\|", "").split("|")) for line in table}
+            assert len(cells) == 1
+    assert "<script" not in "\n".join(lines)
+    rows = list(csv.reader(io.StringIO((folder / "runs.csv").read_text(), newline="")))
+    assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 61
+    assert not [c for row in rows for c in row if c[:1] in tuple("=+@")]
+
+
+def test_nothing_is_asked_from_elsewhere(sweep):
+    write_report(sweep)
+    page = (sweep / "report.html").read_text()
+    assert "default-src 'none'" in page and "unsafe" not in page.split("</head>")[0]
+    for word in ("http://", "https://", "//cdn", "@import", "innerHTML", "eval("):
+        assert word not in page.replace("http://www.w3.org", "")
+
+
+def test_the_page_says_what_the_table_says(sweep, capsys):
+    assert main([str(sweep)]) == 0
+    printed = capsys.readouterr().out
+    page = "".join(Elements((sweep / "report.html").read_text()).text)
+    assert "rope beats alibi by" in printed and "rope beats alibi by" in page
+    assert "change nothing" in page and "python run.py" in page
+    assert "PPL mean ± std" in printed and "42, 43, 44" in printed
+    figures = ("pareto.svg", "effects.png", "ppl_by_epoch.png", "speed.png", "loss.svg")
+    for name in ("report.md", "report.html", "runs.csv", *(f"figures/{f}" for f in figures)):
+        assert (sweep / name).stat().st_size > 500
+
+
+def test_the_report_is_the_same_twice(sweep, tmp_path):
+    for out in (tmp_path / "a", tmp_path / "b"):
+        write_report(sweep, out)
+    for one in (p for p in (tmp_path / "a").rglob("*") if p.is_file()):
+        two = tmp_path / "b" / one.relative_to(tmp_path / "a")
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_strict_fails_on_gaps_alone(tmp_path, capsys):
+    records = make_sweep(FACTORS)
+    write_all(records, tmp_path / "whole")
+    assert main([str(tmp_path / "whole"), "--strict", "--no-figures"]) == 0
+    write_all(records[:-1], tmp_path / "part")
+    assert main([str(tmp_path / "part"), "--no-figures"]) == 0
+    assert main([str(tmp_path / "part"), "--strict", "--no-figures"]) == 1
+    (tmp_path / "whole" / "00000" / "record.json").write_text("{")
+    assert main([str(tmp_path / "whole"), "--strict", "--no-figures"]) == 1
+    assert "1 files skipped" in capsys.readouterr().out
+
+
+def test_a_folder_without_records_is_one_line_and_exit_3(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_sweep_that_only_failed_is_reported(tmp_path):
+    records = [make_record(s, status="failed", error="boom", metrics={}, cost={}) for s in (1, 2)]
+    report = write_report(write_all(records, tmp_path / "x"))
+    assert "failed: boom" in report.text and len(report.gaps) == 1
+
+
+def test_a_scaling_sweep_has_its_line(tmp_path):
+    records = make_sweep({"model": ["1m", "4m", "12m"]})
+    for r in records:
+        r.size["params"] = {"1m": 1e6, "4m": 4e6, "12m": 12e6}[r.choices["model"]]
+    report = write_report(write_all(records, tmp_path / "x"))
+    assert (tmp_path / "x" / "figures" / "scaling.svg").exists()
+    assert "PPL falls as params^" in (tmp_path / "x" / "report.md").read_text()
+    assert report.gaps == []
+
+
+def test_tokenizers_meet_in_bits_per_byte_only(tmp_path):
+    records = [make_record(s, data={"tokenizer": t}) for s in (1, 2) for t in ("char", "bpe")]
+    write_report(write_all(records, tmp_path / "x"))
+    text = (tmp_path / "x" / "report.md").read_text()
+    assert "Bits per byte across" in text and "tokenizer char" in text
+
+
+def test_undecided_is_never_called_equal():
+    records = make_sweep({"posenc": ["rope", "alibi"]}, noise=0.05)
+    found = study(collect(records)[0])
+    assert any("undecided" in claim.text for claim in found.headlines)
+    assert not any("no difference larger" in claim.text for claim in found.headlines)
+
+
+def test_the_report_loads_no_torch(sweep):
+    script = (
+        "import sys; from micro_transformer.report.__main__ import main; "
+        f"main([{str(sweep)!r}]); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_history_lines_that_are_no_figures_are_left_out(tmp_path):
+    folder = write_all(make_sweep({"posenc": ["rope", "alibi"]}), tmp_path / "x")
+    bad = json.dumps({"step": 50, "val/loss": "x"}) + "\n" + json.dumps({"step": 60, "epoch": None})
+    (folder / "00000" / "history.jsonl").write_text(bad + '\n{"step": 1e999, "val/loss": 2}\n')
+    assert write_report(folder).gaps == []
