@@ -68,8 +68,7 @@ def top_p(p: float) -> Processor:
     def apply(ids: Tensor, logits: Tensor) -> Tensor:
         probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
         before = probabilities.cumsum(-1) - probabilities  # mass of the likelier tokens
-        beyond = before >= p
-        beyond[:, 0] = False
+        beyond = before >= p  # never the first, which has nothing before it
         return logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), NEVER)
 
     return apply

@@ -89,9 +89,11 @@ def test_padding_leaves_gradients_finite(posenc: str) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_selective_mask_can_be_switched_on_and_off() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("posenc", POSENCS)
+def test_selective_mask_can_be_switched_on_and_off(posenc: str, kernel: str) -> None:
     """A blocked class of tokens is unseen by all others: change one of them, and only it moves."""
-    net, ids = tiny_decoder("alibi", num_layers=1), random_ids(1, 9)
+    net, ids = tiny_decoder(posenc, attention=kernel, num_layers=1), random_ids(1, 9)
     ids[0, 3] = 5
     changed = ids.clone()
     changed[0, 3] = 6

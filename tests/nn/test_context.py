@@ -1,0 +1,26 @@
+"""What layers share is shared only where it is the same."""
+
+import torch
+
+from micro_transformer.nn.context import Context
+from micro_transformer.nn.masks import causal
+from tests.conftest import build, tiny_dims
+
+
+def context(posenc: str) -> Context:
+    encoding = build("posenc", posenc, tiny_dims())
+    return Context(encoding, causal, torch.arange(3, 5), batch=1, num_heads=4, plain=True)
+
+
+def test_layers_with_the_same_keys_share_one_sight() -> None:
+    shared, keys, others = context("alibi"), torch.arange(5), torch.arange(1, 5)
+    sight = shared.sight(keys)
+    assert shared.sight(keys) is sight
+    assert shared.sight(others).k_pos is others
+
+
+def test_a_rotation_follows_the_dtype() -> None:
+    shared, x = context("rope"), torch.randn(1, 4, 2, 8)
+    wide, narrow = shared.rotate(x), shared.rotate(x.bfloat16())
+    assert (wide.dtype, narrow.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(narrow.float(), wide, rtol=0, atol=0.05)
