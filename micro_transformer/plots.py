@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg", force=False)
-
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn
 from matplotlib.figure import Figure
@@ -207,7 +203,7 @@ def curves(board: Board, key: str, x: str = "epoch") -> list[Curve]:
 def rendered(figure: Figure) -> tuple[bytes, bytes]:
     """(SVG, PNG) of a figure; the same bytes for the same figure."""
     svg, png = io.BytesIO(), io.BytesIO()
-    with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", metadata={"Software": None})
     return svg.getvalue(), png.getvalue()
@@ -243,12 +239,9 @@ def _is_figure(value: Any) -> bool:
 
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
-    with seaborn.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, height))
-        try:
-            yield figure, axes
-        finally:
-            plt.close(figure)
+    with seaborn.axes_style("ticks"), matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))  # not pyplot's: no window, nothing to close
+        yield figure, figure.subplots()
 
 
 def _line(i: int) -> dict[str, Any]:

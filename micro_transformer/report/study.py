@@ -127,7 +127,7 @@ def front_table(front: Front) -> Table:
 FRONT_RULE = (
     "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
     "seed). Dominated: some row is better in one and no worse in the other, with that confidence. "
-    "Perhaps: the seeds do not say."
+    "Perhaps: the seeds do not say. Each pair is judged by itself: of very many, some by chance."
 )
 
 
