@@ -216,6 +216,16 @@ def test_pairs_keep_case_and_all_references():
     assert all(text[0] == "W" for text in everything)
 
 
+def test_pairs_are_shuffled_before_they_are_sliced():
+    """The file is sorted by length: a slice from its head would be exclamations."""
+    pairs = [(f"{'long ' * (i // 300)}word {i}", f"palabra {i}") for i in range(30_000)]
+    splits = tatoeba.Tatoeba(size="20k").rows(pairs, Report())
+    means = {s: sum(map(len, r.texts["source"])) / len(r) for s, r in splits.items()}
+    overall = sum(len(en) for en, _ in pairs) / len(pairs)
+    assert all(abs(mean - overall) < 0.1 * overall for mean in means.values())
+    assert {s: len(r) for s, r in splits.items()} == {"train": 18_000, "val": 1_000, "test": 1_000}
+
+
 def test_lines_without_two_columns_are_counted():
     report = Report()
     assert tatoeba.parse_tsv("a\tb\tc\nalone\n\nd\te", report) == [("a", "b"), ("d", "e")]

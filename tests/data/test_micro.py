@@ -66,21 +66,54 @@ def _within(values, expected):
     assert abs(np.mean(values) - expected) < 4 * error
 
 
-def test_every_story_of_a_small_grammar_counts_once(monkeypatch):
-    """Enumerated in full, the probabilities sum to one and their mean is the entropy."""
-    small = {name: values[:2] for name, values in grammar.VARIABLES.items()}
-    monkeypatch.setattr(grammar, "VARIABLES", small)
-    monkeypatch.setattr(grammar, "SCRIPTS", SCRIPTS[:1])
-    for cached in (grammar._surprisal, grammar._readings, grammar._mean_length):
+@pytest.fixture
+def small(monkeypatch):
+    """Three scripts of unequal size and two values a variable: few enough to enumerate."""
+    caches = (grammar._surprisal, grammar._readings, grammar._mean_length)
+    monkeypatch.setattr(grammar, "VARIABLES", {n: v[:2] for n, v in grammar.VARIABLES.items()})
+    monkeypatch.setattr(grammar, "SCRIPTS", (SCRIPTS[0], SCRIPTS[1], SCRIPTS[-1]))
+    for cached in caches:
         cached.cache_clear()
-    try:
-        plans = list(grammar._plans(grammar.variables(SCRIPTS[0])))
-        texts = [grammar.Story(SCRIPTS[0], plan).text("es") for plan in plans]
-        assert len(set(texts)) == len(texts) == round(math.exp(grammar.entropy()))
-        assert np.mean([len(t) for t in texts]) == pytest.approx(grammar.mean_length("es"))
-    finally:
-        for cached in (grammar._surprisal, grammar._readings, grammar._mean_length):
-            cached.cache_clear()
+    yield [
+        grammar.Story(script, plan)
+        for script in grammar.SCRIPTS
+        for plan in grammar._plans(grammar.variables(script))
+    ]
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_small_grammar_enumerated_in_full(small, language):
+    """All texts differ, their probabilities sum to one, and mean surprisal and length are as
+    computed.
+    """
+    probability = np.array([math.exp(-story.surprisal) for story in small])
+    texts = [story.text(language) for story in small]
+    assert len(set(texts)) == len(texts)
+    assert probability.sum() == pytest.approx(1)
+    assert -(probability * np.log(probability)).sum() == pytest.approx(grammar.entropy())
+    lengths = np.array([len(text) for text in texts])
+    assert (probability * lengths).sum() == pytest.approx(grammar.mean_length(language))
+    assert grammar.log_prob(texts[7], language) == pytest.approx(math.log(probability[7]))
+
+
+def test_every_choice_is_drawn_as_often_as_its_probability_says():
+    for name, values in grammar.VARIABLES.items():
+        drawn = [story.plan[name] for story in SAMPLE if name in story.plan]
+        for value in values:
+            share = drawn.count(value) / len(drawn)
+            assert abs(share - 1 / len(values)) < 4.5 * math.sqrt(1 / len(values) / len(drawn))
+    scripts = [story.script for story in SAMPLE]
+    for script in SCRIPTS:
+        share = scripts.count(script) / len(scripts)
+        assert abs(share - 1 / len(SCRIPTS)) < 4.5 * math.sqrt(1 / len(SCRIPTS) / len(scripts))
+
+
+def test_a_friend_is_someone_else_and_a_new_spot_another_one():
+    for story in SAMPLE:
+        assert story.plan["friend"] != story.plan["hero"]
+        assert story.plan.get("last_spot") != story.plan["spot"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

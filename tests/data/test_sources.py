@@ -107,6 +107,7 @@ def test_what_is_not_the_listed_file_is_refused_and_stays_apart(tmp_path, addres
         source(f"{address}/{path}").fetch(tmp_path)
     assert "\n" not in str(failure.value)
     assert {p.name for p in tmp_path.iterdir()} <= {"data.bin.part"}
+    assert all(p.stat().st_size <= len(DATA) for p in tmp_path.iterdir())  # stopped at the limit
     assert (
         source(f"{address}/good").fetch(tmp_path).read_bytes() == DATA
     )  # and the next try succeeds
