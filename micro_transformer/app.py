@@ -15,16 +15,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer import results, schema, store, supervise
+from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints
-from micro_transformer.planning import BadConfig, Job, Plan, identity, make_plan
+from micro_transformer.planning import Job, Plan, identity, make_plan
 from micro_transformer.repro import environment, git_state, resolve
 from micro_transformer.results import RunRecord
 from micro_transformer.store import Damaged, Entry
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
-SAMPLES = "samples.txt"
+SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
 
@@ -205,7 +206,8 @@ def _show_samples(folder: Path, count: int) -> None:
     """Prints the first samples of a job, when its evaluation wrote some."""
     path = folder / SAMPLES
     if count and path.is_file():
-        print("\n\n".join(path.read_text(encoding="utf-8").split("\n\n")[:count]))
+        samples = path.read_text(encoding="utf-8").split(SAMPLE_MARK)[1 : count + 1]
+        print("\n".join((SAMPLE_MARK + sample).rstrip() for sample in samples))
 
 
 def _conclude(plan: Plan) -> int:

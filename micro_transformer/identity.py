@@ -22,7 +22,7 @@ class Fingerprints:
 
     run: str
     train: str
-    code: str
+    code: dict[str, str]  # module -> digest
     data: str
     factors: dict[str, Any]
 
@@ -36,7 +36,7 @@ def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
         "code": trained_by,
         "data": data_digest,
     }
-    code = digest({**trained_by, **measured_by})
+    code = {**trained_by, **measured_by}
     whole = {k: v for k, v in config.items() if k not in schema.WITHOUT_IDENTITY}
     return Fingerprints(
         run=digest({"config": whole, "code": code, "data": data_digest}),

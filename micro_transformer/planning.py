@@ -1,8 +1,6 @@
 """From a command line to the jobs it means, checked before anything runs. Knows no torch."""
 
 import copy
-import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,22 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from micro_transformer import schema
+from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
 
-# Of Hydra's own settings a command may set these; the others could name code to run.
-OPEN_SETTINGS = re.compile(
-    r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|sweeper\.max_batch_size|sweeper\.params\..+"
-    r"|launcher\.(?!_)[a-z_.]+)$|hydra/launcher$"
-)
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
-
-
-class BadConfig(Exception):
-    """What is wrong with a command line, one line each."""
-
-    def __init__(self, lines: Iterable[str]):
-        self.lines = list(dict.fromkeys(lines))
-        super().__init__("\n".join(self.lines))
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ def make_plan(arguments: Sequence[str]) -> Plan:
     texts = [a for a in arguments if not a.startswith("-")]
     with initialize_config_dir(str(schema.CONF), version_base="1.3", job_name="run"):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        overrides = _parsed(parser, texts)
+        overrides = parsed(parser, texts)
         base = _compose([o.input_line for o in overrides if not o.is_sweep_override()])
         mode = base.hydra.mode
         multirun = (
@@ -102,7 +88,7 @@ def make_plan(arguments: Sequence[str]) -> Plan:
         if not multirun:
             return _single(base, overrides, texts)
         params = [f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()]
-        return _sweep(_parsed(parser, params) + overrides, texts, base)
+        return _sweep(parsed(parser, params) + overrides, texts, base)
 
 
 def _single(base: DictConfig, overrides: list[Any], texts: list[str]) -> Plan:
@@ -192,73 +178,11 @@ def _sweep_name(overrides: list[Any]) -> str:
     return "-".join((*swept, digest(lines)[:6]))
 
 
-def _parsed(parser: OverridesParser, texts: list[str]) -> list[Any]:
-    complaints = []
-    for text in texts:
-        if "${" in text:
-            complaints.append(f"{_clean(text)}: an interpolation; write the value itself")
-        elif any(not c.isprintable() for c in text):
-            complaints.append(f"{_clean(text)}: holds control characters")
-    if complaints:
-        raise BadConfig(complaints)
-    try:
-        overrides = parser.parse_overrides(list(texts))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BadConfig([f"{_first_line(error)}; write key=value"]) from error
-    complaints = [c for o in overrides for c in _override_complaints(o)]
-    if complaints:
-        raise BadConfig(complaints)
-    return overrides
-
-
-def _override_complaints(override: Any) -> Iterable[str]:
-    """Unknown groups, choices and settings, with the nearest name."""
-    key, groups = override.key_or_group, schema.groups()
-    if key.startswith("hydra"):
-        if not OPEN_SETTINGS.match(key):
-            yield f"{_clean(override.input_line)}: closed here; it could run code"
-        return
-    if override.is_delete() or override.is_add() or override.is_force_add():
-        yield f"{_clean(override.input_line)}: keys cannot be added or removed; write key=value"
-    elif key in groups:
-        for value in _group_values(override):
-            if value not in schema.choices_of(key):
-                known = schema.choices_of(key)
-                hint = _near(value, known)
-                yield f"{key}={_clean(value)}: must be one of {', '.join(known)}{hint}"
-
-
-def _group_values(override: Any) -> list[str]:
-    if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
-    return [str(override.value())]
-
-
 def _compose(overrides: list[str]) -> DictConfig:
     try:
         return compose("config", overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadConfig([_unknown_key(error, overrides)]) from error
-
-
-def _unknown_key(error: Exception, overrides: list[str]) -> str:
-    """Hydra's complaint in one line; for an unknown key, the nearest one."""
-    match = re.search(r"Could not override '([^']+)'", str(error))
-    if not match:
-        return _first_line(error)
-    keys = _known_keys(
-        compose("config", overrides=[o for o in overrides if o.split("=")[0] in schema.groups()])
-    )
-    return f"{_clean(match[1])}: no such key{_near(match[1], keys)}"
-
-
-def _known_keys(node: Any, prefix: str = "") -> list[str]:
-    keys = schema.groups() if not prefix else []
-    for key, value in node.items():
-        keys.append(f"{prefix}{key}")
-        if isinstance(value, DictConfig):
-            keys += _known_keys(value, f"{prefix}{key}.")
-    return keys
+        raise BadConfig([unknown_key(error, overrides)]) from error
 
 
 def _job(config: DictConfig, overrides: Sequence[str], folder: Path) -> Job:
@@ -284,19 +208,3 @@ def _each_value_once(jobs: list[Job]) -> Iterable[Job]:
         if not seen.issuperset(job.overrides):
             seen.update(job.overrides)
             yield job
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _first_line(error: Exception) -> str:
-    return _clean(
-        next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    )
-
-
-def _clean(text: Any) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in str(text))
-    return shown if len(shown) <= 100 else shown[:97] + "..."

@@ -1,6 +1,8 @@
 """What many laws need: the members of every family, and nets small enough to test in no time."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,19 @@ def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Ca
     dims, weight = net.dims, net.embedding.weight
     spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, weight.dtype, weight.device)
     return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)
+
+
+@pytest.fixture(scope="session")
+def micro_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a small set of our own stories; nothing is fetched."""
+    root = tmp_path_factory.mktemp("data")
+    command = [
+        sys.executable,
+        "-m",
+        "micro_transformer.data",
+        "prepare",
+        "task=micro",
+        "stories=300",
+    ]
+    subprocess.run([*command, f"root={root}"], check=True, capture_output=True)
+    return root

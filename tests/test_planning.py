@@ -6,7 +6,8 @@ import pytest
 from hydra import initialize_config_dir
 
 from micro_transformer import planning
-from micro_transformer.planning import BadConfig, make_plan
+from micro_transformer.command_line import BadConfig
+from micro_transformer.planning import make_plan
 from micro_transformer.schema import CONF
 
 

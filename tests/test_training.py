@@ -1,0 +1,184 @@
+"""The trainer: the same seed gives the same bits, also across a kill at any step."""
+
+import math
+
+import pytest
+import torch
+
+from micro_transformer import build, schema
+from micro_transformer.optimizers import Optimizers, rate_factor
+from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
+from micro_transformer.store import Entry, read_snapshot
+from micro_transformer.training import NonFinite, Trainer
+
+WORDS = [
+    "task=micro",
+    "task.stories=300",
+    "model=tiny",
+    "train=smoke",
+    "model.d_model=32",
+    "train.threads=1",
+]
+
+
+class Stop(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def config(micro_data):
+    def make(*words):
+        (job,) = make_plan([*WORDS, f"data.dir={micro_data}", *words]).jobs
+        return resolve(job.config)
+
+    return make
+
+
+def train(config, entry, stop_after=None):
+    seen = 0
+
+    def check_stop():
+        nonlocal seen
+        seen += 1
+        if seen == stop_after:
+            raise Stop
+
+    task = build.task(config)
+    trainer = Trainer(
+        build.model(config, task),
+        task,
+        build.recipe(config),
+        seed=config["seed"],
+        device="cpu",
+        entry=entry,
+        check_stop=check_stop,
+    )
+    return trainer.run()
+
+
+def curve(progress):
+    timeless = ("seconds",)
+    return [{k: v for k, v in line.items() if k not in timeless} for line in progress.history]
+
+
+def weights(entry):
+    return read_snapshot(entry.final)["weights.safetensors"]
+
+
+RECIPES = ["train.optimizer=adamw", "train.optimizer=muon", "train.precision=bf16"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stop_after", [1, 2, 5, 7])
+def test_a_stopped_training_goes_on_with_the_same_bits(config, tmp_path, recipe, stop_after):
+    cfg = config(recipe)
+    whole = train(cfg, Entry(tmp_path, "whole"))
+    cut = Entry(tmp_path, "cut")
+    with pytest.raises(Stop):
+        train(cfg, cut, stop_after)
+    resumed = train(cfg, cut)
+    assert resumed.resumes == 1
+    assert weights(cut) == weights(Entry(tmp_path, "whole"))
+    assert curve(resumed) == curve(whole)
+
+
+def test_a_damaged_state_is_passed_over_for_the_one_before(config, tmp_path, caplog):
+    cfg = config()
+    train(cfg, Entry(tmp_path, "whole"))
+    cut = Entry(tmp_path, "cut")
+    with pytest.raises(Stop):
+        train(cfg, cut, 5)
+    newest = cut.steps()[0]
+    path = newest / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    train(cfg, cut)
+    assert str(path) in caplog.text
+    assert weights(cut) == weights(Entry(tmp_path, "whole"))
+
+
+def test_same_seed_same_curve_and_another_seed_another(config, tmp_path):
+    one, same, other = (
+        curve(train(config(f"seed={seed}"), Entry(tmp_path, name)))
+        for seed, name in ((1, "a"), (1, "b"), (2, "c"))
+    )
+    assert one == same
+    assert one != other
+
+
+@pytest.mark.parametrize("word", ["train.eval_every=1", "train.checkpoint_every=1"])
+def test_looking_does_not_change_what_is_trained(config, tmp_path, word):
+    plain = curve(train(config("train.eval_every=8"), Entry(tmp_path, "a")))
+    looked = curve(train(config("train.eval_every=8", word), Entry(tmp_path, "b")))
+    assert [line["train/loss"] for line in plain] == [line["train/loss"] for line in looked]
+
+
+def test_accumulated_parts_make_the_step_of_the_whole(config, tmp_path):
+    """Two micro-batches of 2 see the rows that no step of 4 need see, but cost the same scale."""
+    progress = train(config("train.accumulate=2", "train.batch_size=2"), Entry(tmp_path, "a"))
+    assert progress.step == 8 and all(1 < line["train/loss"] < 6 for line in progress.history)
+
+
+def test_the_best_weights_are_restored_and_patience_is_kept(config, tmp_path):
+    cfg = config(
+        "train.optimizer=adamw",
+        "train.lr=3",
+        "train.eval_every=1",
+        "train.patience=2",
+        "train.clip=null",
+    )
+    entry = Entry(tmp_path, "a")
+    progress = train(cfg, entry)
+    assert progress.stopped_early and progress.step == progress.best_step + 2
+    task = build.task(cfg)
+    model = build.model(cfg, task)
+    import safetensors.torch
+
+    model.load_state_dict(safetensors.torch.load(weights(entry)))
+    assert task.score(model, "val")["loss"] == pytest.approx(progress.best, rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_by_name(config, tmp_path):
+    cfg = config("train.lr=1e30", "train.clip=null", "train.optimizer=adamw", "train.steps=50")
+    with pytest.raises(NonFinite, match="at step"):
+        train(cfg, Entry(tmp_path, "a"))
+    assert NonFinite.status == "nan"
+
+
+def test_label_smoothing_is_for_training_alone(config, tmp_path):
+    cfg = config("train.label_smoothing=0.3", "train.dropout=0")
+    task = build.task(cfg)
+    model = build.model(cfg, task)
+    batch = task.train_batch(1, 0, 4, 32)
+    plain, smooth = task.loss(model, batch), task.loss(model, batch, 0.3)
+    assert plain != smooth
+    flat = torch.zeros(4, 32, task.vocab_size)
+    assert task.loss(lambda ids: flat, batch).item() == pytest.approx(math.log(task.vocab_size))
+
+
+RECIPE_FILES = schema.choices_of("train")
+
+
+@pytest.mark.parametrize("name", RECIPE_FILES)
+def test_the_rate_warms_up_from_above_zero_and_decays(name):
+    (job,) = make_plan([f"train={name}"]).jobs
+    recipe = build.recipe(resolve(job.config))
+    rates = [rate_factor(step, recipe) for step in range(recipe.steps + 5)]
+    assert rates[0] > 0 and max(rates) == 1
+    assert rates[recipe.warmup_steps :] == sorted(rates[recipe.warmup_steps :], reverse=True)
+    assert rates[recipe.steps] == rates[-1] == pytest.approx(recipe.min_lr_ratio)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_weight_is_stepped_once_and_only_matrices_decay(config, optimizer):
+    cfg = config(f"train.optimizer={optimizer}", "train.weight_decay=0.5", "model.bias=true")
+    model = build.model(cfg, build.task(cfg))
+    members = Optimizers(model, build.recipe(cfg)).members
+    groups = [group for member in members.values() for group in member.param_groups]
+    stepped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(stepped) == sorted(id(p) for p in model.parameters())
+    tables = {id(model.embedding.weight), id(model.head.weight)}
+    for group in groups:
+        for p in group["params"]:
+            assert (group["weight_decay"] > 0) == (p.ndim == 2 and id(p) not in tables)
+    assert ("muon" in members) == (optimizer == "muon")
