@@ -7,7 +7,7 @@ PY          := $(VENV)/bin/python
 PIP_INDEX   := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train eval decode profile sweep report test lint types lock clean
+.PHONY: help setup data train eval decode profile sweep report readme test lint types lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ profile: setup data/.shakespeare  ## Write profile/trace.json and a Markdown tab
 
 sweep: setup data/.shakespeare  ## Positions x seeds on real text, with the table
 	$(PY) run.py sweep=demo
+
+readme: setup  ## Make the result tables of the READMEs from results/
+	$(PY) -m micro_transformer.report.readme
 
 report: setup  ## Make the report of the demo sweep again from its records
 	$(PY) -m micro_transformer.report multirun/demo

@@ -20,7 +20,7 @@ from typing import Any
 
 GRACE_S = 10.0
 STACK_S = 0.5
-PRELOADED = ["torch", "numpy", "safetensors.torch", "filelock", "tqdm"]
+PRELOADED = ["torch", "torch._dynamo", "numpy", "safetensors.torch", "filelock", "tqdm"]
 PR_SET_PDEATHSIG = 1
 
 

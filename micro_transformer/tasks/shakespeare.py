@@ -22,7 +22,7 @@ class Shakespeare(LanguageModeling):
         text: Literal["raw", "clean"] = "raw",
         split: Literal["contiguous", "grouped"] = "contiguous",
         tokenizer: Literal["char", "byte", "bpe_1k"] = "char",
-        window: Count = 256,
+        window: Count = 128,
     ) -> None:
         knobs = {"text": text, "split": split, "tokenizer": tokenizer}
         super().__init__(open_prepared(data_root, self.corpus, knobs), window=window)
