@@ -2,6 +2,7 @@
 
     checkpoints/<train fingerprint>/
         factors.json               what the training depends on
+        training.json              how long it took, and beside how many other jobs
         steps/00000200/            the last two states of a training under way
         final/                     weights.safetensors, state.json, manifest.json
         lock                       held by the process that trains
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,18 @@ class Entry:
             self.folder / "factors.json", json.dumps(factors, indent=1, sort_keys=True).encode()
         )
 
+    def note(self, facts: dict[str, Any]) -> None:
+        """training.json holds the facts: how the training went, no part of what it is."""
+        write_file(self.folder / "training.json", json.dumps(facts).encode())
+
+    def notes(self) -> dict[str, Any]:
+        """What was noted of the training; empty when nothing was."""
+        try:
+            facts = json.loads((self.folder / "training.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
     def steps(self) -> list[Path]:
         """States of a training under way, newest first."""
         return sorted(
@@ -160,3 +174,9 @@ def _translated(error: OSError, path: Path, need: int) -> Exception:
         f"disk full: {path} needs {need / 1e6:.1f} MB, "
         f"{free / 1e6:.1f} MB free; make room and run again"
     )
+
+
+if __name__ == "__main__":
+    from micro_transformer import storekeeping
+
+    sys.exit(storekeeping.main())

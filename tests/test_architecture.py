@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Rooms of one floor do not know each other.
 FLOORS = [
     {"knobs", "components", "schema", "results", "measures", "fingerprint"}
-    | {"repro", "store", "supervise", "memory"},
+    | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"},
     {"nn", "decoding", "data", "rows"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables"},

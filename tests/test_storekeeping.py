@@ -1,0 +1,105 @@
+"""The store says what it holds and why, and lets go only of what is its own."""
+
+import json
+import os
+
+from filelock import FileLock
+
+from micro_transformer import inventory, storekeeping
+from micro_transformer.fingerprint import digest
+from micro_transformer.identity import fingerprints
+from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
+from micro_transformer.results import RunRecord
+from micro_transformer.store import Entry
+
+
+def factors(*words):
+    (job,) = make_plan(["model=tiny", "train=smoke", *words]).jobs
+    return fingerprints(resolve(job.config), "0123456789ab").factors
+
+
+def put(root, made, finished=True, age=0):
+    entry = Entry(root, digest(made))
+    entry.open(made)
+    state = json.dumps({"progress": {"best": 1.25, "step": 8}}).encode()
+    if finished:
+        entry.finish({"weights.safetensors": b"x" * 1000, "state.json": state})
+    else:
+        entry.write_step(3, {"state.json": state})
+    file = entry.folder / "factors.json"
+    os.utime(file, (file.stat().st_atime, file.stat().st_mtime - age))
+    return entry
+
+
+def say(capsys, root, *words):
+    code = storekeeping.main(["--dir", str(root), *words])
+    return code, "".join(capsys.readouterr())
+
+
+def test_the_list_names_choices_loss_and_state(tmp_path, capsys):
+    done = put(tmp_path, factors("posenc=alibi", "train.steps=9"), age=3 * 3600)
+    cut = put(tmp_path, factors("seed=7"), finished=False)
+    (tmp_path / "mine").mkdir()
+    _, text = say(capsys, tmp_path, "list")
+    first, second = text.splitlines()[1:]
+    assert first.startswith(done.fingerprint) and "1.2500" in first and "3.0 h" in first
+    assert "model=tiny posenc=alibi" in first and "train=smoke[steps=9]" in first
+    assert second.startswith(cut.fingerprint) and "cut at step 3" in second
+
+
+def test_the_reason_of_a_training_is_named(tmp_path, capsys):
+    base = factors()
+    other_code = {**base, "code": {**base["code"], "micro_transformer.training": "0" * 12}}
+    other_data = {**base, "data": "f" * 12}
+    whole = put(tmp_path, base, age=100)
+    cases = {
+        "code micro_transformer.training has changed": other_code,
+        "data: ffffffffffff | 0123456789ab": other_data,
+        "config train.lr: 0.5 | 0.008": factors("train.lr=0.5"),
+        "config posenc.kind: NoPosition": factors("posenc=none"),
+    }
+    for age, (line, made) in enumerate(cases.items()):
+        entry = put(tmp_path, made, age=10 - age)
+        code, text = say(capsys, tmp_path, "explain", entry.fingerprint, whole.fingerprint)
+        assert code == 0 and line.split(": No")[0] in text, text
+    twin = put(tmp_path, {**other_data, "code": other_code["code"]})
+    assert "1 difference\n" in say(capsys, tmp_path, "explain", twin.fingerprint)[1]
+
+
+def test_a_job_folder_explains_its_training_even_when_it_was_pruned(tmp_path, capsys):
+    put(tmp_path / "store", factors(), age=50)
+    (job,) = make_plan(["model=tiny", "train=smoke", "train.steps=77"]).jobs
+    prints = fingerprints(resolve(job.config), "0123456789ab")
+    record = RunRecord(id=job.id, seed=42, status="ok", config=resolve(job.config))
+    record.fingerprints = {"train": prints.train, "code": prints.code, "data": prints.data}
+    record.write(tmp_path / "job")
+    _, text = say(capsys, tmp_path / "store", "explain", str(tmp_path / "job"))
+    assert "config train.steps: 77 | 8" in text
+    assert say(capsys, tmp_path / "store", "explain", "nowhere")[0] == 2
+
+
+def test_prune_is_dry_and_spares_the_running_the_strange_and_the_foreign(tmp_path, capsys):
+    made = [factors(f"seed={seed}") for seed in range(4)]
+    cut, running, strange = (put(tmp_path, m, finished=False) for m in made[:3])
+    done = put(tmp_path, made[3])
+    (strange.folder / "thesis.txt").write_text("mine")
+    foreign = put(tmp_path, factors("seed=9"), finished=False)
+    foreign.folder.rename(tmp_path / "0123456789ab")
+    with FileLock(running.lock):
+        _, text = say(capsys, tmp_path, "prune", "--unfinished")
+        assert "1 training, " in text and "nothing was deleted" in text and cut.folder.exists()
+        _, text = say(capsys, tmp_path, "prune", "--unfinished", "--yes")
+    assert "1 training deleted" in text
+    left = {entry.folder for entry in (running, strange, done)} | {tmp_path / "0123456789ab"}
+    assert set(tmp_path.iterdir()) == left
+    assert say(capsys, tmp_path, "prune")[0] == 2
+    assert say(capsys, tmp_path, "prune", "../elsewhere", "--yes")[0] == 2
+
+
+def test_stale_is_what_code_has_left_behind(tmp_path):
+    now = factors()
+    old = {**now, "code": {**now["code"], "micro_transformer.training": "0" * 12}}
+    fresh, stale = put(tmp_path, now), put(tmp_path, old)
+    state = {s.name: s.is_stale() for s in inventory.stored(tmp_path)}
+    assert state == {fresh.fingerprint: False, stale.fingerprint: True}
