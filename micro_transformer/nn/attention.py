@@ -35,9 +35,9 @@ class SelfAttention(nn.Module):
         """(B, Tq, D) -> (B, Tq, D); the past comes from layer `index` of the context's cache."""
         batch, num_q, _ = x.shape
         qkv = self.qkv(x).view(batch, num_q, 3, self.num_heads, self.head_dim)
-        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, Tq, d)
-        q, k = context.rotate(self.qk_norm(qkv[:2])).unbind()
-        q, k, v = self.q(q), self.k(k), self.v(qkv[2])
+        qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, Tq, d), (1, ...)
+        q, k = context.rotate(self.qk_norm(qk)).unbind()
+        q, k, v = self.q(q), self.k(k), self.v(v.squeeze(0))
         k_pos = context.pos
         if context.cache is not None:
             layer = context.cache.layer(index)
