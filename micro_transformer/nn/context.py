@@ -1,7 +1,5 @@
 """What the layers of one forward share: positions, mask, score bias, rotation, cache."""
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
@@ -57,11 +55,13 @@ class Sight:
     def __init__(self, context: Context, k_pos: Tensor):
         self.context, self.k_pos = context, k_pos
         self.num_q, self.num_k = context.pos.shape[-1], k_pos.shape[-1]
+        self._whole: tuple[Mask, Tensor | None] | None = None
 
     def attend(self, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """(B, H, Tq, d): all queries at once, or by rows where mask or bias would be too large."""
         size = self.context.num_heads * self.num_q * self.num_k
         if size <= WHOLE or self._formless:
+            self._whole = self._whole or self._part(0, self.num_q)
             return kernel(q, k, v, *self._whole, scale)
         rows = max(1, PART // (self.context.num_heads * self.num_k))
         outs = []
@@ -79,10 +79,6 @@ class Sight:
         """A kernel can do without a mask and bias of T x T."""
         square = self.num_q in (1, self.num_k)
         return self.context.plain and square and not self.context.posenc.adds_bias
-
-    @cached_property
-    def _whole(self) -> tuple[Mask, Tensor | None]:
-        return self._part(0, self.num_q)
 
     def _part(self, start: int, stop: int) -> tuple[Mask, Tensor | None]:
         """Mask and bias of some queries and the keys they may see: no later ones where plain."""

@@ -5,7 +5,6 @@ True where a query may attend to a key. The position of a pad is -1.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,6 +62,11 @@ class Mask:
     ):
         self.fn, self.q_pos, self.k_pos = fn, q_pos, k_pos
         self.batch, self.num_heads, self.plain = batch, num_heads, plain
+        # Formed once, for all layers. No cached_property: its lock breaks a compiled graph.
+        self._dense: Tensor | None = None
+        self._dead: Tensor | None = None
+        self._hidden: Tensor | None = None
+        self._additive: dict[torch.dtype, Tensor] = {}
 
     @property
     def pure_causal(self) -> bool:
@@ -74,8 +78,38 @@ class Mask:
         """One new query after all the keys: nothing is hidden."""
         return self.plain and self.q_pos.shape[-1] == 1
 
-    @cached_property
-    def _dense(self) -> Tensor:
+    def dense(self) -> Tensor:
+        """True = may attend; broadcasts to (B, H, Tq, Tk)."""
+        if self._dense is None:
+            self._dense = self._form()
+        return self._dense
+
+    @property
+    def dead(self) -> Tensor | None:
+        """Queries that see no key, (..., Tq, 1); None where there can be none."""
+        if self._dead is None and not self.plain:
+            self._dead = ~self.dense().any(-1, keepdim=True)
+        return self._dead
+
+    @property
+    def hidden(self) -> Tensor:
+        """The complement of dense, but that a dead query sees all: softmax stays finite there.
+
+        A kernel sets its output to zero for dead queries, which also keeps gradients finite.
+        """
+        if self._hidden is None:
+            dense, dead = self.dense(), self.dead
+            self._hidden = ~dense if dead is None else ~(dense | dead)
+        return self._hidden
+
+    def additive(self, dtype: torch.dtype) -> Tensor:
+        """0 where a query may attend, -inf where not; rows of dead queries are 0."""
+        if dtype not in self._additive:
+            zeros = torch.zeros((), dtype=dtype, device=self.k_pos.device)
+            self._additive[dtype] = zeros.masked_fill(self.hidden, float("-inf"))
+        return self._additive[dtype]
+
+    def _form(self) -> Tensor:
         device = self.k_pos.device
         b = torch.arange(self.batch, device=device).view(-1, 1, 1, 1)
         h = torch.arange(self.num_heads, device=device).view(1, -1, 1, 1)
@@ -86,31 +120,3 @@ class Mask:
         if k_pos.ndim == 3:
             k_pos = k_pos[:, None]
         return self.fn(b, h, q_pos, k_pos)
-
-    def dense(self) -> Tensor:
-        """True = may attend; broadcasts to (B, H, Tq, Tk)."""
-        return self._dense
-
-    @cached_property
-    def dead(self) -> Tensor | None:
-        """Queries that see no key, (..., Tq, 1); None where there can be none."""
-        return None if self.plain else ~self._dense.any(-1, keepdim=True)
-
-    @cached_property
-    def hidden(self) -> Tensor:
-        """The complement of dense, but that a dead query sees all: softmax stays finite there.
-
-        A kernel sets its output to zero for dead queries, which also keeps gradients finite.
-        """
-        return ~self._dense if self.dead is None else ~(self._dense | self.dead)
-
-    def additive(self, dtype: torch.dtype) -> Tensor:
-        """0 where a query may attend, -inf where not; rows of dead queries are 0."""
-        if dtype not in self._additive:
-            zeros = torch.zeros((), dtype=dtype, device=self.k_pos.device)
-            self._additive[dtype] = zeros.masked_fill(self.hidden, float("-inf"))
-        return self._additive[dtype]
-
-    @cached_property
-    def _additive(self) -> dict[torch.dtype, Tensor]:
-        return {}

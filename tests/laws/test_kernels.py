@@ -147,4 +147,4 @@ def test_sdpa_forms_no_square_of_the_length() -> None:
     """A causal mask and a single new query need no mask tensor at all."""
     for mask in (MASKS["causal"](), MASKS["step"]()):
         build("attention", "sdpa")(*inputs(mask), mask, None, 0.3)
-        assert "_dense" not in vars(mask)
+        assert mask._dense is None
