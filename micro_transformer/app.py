@@ -1,31 +1,32 @@
 """The command: compose, check, supervise, run, report. Never imports torch itself."""
 
-import json
 import logging
+import os
+import signal
 import sys
-import time
-from dataclasses import asdict
-from datetime import UTC, datetime
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import results, schema, store, supervise
+from micro_transformer import jobs, results, schema, sweepfolder
 from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
-from micro_transformer.identity import Fingerprints, data_digest, fingerprints
-from micro_transformer.planning import Job, Plan, identity, make_plan
-from micro_transformer.repro import environment, git_state, resolve
-from micro_transformer.results import RunRecord
-from micro_transformer.store import Damaged, Entry
+from micro_transformer.forecast import forecast
+from micro_transformer.identity import data_digest
+from micro_transformer.planning import Job, Plan, make_plan
+from micro_transformer.repro import cores, resolve
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
-SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
+LINE_S = 1.0
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
 
@@ -45,10 +46,82 @@ def main() -> None:
         print(describe(plan))
         return
     _need_data(plan)
+    if plan.jobs[0].config["run"]["plan"]:
+        print(forecast(plan))
+        return
     flags = [a for a in arguments if a.startswith("-")]
     sys.argv = [sys.argv[0], *plan.arguments, *flags]
-    _hydra_main()
+    if plan.multirun:
+        _run_sweep(plan)
+    else:
+        _hydra_main()
     sys.exit(_conclude(plan))
+
+
+def _run_sweep(plan: Plan) -> None:
+    """Every job has its record, also those that another command was working on."""
+    _warn_of_crowding(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    sweepfolder.write_plan(plan.folder, [job.folder for job in plan.jobs])
+    with _stop_reaches_workers(plan), _live_line(plan.folder):
+        _hydra_main()
+        for job in plan.jobs:
+            if sweepfolder.read_record(job.folder) is None or sweepfolder.is_claimed(job.folder):
+                jobs.run_job(job)
+        if plan.jobs[0].config["run"]["bench"] == "alone":
+            for job in plan.jobs:
+                jobs.measure_alone(job)
+
+
+def _warn_of_crowding(plan: Plan) -> None:
+    """Says so when the jobs that run at once ask for more threads than there are cores."""
+    threads = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
+    if plan.workers > 1 and plan.workers * threads > cores():
+        print(
+            f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={threads} is more than "
+            f"{cores()} cores; crowded jobs can be many times slower: set train.threads="
+            f"{max(1, cores() // plan.workers)}",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _stop_reaches_workers(plan: Plan) -> Iterator[None]:
+    """SIGTERM goes on to the launcher's processes that work on a job, which stop in good order;
+    without such it ends this process. While this process works on a job itself, the job gets it."""
+
+    def stop(number: int, _frame: Any) -> None:
+        mine = {child.pid for child in psutil.Process().children()}
+        busy = {sweepfolder.holder_of(job.folder).pid for job in plan.jobs} & mine
+        for pid in busy:
+            os.kill(pid, signal.SIGTERM)
+        if not busy:
+            raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _live_line(folder: Path) -> Iterator[None]:
+    """On a terminal, a line below what is printed says every second how the sweep stands."""
+    over = threading.Event()
+
+    def show() -> None:
+        while not over.wait(LINE_S):
+            print(f"\r\033[K{sweepfolder.Standing.of(folder).line()}", end="\r", file=sys.stderr)
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=show, daemon=True)
+    if sys.stderr.isatty():
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def describe(plan: Plan) -> str:
@@ -85,136 +158,30 @@ def _hydra_main(cfg: DictConfig) -> None:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
-    folder = Path(settings.runtime.output_dir)
-    job = Job(tuple(settings.overrides.task), choices, config, folder)  # type: ignore[arg-type]
-    record, code = run_job(job)
-    if record.status == results.INTERRUPTED:
-        raise SystemExit(143 if "SIGTERM" in str(record.error) else 130)
-    if settings.mode == RunMode.RUN and record.status != results.OK:
-        raise SystemExit(code)
-
-
-def run_job(job: Job) -> tuple[RunRecord, int]:
-    """The record of the job, and the exit code it asks for.
-
-    A final record that is still true of this configuration, code and data is kept, not made again.
-    """
-    config = resolve(job.config)
-    prints = fingerprints(config, data_digest(config))
-    known = _recorded(job.folder)
-    if known and known.fingerprints.get("run") == prints.run and not config["run"]["force"]:
-        log.info("%s: recorded before", job.folder.name)
-        return known, 0
-    started, clock = datetime.now(UTC), time.monotonic()
-    rules = schema.misfits(config)
-    if rules:
-        outcome = supervise.Outcome(results.INVALID, error="; ".join(rules))
-    else:
-        outcome = _train_and_measure(job, config, prints)
-    record = _record(job, config, prints, outcome)
-    record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
-    record.write(job.folder)
-    log.info("%s: %s", job.folder.name, _line(record))
-    _show_samples(job.folder, config["run"]["show_samples"])
-    return record, outcome.exit_code
-
-
-def _recorded(folder: Path) -> RunRecord | None:
-    """The final record in a job's folder, if there is one that can be read."""
-    try:
-        record = results.read(folder / results.RECORD)
-    except (OSError, results.NotARecord):
-        return None
-    return record if results.is_final(record) else None
-
-
-def _train_and_measure(job: Job, config: dict[str, Any], prints: Fingerprints) -> supervise.Outcome:
-    """Each in a process of its own, so that no figure of the one is mixed with the other's."""
-    entry = Entry(Path(config["store"]["dir"]), prints.train)
-    log_file, limit = job.folder / "run.log", config["run"]["timeout_s"]
-    outcome = supervise.Outcome(results.OK)
-    if not _is_trained(entry):
-        outcome = supervise.run(
-            "micro_transformer.worker:train",
-            config,
-            entry,
-            prints.factors,
-            log=log_file,
-            timeout_s=limit,
-        )
-    if outcome.status == results.OK:
-        outcome = supervise.run(
-            "micro_transformer.worker:measure",
-            config,
-            entry,
-            job.folder,
-            log=log_file,
-            timeout_s=limit,
-        )
-    return outcome
-
-
-def _is_trained(entry: Entry) -> bool:
-    """Whether a whole training lies in the store; a damaged one is named and set aside."""
-    try:
-        return entry.verify()
-    except Damaged as damage:
-        log.warning("%s; it is set aside and trained again", damage)
-        entry.set_aside()
-        return False
-
-
-def _record(
-    job: Job, config: dict[str, Any], prints: Fingerprints, outcome: supervise.Outcome
-) -> RunRecord:
-    value = outcome.value or {}
-    history = value.get("history", [])
-    if history:
-        lines = "".join(json.dumps(line) + "\n" for line in history)
-        store.write_file(job.folder / "history.jsonl", lines.encode())
-    return RunRecord(
-        id=identity(job.config),
-        sweep=config["run"]["sweep"] or job.folder.parent.name,
-        choices=job.choices,
-        overrides=list(job.overrides),
-        config=config,
-        seed=config["seed"],
-        fingerprints={k: v for k, v in asdict(prints).items() if k != "factors"},
-        git=git_state(),
-        status=outcome.status,
-        error=outcome.error,
-        env=environment(config["device"], config["bench"]["threads"]),
-        size=value.get("size", {}),
-        metrics=value.get("metrics", {}),
-        cost=value.get("cost", {}),
-        data=value.get("data", {}),
-    )
-
-
-def _line(record: RunRecord) -> str:
-    """A job's end in one line."""
-    if record.status != results.OK:
-        return f"{record.status}: {record.error}"
-    shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
-    costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
-    parts = [text.format(record.metrics[k]) for k, text in shown.items() if k in record.metrics]
-    parts += [text.format(record.cost[k]) for k, text in costs.items() if record.cost.get(k)]
-    return ", ".join(parts)
-
-
-def _show_samples(folder: Path, count: int) -> None:
-    """Prints the first samples of a job, when its evaluation wrote some."""
-    path = folder / SAMPLES
-    if count and path.is_file():
-        samples = path.read_text(encoding="utf-8").split(SAMPLE_MARK)[1 : count + 1]
-        print("\n".join((SAMPLE_MARK + sample).rstrip() for sample in samples))
+    folder, in_sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    job = Job(tuple(settings.overrides.task), choices, config, folder, in_sweep)  # type: ignore[arg-type]
+    end = jobs.attempt(job) if in_sweep else jobs.run_job(job)
+    if isinstance(end, sweepfolder.Holder):
+        log.info("%s: left to %s", folder.name, end)
+        return
+    if end.record.status == results.INTERRUPTED:
+        raise SystemExit(143 if "SIGTERM" in str(end.record.error) else 130)
+    if in_sweep:
+        log.info("%s", sweepfolder.Standing.of(folder.parent).line())
+    elif end.record.status != results.OK:
+        raise SystemExit(end.exit_code)
 
 
 def _conclude(plan: Plan) -> int:
-    """Prints the table and where it lies; 1 when some jobs failed."""
+    """Prints the table, where it lies and what failed; 1 when some jobs have no result."""
     from micro_transformer.report import __main__ as report  # pandas: half a second
 
     print()
-    report.main([str(plan.folder)])
-    statuses = {record.status for record in results.load_records(plan.folder).records}
-    return int(bool(statuses - {results.OK, results.INVALID}))
+    report.main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
+    ends = [sweepfolder.state_of(job.folder) for job in plan.jobs]
+    failed = [end for end in ends if end.state != sweepfolder.DONE]
+    if failed and plan.multirun:
+        print(f"{len(failed)} of {len(ends)} jobs have no result:")
+        for end in failed:
+            print(f"  {end.folder.name}  {end.state}: {end.note} (log: {end.folder / jobs.LOG})")
+    return int(bool(failed))

@@ -16,7 +16,7 @@ from micro_transformer import schema
 # Of Hydra's own settings a command may set these; the others could name code to run.
 OPEN_SETTINGS = re.compile(
     r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|sweeper\.max_batch_size|sweeper\.params\..+"
-    r"|launcher\.(?!_)[a-z_.]+)$|hydra/launcher$"
+    r"|launcher\.(?!_|setup|teardown|python|srun_args)[a-z_.]+)$|hydra/launcher$"
 )
 
 

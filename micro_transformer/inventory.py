@@ -148,13 +148,5 @@ def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:
     return f"{choice}[{words}{f',+{count - 2}' if count > 2 else ''}]"
 
 
-def in_words(seconds: float) -> str:
-    """`3 s`, `5 min`, `2.5 h`, `4 d`."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
 def _shown(leaf: dict[str, Any], key: str) -> str:
     return str(leaf[key]) if key in leaf else "absent"

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from micro_transformer import schema
 from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
+from micro_transformer.repro import cores
 
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
 
@@ -30,6 +31,7 @@ class Job:
     choices: dict[str, str]
     config: dict[str, Any]
     folder: Path
+    in_sweep: bool = False
 
     @property
     def id(self) -> str:
@@ -44,6 +46,7 @@ class Plan:
     folder: Path
     multirun: bool
     arguments: list[str]
+    workers: int = 1  # jobs that run at once on this machine
 
 
 def identity(config: dict[str, Any]) -> str:
@@ -108,7 +111,13 @@ def _sweep(overrides: list[Any], texts: list[str], base: DictConfig) -> Plan:
     (cells,) = BasicSweeper.split_arguments(overrides, None)
     jobs = _cells(cells, extra)
     _refuse(jobs, alone=False)
-    return Plan(jobs, jobs[0].folder.parent, True, arguments)
+    return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base))
+
+
+def _workers(base: DictConfig) -> int:
+    """Jobs that the launcher runs at once here; those of other machines do not count."""
+    asked = base.hydra.launcher.get("n_jobs") or 1
+    return cores() + 1 + asked if asked < 0 else asked
 
 
 def _cells(cells: list[list[str]], extra: list[str]) -> list[Job]:
@@ -126,7 +135,8 @@ def _cells(cells: list[list[str]], extra: list[str]) -> list[Job]:
 
 def _composed(cell: list[str], extra: list[str]) -> Job:
     config = _compose([*cell, *extra])
-    return _job(config, cell, Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir)
+    folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+    return _job(config, cell, folder, in_sweep=True)
 
 
 def _assembled(like: Job, cell: list[str], groups: list[str]) -> Job:
@@ -142,7 +152,7 @@ def _assembled(like: Job, cell: list[str], groups: list[str]) -> Job:
         if key not in groups:
             _put(config, key.split("."), _value(word))
     folder = like.folder.parent / _folder_name(choices, config)
-    return Job(tuple(cell), choices, config, folder)
+    return Job(tuple(cell), choices, config, folder, in_sweep=True)
 
 
 def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
@@ -185,10 +195,10 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise BadConfig([unknown_key(error, overrides)]) from error
 
 
-def _job(config: DictConfig, overrides: Sequence[str], folder: Path) -> Job:
+def _job(config: DictConfig, overrides: Sequence[str], folder: Path, in_sweep: bool = False) -> Job:
     choices = config.hydra.runtime.choices.items()
     chosen = {k: str(v) for k, v in choices if not k.startswith("hydra/")}
-    return Job(tuple(overrides), chosen, _plain(config), folder)
+    return Job(tuple(overrides), chosen, _plain(config), folder, in_sweep)
 
 
 def _refuse(jobs: list[Job], alone: bool) -> None:

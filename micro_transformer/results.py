@@ -37,14 +37,19 @@ STATUSES = (OK, INVALID, NAN, OOM, FAILED, KILLED, TIMEOUT, INTERRUPTED)
 FINAL = frozenset({OK, INVALID, NAN})
 # Of an `oom` record: the limit was set by the user, so that a second try would end the same.
 MEMORY_BUDGET = "memory budget"
+# Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
+MEASURED_BESIDE = "costs measured beside other jobs"
+TRAINED_BESIDE = "trained beside other jobs"
+COSTS_PENDING = "costs not measured yet"
+PASSING = {MEASURED_BESIDE, TRAINED_BESIDE, COSTS_PENDING}
 
-# What may differ between two runs of the same thing on the same machine (dotted; a name covers all
-# below it).
+# What may differ between two runs of the same on one machine; a dotted name covers all below it.
 VOLATILE = (
     "sweep",
     "git",
     "started",
     "seconds",
+    "phases",
     "cost",
     "env.load",
     "env.jobs_beside",
@@ -76,6 +81,7 @@ class RunRecord:
     git: dict[str, Any] = field(default_factory=dict)
     started: str | None = None
     seconds: float | None = None
+    phases: dict[str, float | None] = field(default_factory=dict)  # seconds of each that ran
     error: str | None = None
     flags: list[str] = field(default_factory=list)  # what a reader of its figures must know
     env: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +180,7 @@ def flat(record: RunRecord) -> dict[str, Any]:
     for name, value in to_dict(record).items():
         if name in ("metrics", "cost"):
             row |= value
-        elif name in ("fingerprints", "git", "env", "size", "data"):
+        elif name in ("fingerprints", "git", "env", "size", "data", "phases"):
             row |= {f"{name}.{key}": v for key, v in leaves(value)}
         elif name not in ("config", "choices"):
             row[name] = json.dumps(value) if isinstance(value, list) else value
@@ -192,10 +198,11 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def lasting(record: RunRecord) -> dict[str, Any]:
     """What must be the same, dotted, when the same run is done again on the same machine."""
+    flags = [flag for flag in record.flags if flag not in PASSING]
     return {
         key: value
-        for key, value in leaves(to_dict(record))
-        if not any(key == name or key.startswith(name + ".") for name in VOLATILE)
+        for key, value in leaves(to_dict(record) | {"flags": flags})
+        if not any(key == n or key.startswith(n + ".") for n in VOLATILE)
     }
 
 
@@ -289,5 +296,5 @@ _RULES: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("overrides", "flags"), _TEXTS),
     **dict.fromkeys(("sweep", "started", "error"), _TEXT),
     **dict.fromkeys(("config", "fingerprints", "git", "env", "data"), _MAPPING),
-    **dict.fromkeys(("size", "metrics", "cost"), _FIGURES),
+    **dict.fromkeys(("size", "metrics", "cost", "phases"), _FIGURES),
 }

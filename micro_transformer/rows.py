@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from micro_transformer.fingerprint import digest
-from micro_transformer.results import FAILED, INVALID, NAN, OK, OOM, RunRecord, leaves
+from micro_transformer.results import (
+    FAILED,
+    INVALID,
+    MEASURED_BESIDE,
+    NAN,
+    OK,
+    OOM,
+    TRAINED_BESIDE,
+    RunRecord,
+    leaves,
+)
 
 # Where and when a run happened is no factor; a seed is a repetition.
 NO_FACTOR = re.compile(r"(seed|check|(run|store|data|hydra)(\..*)?)$")
 ABSENT = "—"
+TRAINING_COSTS = ("train/seconds", "train/ms_per_step", "train/tokens_per_s")
 
 
 @dataclass(frozen=True)
@@ -117,19 +128,27 @@ def collect(records: list[RunRecord], mix: bool = False) -> list[Board]:
 
 
 def value_of(record: RunRecord, key: str) -> float | None:
-    """A metric or cost; memory of a device that is not there is absent, whatever was written."""
+    """A metric or cost. Memory of a device that is not there is absent, whatever was written, and
+    so is the time of a training beside other jobs where the rest was measured alone."""
     if key == "mem/peak_vram_gb" and record.env.get("device") != "cuda":
+        return None
+    if key in TRAINING_COSTS and TRAINED_BESIDE in record.flags and not _beside(record):
         return None
     return record.metrics.get(key, record.cost.get(key))
 
 
 def setting_of(record: RunRecord) -> str:
-    """Device, hardware, threads and schema, in words: costs are comparable within it."""
+    """Device, hardware, threads, schema, company, in words: costs are comparable within it."""
     env = record.env
     hardware = env.get("gpu") or env.get("cpu")
     parts = [env.get("device", "unknown device"), hardware, _threads(env.get("threads"))]
     parts.append(f"schema {record.schema}" if record.schema != 1 else None)
+    parts.append("beside other jobs" if _beside(record) else None)
     return ", ".join(str(part) for part in parts if part)
+
+
+def _beside(record: RunRecord) -> bool:
+    return MEASURED_BESIDE in record.flags
 
 
 def reason(record: RunRecord) -> str:

@@ -74,6 +74,8 @@ class Run:
 
     sweep: str | None
     force: bool
+    plan: bool
+    bench: Literal["beside", "alone"]
     trace: bool
     show_samples: Size
     timeout_s: Positive | None

@@ -24,11 +24,11 @@ from micro_transformer.inventory import (
     Stored,
     choices_in_words,
     differences,
-    in_words,
     nearest,
     stored,
     stored_in,
 )
+from micro_transformer.sweepfolder import in_words
 
 OURS = {"factors.json", "training.json", "final", "steps", "lock", "damaged"}
 SHOWN_DIFFERENCES = 12

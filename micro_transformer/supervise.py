@@ -71,8 +71,16 @@ def _context() -> Any:
     return context
 
 
-def run(work: str, *args: Any, log: Path, timeout_s: float | None = None) -> Outcome:
+def run(
+    work: str,
+    *args: Any,
+    log: Path,
+    timeout_s: float | None = None,
+    stderr: Path | None = None,
+) -> Outcome:
     """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
+
+    What the child says on its stderr goes to the file of that name; None: where ours goes.
 
     `work` is `module:function`, imported by the child alone. Status is `ok`, or the one named by an
     attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
@@ -80,7 +88,7 @@ def run(work: str, *args: Any, log: Path, timeout_s: float | None = None) -> Out
     """
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(sender, work, args, log))
+    child = context.Process(target=_child, args=(sender, work, args, log, stderr))
     child.start()
     sender.close()
     with _forwarding(child) as stopped:
@@ -137,7 +145,7 @@ def _forwarding(child: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _child(sender: Any, work: str, args: tuple, log: Path) -> None:
+def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) -> None:
     _die_with_parent()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -145,6 +153,8 @@ def _child(sender: Any, work: str, args: tuple, log: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
+        if stderr is not None:
+            os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
         faulthandler.enable(file)
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)
         try:
@@ -153,11 +163,16 @@ def _child(sender: Any, work: str, args: tuple, log: Path) -> None:
             sender.send(Outcome("interrupted", error=f"stopped by {stop}"))
         except Exception as error:
             file.write(traceback.format_exc())
-            code = getattr(error, "exit_code", 1)
-            sender.send(Outcome(_status_of(error), error=_one_line(error), exit_code=code))
+            sender.send(failure(error))
         faulthandler.disable()
     sender.close()
     sys.stdout.flush()
+
+
+def failure(error: Exception) -> Outcome:
+    """How work ends that raises the error."""
+    code = getattr(error, "exit_code", 1)
+    return Outcome(_status_of(error), error=_one_line(error), exit_code=code)
 
 
 def _named(work: str) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,9 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> None:
         trainer.run()
 
 
-def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
-    """Metrics, costs and sizes of the trained model, and where its samples went."""
+def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
+    """Metrics, costs and sizes of the trained model; `groups`: eval for the first, bench for the
+    second. Its samples lie in the folder."""
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = build.task(config)
@@ -67,7 +68,7 @@ def measure(config: Config, entry: Entry, folder: Path) -> dict[str, Any]:
         seed=config["seed"],
     )
     found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
-    for group in found:
+    for group in groups:
         for measure in build.measures(group, config).values():
             found[group].update(measure.run(subject))
     progress = state["progress"]

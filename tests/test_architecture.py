@@ -11,18 +11,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Rooms of one floor do not know each other.
 FLOORS = [
     {"knobs", "components", "schema", "results", "measures", "fingerprint"}
-    | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"},
+    | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"}
+    | {"presence", "sweepfolder"},
     {"nn", "decoding", "data", "rows"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables"},
     {"training", "evals", "bench", "plots"},
     {"build", "command_line"},
-    {"worker", "planning", "report"},
+    {"worker", "planning", "report", "status"},
+    {"jobs", "forecast"},
     {"app", "evaluate", "verify"},
 ]
 GROUND = FLOORS[0]
 TORCHLESS = GROUND | {"stats", "tables", "plots", "report", "planning", "command_line"}
-TORCHLESS |= {"identity", "app"}
+TORCHLESS |= {"identity", "app", "jobs", "forecast", "status"}
 
 
 def room(module: str) -> str:
