@@ -1,9 +1,11 @@
 """Every yaml of every group is data that composes, and says all of its knobs."""
 
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
-from micro_transformer import components, schema
+from micro_transformer import build, components, schema
 from micro_transformer.planning import make_plan
 
 FILES = sorted(schema.CONF.rglob("*.yaml"))
@@ -70,3 +72,12 @@ def test_the_words_none_on_and_off_stay_words():
     """YAML reads some bare words as booleans; a choice must not become one."""
     (job,) = make_plan(["posenc=none", "cache=none"]).jobs
     assert job.choices["posenc"] == "none" and job.config["cache"]["kind"] == "NoCache"
+
+
+@pytest.mark.parametrize("name", [c for c in schema.choices_of("model") if c.endswith("m")])
+def test_a_size_is_what_its_name_says(name):
+    """Total parameters of the decoder over characters, with GELU, within 5 %."""
+    (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
+    net = build.model(job.config, SimpleNamespace(vocab_size=70))
+    count = sum(p.numel() for p in net.parameters())
+    assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)

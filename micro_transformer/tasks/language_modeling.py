@@ -17,7 +17,7 @@ from micro_transformer.data.tokenizer import PAD
 from micro_transformer.tasks.base import Task
 
 SCORED_AT_ONCE = (
-    8192  # tokens in a batch of `score`: large enough for full speed, small enough for the caches
+    4096  # tokens in a batch of `score`: large enough for full speed, small enough for the caches
 )
 
 
