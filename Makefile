@@ -2,15 +2,18 @@
 PYTHON      ?= python3
 # PyTorch's CPU index for Linux without a GPU, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# What train, eval, decode, profile and sweep work on, e.g. make train TASK=micro
+TASK        ?= shakespeare
+ENGINE      ?= docker
 VENV        := .venv
 PY          := $(VENV)/bin/python
 PIP_INDEX   := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train eval decode profile sweep report readme test lint types lock clean
+.PHONY: help setup data train eval decode profile sweep report readme test lint types image docker-check lock clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,24 +30,24 @@ setup: $(VENV)/.ready  ## Make the virtual environment with pinned packages
 data: setup  ## Fetch or build the data of every task
 	$(PY) -m micro_transformer.data prepare
 
-data/.shakespeare: | $(VENV)/.ready
-	$(PY) -m micro_transformer.data prepare task=shakespeare
+data/.%: | $(VENV)/.ready
+	$(PY) -m micro_transformer.data prepare task=$*
 	@touch $@
 
-train: setup data/.shakespeare  ## Train and measure the default (option A, quick recipe)
-	$(PY) run.py
+train: setup data/.$(TASK)  ## Train and measure the default (option A, quick recipe)
+	$(PY) run.py task=$(TASK)
 
-eval: setup data/.shakespeare  ## Score the default's trained model over the whole validation split
-	$(PY) run.py bench=none eval=quality
+eval: setup data/.$(TASK)  ## Score the default's trained model over the whole validation split
+	$(PY) run.py task=$(TASK) bench=none eval=quality
 
-decode: setup data/.shakespeare  ## Write 10 samples a decoding strategy under samples/
-	$(PY) run.py sweep=decode
+decode: setup data/.$(TASK)  ## Write 10 samples a decoding strategy under samples/
+	$(PY) run.py task=$(TASK) sweep=decode
 
-profile: setup data/.shakespeare  ## Write profile/trace.json and a Markdown table
-	$(PY) run.py bench=profile hydra.run.dir=profile
+profile: setup data/.$(TASK)  ## Write profile/trace.json and a Markdown table
+	$(PY) run.py task=$(TASK) bench=profile hydra.run.dir=profile
 
-sweep: setup data/.shakespeare  ## Positions x seeds on real text, with the table
-	$(PY) run.py sweep=demo
+sweep: setup data/.$(TASK)  ## Positions x seeds on real text, with the table
+	$(PY) run.py task=$(TASK) sweep=demo
 
 readme: setup  ## Make the result tables of the READMEs from results/
 	$(PY) -m micro_transformer.report.readme
@@ -60,6 +63,12 @@ lint: $(VENV)/.ready-dev  ## Check style
 
 types: $(VENV)/.ready-dev  ## Check types
 	$(VENV)/bin/mypy
+
+image:  ## Build the image; TORCH_INDEX chooses the torch wheel, ENGINE=podman works too
+	$(ENGINE) build $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) -t micro-transformer .
+
+docker-check:  ## Build and try the image without an engine: root, buildah and debootstrap
+	scripts/docker_check.sh
 
 lock: setup  ## Compile requirements.txt from requirements.in
 	uv pip compile requirements.in --python-version 3.11 --no-header --no-annotate -q | sed 's/+cpu//' > requirements.txt
