@@ -16,6 +16,7 @@ class ALiBi(PositionalEncoding):
     """
 
     adds_bias = True
+    relative = True
     slopes: Tensor
 
     def __init__(self, dims: Dims):

@@ -32,6 +32,7 @@ class PositionalEncoding(nn.Module):
     pairs_channels = False  # needs an even head width
     trained_table = False  # holds max_len positions, no more
     adds_bias = False  # `bias` gives one
+    relative = False  # a score sees i - j only
     max_len: int | None = None  # tokens; None: no limit
     score_scale: float = 1.0  # multiplies q·k
 

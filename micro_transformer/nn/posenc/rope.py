@@ -17,6 +17,7 @@ class RoPE(PositionalEncoding):
     """
 
     pairs_channels = True
+    relative = True
     inv_freq: Tensor
 
     def __init__(self, dims: Dims, *, base: Positive = 10_000.0):
