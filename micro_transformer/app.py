@@ -26,6 +26,7 @@ from micro_transformer.repro import cores, resolve
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
+INTERRUPTED = (130, 143)
 LINE_S = 1.0
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
@@ -64,19 +65,32 @@ def _run_sweep(plan: Plan) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     sweepfolder.write_plan(plan.folder, [job.folder for job in plan.jobs])
     with _stop_reaches_workers(plan), _live_line(plan.folder):
-        _hydra_main()
+        _launch()
+        if (plan.folder / sweepfolder.STOP).exists():
+            return
+        settle = jobs.account_for if plan.workers is None else jobs.run_job
         for job in plan.jobs:
             if sweepfolder.read_record(job.folder) is None or sweepfolder.is_claimed(job.folder):
-                jobs.run_job(job)
+                settle(job)
         if plan.jobs[0].config["run"]["bench"] == "alone":
             for job in plan.jobs:
                 jobs.measure_alone(job)
 
 
+def _launch() -> None:
+    """The launcher has done what it could; jobs that it lost are without a record."""
+    try:
+        _hydra_main()
+    except SystemExit as end:
+        if end.code in INTERRUPTED:
+            raise
+        log.error("the launcher ended with %s", end.code)
+
+
 def _warn_of_crowding(plan: Plan) -> None:
     """Says so when the jobs that run at once ask for more threads than there are cores."""
     threads = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
-    if plan.workers > 1 and plan.workers * threads > cores():
+    if plan.workers and plan.workers > 1 and plan.workers * threads > cores():
         print(
             f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={threads} is more than "
             f"{cores()} cores; crowded jobs can be many times slower: set train.threads="
@@ -87,22 +101,31 @@ def _warn_of_crowding(plan: Plan) -> None:
 
 @contextmanager
 def _stop_reaches_workers(plan: Plan) -> Iterator[None]:
-    """SIGTERM goes on to the launcher's processes that work on a job, which stop in good order;
-    without such it ends this process. While this process works on a job itself, the job gets it."""
+    """A signal to this process stops the launcher's workers in good order, and then this process.
+    While it works on a job itself, the job gets the signal."""
+    mark = plan.folder / sweepfolder.STOP
+    came: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
+        came.append(number)
         mine = {child.pid for child in psutil.Process().children()}
         busy = {sweepfolder.holder_of(job.folder).pid for job in plan.jobs} & mine
-        for pid in busy:
-            os.kill(pid, signal.SIGTERM)
         if not busy:
             raise SystemExit(128 + number)
+        mark.touch()
+        for pid in busy:
+            os.kill(pid, signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    mark.unlink(missing_ok=True)
+    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        mark.unlink(missing_ok=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise SystemExit(128 + came[0])
 
 
 @contextmanager
@@ -159,12 +182,15 @@ def _hydra_main(cfg: DictConfig) -> None:
     assert isinstance(config, dict)
     choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
     folder, in_sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    is_stopped = (folder.parent / sweepfolder.STOP).exists
+    if in_sweep and is_stopped():
+        return
     job = Job(tuple(settings.overrides.task), choices, config, folder, in_sweep)  # type: ignore[arg-type]
     end = jobs.attempt(job) if in_sweep else jobs.run_job(job)
     if isinstance(end, sweepfolder.Holder):
         log.info("%s: left to %s", folder.name, end)
         return
-    if end.record.status == results.INTERRUPTED:
+    if end.record.status == results.INTERRUPTED and not (in_sweep and is_stopped()):
         raise SystemExit(143 if "SIGTERM" in str(end.record.error) else 130)
     if in_sweep:
         log.info("%s", sweepfolder.Standing.of(folder.parent).line())

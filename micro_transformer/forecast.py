@@ -44,15 +44,15 @@ def forecast(plan: Plan) -> str:
     trainings = {cell.prints.train: cell for cell in cells}
     needed = {cell.prints.train: cell for cell in todo if not cell.is_trained}
     there = sum(cell.is_trained for cell in trainings.values())
-    past = _past(plan.folder)
+    past, workers = _past(plan.folder), plan.workers or 1
     lines = [
         f"{len(plan.jobs)} jobs -> {plan.folder}",
         f"  valid      {len(cells)}, of which recorded {len(cells) - len(todo)}, to do {len(todo)}",
         *_senseless(senseless),
         f"  trainings  {len(trainings)}: {there} stored, {len(needed)} to train",
-        f"  time       {_time(list(needed.values()), todo, past, plan.workers)}",
+        f"  time       {_time(list(needed.values()), todo, past, workers)}",
         f"  disk       {_disk(list(needed.values()))}",
-        f"  memory     {_memory(todo, past, plan.workers)}",
+        f"  memory     {_memory(todo, past, workers)}",
     ]
     return "\n".join(lines)
 

@@ -57,6 +57,18 @@ def run_job(job: Job) -> Ended:
     return end
 
 
+def account_for(job: Job) -> None:
+    """The job has a record: its own when the process that works on it is done, else that it was
+    killed, which the same command tries again."""
+    while sweepfolder.is_claimed(job.folder):
+        time.sleep(POLL_S)
+    if sweepfolder.read_record(job.folder) is None:
+        lost = supervise.Outcome(results.KILLED, error="its worker ended without a record")
+        record = _record(job, resolve(job.config), None, Phases(lost, {}, {}))
+        record.write(job.folder)
+        _tell(job.folder, record)
+
+
 def _run(job: Job) -> Ended:
     """A final record that is still true of this configuration, code and data is kept."""
     started, clock = datetime.now(UTC), time.monotonic()

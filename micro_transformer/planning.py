@@ -46,7 +46,7 @@ class Plan:
     folder: Path
     multirun: bool
     arguments: list[str]
-    workers: int = 1  # jobs that run at once on this machine
+    workers: int | None = 1  # jobs that run at once on this machine; None: on others
 
 
 def identity(config: dict[str, Any]) -> str:
@@ -114,8 +114,10 @@ def _sweep(overrides: list[Any], texts: list[str], base: DictConfig) -> Plan:
     return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base))
 
 
-def _workers(base: DictConfig) -> int:
-    """Jobs that the launcher runs at once here; those of other machines do not count."""
+def _workers(base: DictConfig) -> int | None:
+    """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
+    if base.hydra.runtime.choices["hydra/launcher"] not in ("basic", "joblib", "submitit_local"):
+        return None
     asked = base.hydra.launcher.get("n_jobs") or 1
     return cores() + 1 + asked if asked < 0 else asked
 
@@ -149,7 +151,7 @@ def _assembled(like: Job, cell: list[str], groups: list[str]) -> Job:
             config[key] = copy.deepcopy(schema.read_choice(key, value))
     for word in cell:
         key = _key(word)
-        if key not in groups:
+        if key not in groups and not key.startswith("hydra"):
             _put(config, key.split("."), _value(word))
     folder = like.folder.parent / _folder_name(choices, config)
     return Job(tuple(cell), choices, config, folder, in_sweep=True)

@@ -11,15 +11,19 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 GRACE_S = 10.0
 STACK_S = 0.5
+TWICE_S = 0.5  # signals nearer to each other are one
 PRELOADED = ["torch", "torch._dynamo", "numpy", "safetensors.torch", "filelock", "tqdm"]
 PR_SET_PDEATHSIG = 1
 
@@ -66,6 +70,9 @@ class StopRequest:
 
 
 def _context() -> Any:
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        # a launcher's worker has a default of its own kind, which our children would be told of
+        multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
@@ -91,9 +98,13 @@ def run(
     child = context.Process(target=_child, args=(sender, work, args, log, stderr))
     child.start()
     sender.close()
-    with _forwarding(child) as stopped:
-        message = _receive(receiver, child, timeout_s)
-        child.join()
+    try:
+        with _forwarding(child) as stopped:
+            message = _receive(receiver, child, timeout_s)
+            child.join()
+    except BaseException:  # a launcher gives its worker up (Slurm takes the machine back)
+        _stop(child)
+        raise
     if stopped and (message is None or message.status != "ok"):
         return Outcome("interrupted", error=f"stopped by {signal.Signals(stopped[0]).name}")
     return message or _post_mortem(child.exitcode)
@@ -116,6 +127,13 @@ def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | No
         return None
 
 
+def _stop(child: Any) -> None:
+    """The child has ended, in good order if it could."""
+    child.terminate()
+    child.join(GRACE_S)
+    child.kill()
+
+
 def _post_mortem(code: int | None) -> Outcome:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -128,10 +146,14 @@ def _post_mortem(code: int | None) -> Outcome:
 def _forwarding(child: Any) -> Iterator[list[int]]:
     """SIGTERM and SIGINT of this process go to the child; yields the list of those that came."""
     came: list[int] = []
+    last = -TWICE_S
 
     def forward(number: int, _frame: Any) -> None:
+        nonlocal last
         came.append(number)
-        if child.is_alive():
+        is_echo = time.monotonic() - last < TWICE_S  # one Ctrl-C reaches us on two ways
+        last = time.monotonic()
+        if child.is_alive() and not is_echo:
             os.kill(child.pid, signal.SIGTERM)
 
     try:
@@ -195,6 +217,15 @@ def _one_line(error: Exception) -> str:
 
 
 def _die_with_parent() -> None:
-    """Linux: killed when the server that forked it ends, so that none is orphaned."""
+    """Killed when the command that asked for the work dies, or the server that forked it: nothing
+    is orphaned. The server alone would not notice, since children keep its pipe to the command."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    command = multiprocessing.parent_process()
+    if command is not None:
+        threading.Thread(target=_watch, args=(command.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
