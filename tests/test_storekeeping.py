@@ -3,6 +3,7 @@
 import json
 import os
 
+import pytest
 from filelock import FileLock
 
 from micro_transformer import inventory, storekeeping
@@ -103,3 +104,15 @@ def test_stale_is_what_code_has_left_behind(tmp_path):
     fresh, stale = put(tmp_path, now), put(tmp_path, old)
     state = {s.name: s.is_stale() for s in inventory.stored(tmp_path)}
     assert state == {fresh.fingerprint: False, stale.fingerprint: True}
+
+
+NO_PART_OF_A_TRAINING = ("plots", "report", "rows", "tables", "stats", "app", "jobs", "worker")
+NO_PART_OF_A_TRAINING += ("supervise", "store", "storekeeping", "evals", "bench", "decoding")
+
+
+@pytest.mark.parametrize("posenc", ["rope", "alibi", "none"])
+def test_a_training_depends_on_its_own_components_alone(posenc):
+    modules = [name.split(".")[1:] for name in factors(f"posenc={posenc}")["code"]]
+    assert not [m for m in modules if m[0] in NO_PART_OF_A_TRAINING]
+    assert ["training"] in modules and ["nn", "attention"] in modules
+    assert {m[-1] for m in modules if m[:2] == ["nn", "posenc"]} == {"base", posenc}
