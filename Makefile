@@ -55,8 +55,8 @@ readme: setup  ## Make the result tables of the READMEs from results/
 report: setup  ## Make the report of the demo sweep again from its records
 	$(PY) -m micro_transformer.report multirun/demo
 
-test: $(VENV)/.ready-dev  ## Run the tests
-	$(PY) -m pytest -n 2
+test: $(VENV)/.ready-dev  ## Run the tests; those on a real Slurm: pytest -m slurm
+	$(PY) -m pytest -n 2 -m "not slurm"
 
 lint: $(VENV)/.ready-dev  ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
