@@ -40,7 +40,7 @@ def start(folder: Path, data: Path) -> subprocess.Popen:
 
 def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
     """Whether the process was still running when it was killed."""
-    time.sleep(rng.uniform(0.1, span))
+    time.sleep(rng.uniform(0.1, span / 2))
     if process.poll() is not None:
         return False
     number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])

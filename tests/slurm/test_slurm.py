@@ -110,7 +110,8 @@ def test_a_job_killed_on_slurm_is_recorded_and_tried_again(lab):
 
 
 def test_a_job_that_slurm_takes_back_is_requeued_and_resumes(lab):
-    main = lab("seed=1,2", "run.sweep=moved", *LONG, *SLURM, "-m")
+    again = "hydra.launcher.max_num_timeout=2"
+    main = lab("seed=1,2", "run.sweep=moved", *LONG, *SLURM, again, "-m")
     wait_for(lambda: states(lab.folder))
     listed = subprocess.run(
         ["squeue", "-h", "-t", "running", "-o", "%A"], env=lab.env, capture_output=True, text=True
