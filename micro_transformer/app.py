@@ -65,7 +65,10 @@ def _run_sweep(plan: Plan) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     sweepfolder.write_plan(plan.folder, [job.folder for job in plan.jobs])
     with _stop_reaches_workers(plan), _live_line(plan.folder):
-        _launch()
+        if all(map(jobs.is_recorded, plan.jobs)):  # spares Hydra's 0.1 s a job
+            print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
+        else:
+            _launch()
         if (plan.folder / sweepfolder.STOP).exists():
             return
         settle = jobs.account_for if plan.workers is None else jobs.run_job

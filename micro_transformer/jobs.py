@@ -57,6 +57,15 @@ def run_job(job: Job) -> Ended:
     return end
 
 
+def is_recorded(job: Job) -> bool:
+    """Whether the job has a final record that is still true, and nothing asks for another."""
+    config = resolve(job.config)
+    known = sweepfolder.read_record(job.folder)
+    if known is None or config["run"]["force"]:
+        return False
+    return _still_true(known, fingerprints(config, data_digest(config)))
+
+
 def account_for(job: Job) -> None:
     """The job has a record: its own when the process that works on it is done, else that it was
     killed, which the same command tries again."""
