@@ -3,7 +3,7 @@
 # container engine: buildah with chroot isolation, on a base image made by debootstrap. As root:
 #
 #   apt-get install -y --no-install-recommends buildah debootstrap
-#   make docker-check                     or: scripts/docker_check.sh [base] [build] [edit] [test] [train] [notebook]
+#   make docker-check                     or: scripts/docker_check.sh STEP ...
 #
 # base      Debian's Python 3 made to look like python:*-slim: it has no make, git or compiler either
 # build     every line of the Dockerfile, with the pinned packages
@@ -13,11 +13,11 @@
 # notebook  the notebook image: its server answers only who has the token (not among the default steps)
 #
 # CONTEXT         folder to build from; this repository unless set
-# DOCKER_LAB_DIR  where base and images are kept (about 10 GB); deleting it is all the cleaning needed
+# DOCKER_LAB_DIR  where base and images are kept (about 5 GB); deleting it is all the cleaning needed
 # TORCH_INDEX     build argument, when set; empty where the settings of pip here already find a wheel
 #
 # The settings of pip here (index, find-links, certificates, from its files or PIP_*) are mounted
-# into the build, with the folders and files they name; nothing of them stays in the image.
+# into the build, with the folders and files they name; only empty mount points stay in the image.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")/.." && pwd)
@@ -138,9 +138,14 @@ step_edit() {
   echo '# an edit' >>"$copy/run.py"
   build "$copy" lab
   rm -rf "$copy"
-  if grep -qE 'Collecting|Successfully installed|Setting up' "$LAB/build.log"; then
+  if grep -A1 -E 'STEP.*(apt-get|pip install|make .venv)' "$LAB/build.log" |
+    grep -vE 'STEP|^--$' | grep -qv 'Using cache'; then
     stop "an edit of run.py installed packages again, see $LAB/build.log"
   fi
+  container=$("${B[@]}" from "$IMAGE:lab")
+  "${B[@]}" run "$container" -- tail -n1 run.py | grep -q 'an edit' || stop "the edit is not in the image"
+  tidy
+  container=
   build "$CONTEXT" lab
 }
 
