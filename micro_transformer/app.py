@@ -1,5 +1,6 @@
 """The command: compose, check, supervise, run, report. Never imports torch itself."""
 
+import importlib
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -16,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import jobs, results, schema, sweepfolder
+from micro_transformer import jobs, results, schema, supervise, sweepfolder
 from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
@@ -55,6 +57,8 @@ def main() -> None:
     if plan.multirun:
         _run_sweep(plan)
     else:
+        supervise.warm_up()
+        _load_report()
         _hydra_main()
     sys.exit(_conclude(plan))
 
@@ -201,12 +205,15 @@ def _hydra_main(cfg: DictConfig) -> None:
         raise SystemExit(end.exit_code)
 
 
+def _load_report() -> ModuleType:
+    """The report's module: pandas and matplotlib take a second and a half, best spent early."""
+    return importlib.import_module("micro_transformer.report.__main__")
+
+
 def _conclude(plan: Plan) -> int:
     """Prints the table, where it lies and what failed; 1 when some jobs have no result."""
-    from micro_transformer.report import __main__ as report  # pandas: half a second
-
     print()
-    report.main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
+    _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
     ends = [sweepfolder.state_of(job.folder) for job in plan.jobs]
     failed = [end for end in ends if end.state != sweepfolder.DONE]
     if failed and plan.multirun:

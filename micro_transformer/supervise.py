@@ -8,6 +8,7 @@ import ctypes
 import faulthandler
 import importlib
 import multiprocessing
+import multiprocessing.forkserver as forkserver
 import os
 import signal
 import sys
@@ -76,6 +77,12 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def warm_up() -> None:
+    """The server that children are forked from begins to import, beside what the caller does."""
+    _context()
+    forkserver.ensure_running()
 
 
 def run(
