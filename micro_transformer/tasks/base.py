@@ -14,7 +14,6 @@ class Task:
 
     corpus: str
     watch = "val/loss"  # what early stopping looks at
-    lower_is_better = True
 
     def __init__(self, data: Prepared) -> None:
         self.data = data
