@@ -11,6 +11,7 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.models import DecoderLM
 from micro_transformer.repro import stream
+from micro_transformer.schema import component
 from micro_transformer.tasks.base import Task
 
 Config = dict[str, Any]
@@ -29,12 +30,19 @@ def model(config: Config, task: Task) -> DecoderLM:
         net = _class("arch", config["arch"])(
             dims,
             posenc=_make("posenc", config["posenc"], dims),
+            pattern=_make("pattern", config["pattern"]),
             make_ffn=lambda: _make("ffn", config["ffn"], dims),
             make_kernel=kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
         )
     if config["train"]["grad_checkpointing"]:
         net.use_checkpointing()
     return net.to(config["device"])
+
+
+def stretch(net: DecoderLM, config: Config) -> None:
+    """The net reads texts under the configured RoPE scaling, from the length it was trained on."""
+    if component("posenc", config).facts.get("scalable"):
+        net.posenc.stretch(_make("scaling", config["scaling"]), config["train"]["context"])  # type: ignore[operator]
 
 
 def make_dims(config: Config, vocab_size: int) -> Dims:

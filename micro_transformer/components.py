@@ -22,6 +22,8 @@ PACKAGE = Path(__file__).parent
 HOMES = {
     "arch": "nn/models.py",
     "posenc": "nn/posenc",
+    "scaling": "nn/scaling",
+    "pattern": "nn/patterns",
     "ffn": "nn/ffn",
     "attention": "nn/kernels",
     "cache": "nn/cache",

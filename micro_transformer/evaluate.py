@@ -42,7 +42,7 @@ def score(checkpoint: Path, split: str, data_dir: str) -> dict[str, float]:
     entry = Entry(checkpoint.parent, checkpoint.name)
     entry.verify()
     config: dict[str, Any] = {**factors(entry)["config"], "data": {"dir": data_dir}}
-    config["attention"] = {"kind": "Auto"}
+    config |= {"attention": {"kind": "Auto"}, "scaling": {"kind": "NoScaling"}}
     make_deterministic(config["train"]["threads"])
     task = build.task(config)
     model, _ = worker.load(config, entry.final, task)

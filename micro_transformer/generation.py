@@ -10,13 +10,14 @@ from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 from micro_transformer.nn.models import DecoderLM
 
 MakeLayer = Callable[[CacheSpec], CacheLayer]
+CHUNK = 1024  # tokens of a prompt that go through the net at once, where a cache stores them
 
 
 class ModelStep:
     """A model with the memory of one decoding: the first call takes the prompts, the others go on.
 
-    Prompts of unequal length are filled with PAD on the left. Only the last position is projected
-    to the vocabulary.
+    Prompts of unequal length are filled with PAD on the left; long ones are read in chunks, so that
+    activations stay small. Only the last position is projected to the vocabulary.
     """
 
     def __init__(self, model: DecoderLM, make_layer: MakeLayer, *, max_len: int):
@@ -33,7 +34,12 @@ class ModelStep:
         if not cache.stores:
             ids = self._whole(ids, parents)
         padded = (first or not cache.stores) and bool((ids == PAD).any())
-        hidden = self.model.hidden(ids, cache, positions(ids) if padded else None)
+        pos = positions(ids) if padded else None
+        size = CHUNK if cache.stores else ids.shape[1]
+        for start in range(0, ids.shape[1], size):
+            chunk = slice(start, start + size)
+            given = None if pos is None else pos[:, chunk]
+            hidden = self.model.hidden(ids[:, chunk], cache, given)
         logits = self.model.logits(hidden[:, -1])
         logits[:, PAD] = float("-inf")  # it is no token: cached or not, it would be read as a gap
         return StepOutput(logits)

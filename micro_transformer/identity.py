@@ -12,8 +12,8 @@ from micro_transformer.fingerprint import code_digests, digest
 
 ROOT = "micro_transformer"
 TRAINING_CODE = (f"{ROOT}.training", f"{ROOT}.build")
-TRAINED = ("arch", "posenc", "ffn", "task")
-MEASURED = ("attention", "cache", "decoding")
+TRAINED = ("arch", "posenc", "pattern", "ffn", "task")
+MEASURED = ("scaling", "attention", "cache", "decoding")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Model:
     norm: Literal["layer", "rms"]
     norm_gain: bool
     qk_norm: bool
+    key_shift: bool
     bias: bool
     embedding_norm: bool
     tied_embeddings: bool
@@ -96,7 +97,9 @@ class Data:
 
 
 SECTIONS = {"model": Model, "train": Train, "run": Run, "store": Store, "data": Data}
-COMPONENTS = ("arch", "posenc", "ffn", "attention", "cache", "decoding", "task")
+COMPONENTS = (
+    "arch", "posenc", "pattern", "ffn", "scaling", "attention", "cache", "decoding", "task",
+)  # fmt: skip
 LISTS = ("eval", "bench")
 SCALARS: dict[str, Any] = {
     "seed": Size,
@@ -104,7 +107,8 @@ SCALARS: dict[str, Any] = {
     "check": bool,
 }
 # What trained weights depend on; everything else is measured on the same weights.
-TRAIN_FACTORS = ("arch", "model", "posenc", "ffn", "task", "train", "seed", "device")
+TRAIN_FACTORS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train", "seed", "device")
+NO_SCALING = "NoScaling"
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
 
@@ -238,6 +242,7 @@ def _misfits(config: dict[str, Any]) -> Iterator[str]:
             f"heads of {head_dim} channels cannot be turned in pairs; "
             f"posenc kind {posenc.kind} needs an even head width"
         )
+    yield from _scaling(config, posenc, head_dim)
     if posenc.facts.get("trained_table"):
         yield from _beyond_the_table(config, posenc)
     if train["context"] > model["max_len"]:
@@ -255,6 +260,26 @@ def _misfits(config: dict[str, Any]) -> Iterator[str]:
         yield (
             f"train.warmup_steps={train['warmup_steps']}: must be less than "
             f"train.steps={train['steps']}; nothing would be trained at the full rate"
+        )
+
+
+def _scaling(config: dict[str, Any], posenc: Component, head_dim: int) -> Iterator[str]:
+    scaling = component("scaling", config)
+    if scaling.kind != NO_SCALING and not posenc.facts.get("scalable"):
+        yield (
+            f"scaling kind {scaling.kind}: stretches rotary positions, and posenc kind "
+            f"{posenc.kind} has none; use scaling=none or posenc=rope"
+        )
+    elif scaling.facts.get("divides_by_width_less_two") and head_dim == 2:
+        yield (
+            f"scaling kind {scaling.kind}: needs heads of more than 2 channels; "
+            f"lower model.num_heads={config['model']['num_heads']}"
+        )
+    fast, slow = (config["scaling"].get(f"beta_{name}") for name in ("fast", "slow"))
+    if fast is not None and slow is not None and fast <= slow:
+        yield (
+            f"scaling.beta_fast={fast:g}: must be above scaling.beta_slow={slow:g}, "
+            "as the pairs between them are blended"
         )
 
 

@@ -87,6 +87,7 @@ def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, A
     model = build.model(config, task)
     model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
     model.use_kernel(build.kernel_maker(config["attention"]))
+    build.stretch(model, config)
     return model.eval(), json.loads(files["state.json"])
 
 

@@ -32,9 +32,19 @@ def members(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+# Sizes of tokens that a net of a dozen tokens can feel, in place of those of the yaml.
+SMALL = {"block": 4, "window": 5, "sinks": 2, "factor": 4.0}
+
+
+def facts(group: str, choice: str) -> dict[str, Any]:
+    """What the class of conf/<group>/<choice>.yaml says of itself."""
+    return find(group, schema.read_choice(group, choice)["kind"]).facts
+
+
 def build(group: str, choice: str, *runtime: Any) -> Any:
-    """The component that conf/<group>/<choice>.yaml describes."""
+    """The component that conf/<group>/<choice>.yaml describes, small where it counts tokens."""
     knobs = schema.read_choice(group, choice)
+    knobs |= {knob: SMALL[knob] for knob in knobs if knob in SMALL}
     return find(group, knobs.pop("kind")).load()(*runtime, **knobs)
 
 
@@ -45,13 +55,18 @@ def tiny_dims(**changes: Any) -> Dims:
 
 
 def tiny_decoder(
-    posenc: str = "rope", ffn: str = "gelu", attention: str = "sdpa", **changes: Any
+    posenc: str = "rope",
+    ffn: str = "gelu",
+    attention: str = "sdpa",
+    pattern: str = "full",
+    **changes: Any,
 ) -> DecoderLM:
     """A net whose weights are large enough for every part of it to matter."""
     dims = tiny_dims(**changes)
     net = DecoderLM(
         dims,
         posenc=build("posenc", posenc, dims),
+        pattern=build("pattern", pattern),
         make_ffn=lambda: build("ffn", ffn, dims),
         make_kernel=lambda: build("attention", attention),
     )

@@ -10,7 +10,8 @@ class Dims:
 
     Fields: vocab_size, d_model, num_layers, num_heads; ffn_ratio (hidden width of the FFN over
     d_model), max_len (tokens that a learned table holds), norm (layer or rms) with norm_gain (a
-    learned gain), qk_norm (normalise queries and keys), bias (of linear maps, and of layer norms
+    learned gain), qk_norm (normalise queries and keys), key_shift (half of the heads use the key of
+    the token before), bias (of linear maps, and of layer norms
     with a gain), embedding_norm (normalise what enters the first block), tied_embeddings, zero_init
     (residual branches start at zero, else at 0.02 / sqrt(2 num_layers)), dropout (on embeddings and
     residual branches).
@@ -25,6 +26,7 @@ class Dims:
     norm: Literal["layer", "rms"] = "layer"
     norm_gain: bool = False
     qk_norm: bool = True
+    key_shift: bool = False
     bias: bool = False
     embedding_norm: bool = False
     tied_embeddings: bool = False

@@ -31,6 +31,15 @@ def selective(blocked: Tensor) -> MaskFn:
     return selective_mask
 
 
+def window(width: int) -> MaskFn:
+    """A query sees the last `width` positions, its own included."""
+
+    def window_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        return k_pos > q_pos - width
+
+    return window_mask
+
+
 def all_of(*fns: MaskFn) -> MaskFn:
     """What every predicate allows."""
 
@@ -46,8 +55,9 @@ def all_of(*fns: MaskFn) -> MaskFn:
 class Mask:
     """A predicate over the positions of some queries and keys; formed only when a kernel asks.
 
-    plain says, without a look into the tensors, that the predicate is `causal`, that there are no
-    pads, and that the queries are the last of the keys.
+    A plain mask knows, without a look into the tensors, that the predicate is `causal`, that there
+    are no pads and that positions count up by one; then `gap` is the position of the first query
+    less that of the first key, and the other masks have None there.
     """
 
     def __init__(
@@ -58,10 +68,10 @@ class Mask:
         *,
         batch: int = 1,
         num_heads: int = 1,
-        plain: bool = False,
+        gap: int | None = None,
     ):
         self.fn, self.q_pos, self.k_pos = fn, q_pos, k_pos
-        self.batch, self.num_heads, self.plain = batch, num_heads, plain
+        self.batch, self.num_heads, self.gap = batch, num_heads, gap
         # Formed once, for all layers. No cached_property: its lock breaks a compiled graph.
         self._dense: Tensor | None = None
         self._dead: Tensor | None = None
@@ -71,12 +81,29 @@ class Mask:
     @property
     def pure_causal(self) -> bool:
         """A lower triangle, nothing else."""
-        return self.plain and self.q_pos.shape[-1] == self.k_pos.shape[-1]
+        return self.gap == 0 and self.q_pos.shape[-1] == self.k_pos.shape[-1]
 
     @property
     def sees_all(self) -> bool:
-        """One new query after all the keys: nothing is hidden."""
-        return self.plain and self.q_pos.shape[-1] == 1
+        """No query stands before a key: nothing is hidden."""
+        return self.gap is not None and self.gap >= self.k_pos.shape[-1] - 1
+
+    @property
+    def sees_none(self) -> bool:
+        """Every query stands before every key."""
+        return self.gap is not None and self.gap + self.q_pos.shape[-1] <= 0
+
+    def part(self, queries: slice, keys: slice) -> "Mask":
+        """The mask between some of the queries and some of the keys."""
+        gap = None if self.gap is None else self.gap + queries.start - keys.start
+        return Mask(
+            self.fn,
+            self.q_pos[..., queries],
+            self.k_pos[..., keys],
+            batch=self.batch,
+            num_heads=self.num_heads,
+            gap=gap,
+        )
 
     def dense(self) -> Tensor:
         """True = may attend; broadcasts to (B, H, Tq, Tk)."""
@@ -87,7 +114,7 @@ class Mask:
     @property
     def dead(self) -> Tensor | None:
         """Queries that see no key, (..., Tq, 1); None where there can be none."""
-        if self._dead is None and not self.plain:
+        if self._dead is None and (self.gap is None or self.gap < 0):
             self._dead = ~self.dense().any(-1, keepdim=True)
         return self._dead
 

@@ -12,6 +12,7 @@ from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.masks import MaskFn, all_of, causal, padding
 from micro_transformer.nn.norms import make_norm
+from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
 
@@ -26,6 +27,7 @@ class DecoderLM(nn.Module):
         self,
         dims: Dims,
         posenc: PositionalEncoding,
+        pattern: Pattern,
         make_ffn: Callable[[], FFN],
         make_kernel: Callable[[], Kernel],
     ):
@@ -41,7 +43,8 @@ class DecoderLM(nn.Module):
         self.head = Linear(dims.d_model, dims.vocab_size, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
-        self.mask_fn: MaskFn = causal
+        self.mask_fn: MaskFn = pattern.join(causal)
+        self.reach = pattern.reach
         initialise(self, dims)
 
     def forward(self, ids: Tensor, cache: Cache | None = None, pos: Tensor | None = None) -> Tensor:
@@ -64,12 +67,13 @@ class DecoderLM(nn.Module):
             batch=ids.shape[0],
             num_heads=self.dims.num_heads,
             plain=plain and self.mask_fn is causal,
+            reach=self.reach,
             cache=cache,
         )
         x = self.dropout(self.embedding_norm(self.posenc.embed(self.embedding(ids), pos)))
         x = self.stack(x, context)
         if cache is not None:
-            cache.advance(pos)
+            cache.advance(pos, context.k_pos)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

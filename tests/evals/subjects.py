@@ -41,6 +41,7 @@ def tiny_subject(
             return DecoderLM(
                 dims,
                 component("posenc", posenc, dims),
+                component("pattern", "full"),
                 lambda: component("ffn", "gelu", dims),
                 lambda: component("attention", "sdpa"),
             )

@@ -2,6 +2,7 @@
 
 import torch
 
+from micro_transformer.nn.cache.sliding import LastKeys
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.masks import causal
 from tests.conftest import build, tiny_dims
@@ -13,10 +14,11 @@ def context(posenc: str) -> Context:
 
 
 def test_layers_with_the_same_keys_share_one_sight() -> None:
-    shared, keys, others = context("alibi"), torch.arange(5), torch.arange(1, 5)
-    sight = shared.sight(keys)
-    assert shared.sight(keys) is sight
-    assert shared.sight(others).k_pos is others
+    shared = context("alibi")
+    sight = shared.sight(0, 2, LastKeys(3))
+    assert shared.sight(0, 2, LastKeys(3)) is sight
+    assert shared.sight(0, 2, LastKeys(2)) is not sight
+    assert shared.sight(0, 2) is not sight
 
 
 def test_a_rotation_follows_the_dtype() -> None:

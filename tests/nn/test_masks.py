@@ -2,7 +2,7 @@
 
 import torch
 
-from micro_transformer.nn.masks import Mask, all_of, causal, padding, selective
+from micro_transformer.nn.masks import Mask, all_of, causal, padding, selective, window
 
 T = True
 F = False
@@ -63,6 +63,26 @@ def test_facts_need_no_look_into_tensors() -> None:
         raise AssertionError("the predicate was evaluated")
 
     for num_q, square, step in ((5, True, False), (1, False, True), (3, False, False)):
-        mask = Mask(unknown, torch.arange(5 - num_q, 5), torch.arange(5), plain=True)
+        mask = Mask(unknown, torch.arange(5 - num_q, 5), torch.arange(5), gap=5 - num_q)
         assert (mask.pure_causal, mask.sees_all) == (square, step)
         assert mask.dead is None
+
+
+def test_a_part_of_a_plain_mask_knows_as_much() -> None:
+    whole = Mask(causal, torch.arange(2, 8), torch.arange(8), gap=2)
+    for queries, keys in (
+        (slice(0, 2), slice(0, 3)),
+        (slice(1, 4), slice(3, 5)),
+        (slice(0, 1), slice(4, 8)),
+    ):
+        part = whole.part(queries, keys)
+        expected = whole.dense()[queries, keys]
+        assert torch.equal(part.dense(), expected)
+        assert part.sees_all == bool(expected.all()) and part.sees_none == (not expected.any())
+        dead = ~expected.any(-1, keepdim=True)
+        assert not dead.any() if part.dead is None else torch.equal(part.dead, dead)
+
+
+def test_a_window_counts_the_query_itself() -> None:
+    dense = Mask(all_of(causal, window(2)), torch.arange(3), torch.arange(3)).dense()
+    assert table(dense) == [[T, F, F], [T, T, F], [F, T, T]]

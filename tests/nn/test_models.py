@@ -11,7 +11,7 @@ from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.schema import read_choice
 from tests.conftest import build, members, random_ids, tiny_decoder, tiny_dims
 
-FAMILIES = ("posenc", "ffn", "attention", "cache", "decoding")
+FAMILIES = ("posenc", "pattern", "scaling", "ffn", "attention", "cache", "decoding")
 CHOICES = [(group, choice) for group in FAMILIES for choice in members(group)]
 
 
@@ -21,6 +21,7 @@ def fresh(**changes: object) -> DecoderLM:
     return DecoderLM(
         dims,
         build("posenc", "learned", dims),
+        build("pattern", "full"),
         lambda: build("ffn", "gelu", dims),
         lambda: build("attention", "sdpa"),
     )
@@ -48,6 +49,7 @@ def test_every_net_builds_and_every_weight_learns(posenc: str, ffn: str, attenti
 @pytest.mark.parametrize("knobs", [
     {"norm": "rms"}, {"norm": "rms", "norm_gain": True}, {"qk_norm": False},
     {"tied_embeddings": True}, {"embedding_norm": True}, {"bias": True, "norm_gain": True},
+    {"key_shift": True},
 ])  # fmt: skip
 def test_every_knob_of_the_blocks_changes_the_function(knobs: dict[str, object]) -> None:
     ids = random_ids(2, 7)

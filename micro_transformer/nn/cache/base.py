@@ -1,10 +1,15 @@
 """The seam of key-value caches. A cache is passed into a forward, never stored in a module."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from micro_transformer.nn.masks import MaskFn
+
+# B rows, H heads, T tokens, d head width. A column is a token's place in its row, pads included;
+# its position may be less, and differ by row.
 
 
 class CacheSpec(NamedTuple):
@@ -18,22 +23,46 @@ class CacheSpec(NamedTuple):
     device: torch.device
 
 
+class View:
+    """How queries look at some keys. Views that compare equal share masks and rotations."""
+
+    allows: MaskFn | None = None  # which of the keys, beside what the net's mask says; None: all
+
+    def q_pos(self, pos: Tensor) -> Tensor:
+        """Positions from which queries at pos look."""
+        return pos
+
+
+AS_IS = View()
+
+
+class Segment:
+    """Keys and values (B, H, n, d) of the columns from start to stop."""
+
+    def __init__(self, start: int, k: Tensor, v: Tensor, view: View = AS_IS):
+        self.start, self.stop = start, start + k.shape[2]
+        self.k, self.v, self.view = k, v, view
+
+
 class CacheLayer:
-    """Keys and values of one attention layer, with the positions of the keys."""
+    """Keys and values of one attention layer."""
 
     stores = True  # False: holds nothing between calls, so each call must bring the whole sequence
-    rotates_on_read = False  # True: keys come in and go out before rotation
+    exact = True  # the net computes what it would without a cache; False: what its class says
 
     def __init__(self, spec: CacheSpec):
         self.spec = spec
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
-        """k, v (B, H, T, d) at pos (T,) or (B, T) come after what is held."""
+        """k, v (B, H, T, d) of tokens at pos (T,) or (B, T) come after what is held."""
         raise NotImplementedError
 
-    def segments(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """(k, v, k_pos) of all that is held, in order, in one piece or several."""
+    def segments(self, first: int) -> Sequence[Segment]:
+        """What the queries appended last may see, in order; no column before `first` is needed."""
         raise NotImplementedError
+
+    def settle(self) -> None:
+        """The queries appended last have attended; what no later one can see may go."""
 
     def reorder(self, rows: Tensor) -> None:
         """Row i holds what row rows[i] held; fewer rows are the ones left."""
@@ -45,25 +74,30 @@ class CacheLayer:
 
 
 class Cache:
-    """The layers of one decoding, and how far it has come."""
+    """The layers of one decoding, and how far it has come.
 
-    def __init__(self, layers: list[CacheLayer]):
-        self.layers = layers
+    length: tokens in each row, pads included. planned_len: tokens that it will have, as known
+    before the first. previous: by layer, what it keeps of the token before the next ones (B, ...).
+    """
+
+    def __init__(self, layers: list[CacheLayer], planned_len: int = 0):
+        self.layers, self.planned_len = layers, planned_len
         self.stores = all(layer.stores for layer in layers)
-        self.length = 0  # tokens held in each row, pads included
-        self._next: Tensor | None = None  # (B, 1) next position, once rows differ
+        self.length = 0
+        self.previous: dict[int, Tensor] = {}
+        self._pos: Tensor | None = None  # (B, length), once rows differ
 
     @classmethod
     def make(
         cls, make_layer: Callable[[CacheSpec], CacheLayer], spec: CacheSpec, num_layers: int
     ) -> "Cache":
         """An empty cache."""
-        return cls([make_layer(spec) for _ in range(num_layers)])
+        return cls([make_layer(spec) for _ in range(num_layers)], spec.max_len)
 
     @property
     def plain(self) -> bool:
-        """Positions count 0, 1, 2, ... in every row; there are no pads."""
-        return self._next is None
+        """Positions are columns in every row; there are no pads."""
+        return self._pos is None
 
     def layer(self, index: int) -> CacheLayer:
         """The layer of block `index`."""
@@ -71,25 +105,39 @@ class Cache:
 
     def positions(self, num_tokens: int, device: torch.device) -> Tensor:
         """Those of the next tokens: (T,), or (B, T) once rows differ."""
-        if self._next is None:
-            return torch.arange(self.length, self.length + num_tokens, device=device)
-        return self._next + torch.arange(num_tokens, device=device)
+        new = torch.arange(num_tokens, device=device)
+        if self._pos is None:
+            return self.length + new
+        return self._pos.amax(-1, keepdim=True) + 1 + new
 
-    def advance(self, pos: Tensor) -> None:
-        """The tokens at pos have been appended to every layer."""
+    def k_pos(self, pos: Tensor) -> Tensor:
+        """Positions of all columns, (T,) or (B, T), those at pos included, which come next."""
+        if self.length == 0 or not self.stores:
+            return pos
+        if self._pos is None and pos.ndim == 1:
+            return torch.arange(self.length + len(pos), device=pos.device)
+        held = self._pos
+        if held is None:
+            held = torch.arange(self.length, device=pos.device).expand(len(pos), -1)
+        return torch.cat((held, pos), 1)
+
+    def advance(self, pos: Tensor, k_pos: Tensor) -> None:
+        """The tokens at pos have gone through every layer; k_pos is of all columns now."""
         if not self.stores:
             return
         self.length += pos.shape[-1]
-        if pos.ndim == 2:
-            last = pos.amax(-1, keepdim=True)
-            self._next = 1 + (last if self._next is None else torch.maximum(last, self._next - 1))
+        if k_pos.ndim == 2:
+            self._pos = k_pos
+        for layer in self.layers:
+            layer.settle()
 
     def reorder(self, rows: Tensor) -> None:
         """Row i goes on from row rows[i], in every layer."""
         for layer in self.layers:
             layer.reorder(rows)
-        if self._next is not None:
-            self._next = self._next[rows]
+        self.previous = {index: held[rows] for index, held in self.previous.items()}
+        if self._pos is not None:
+            self._pos = self._pos[rows]
 
     def nbytes(self) -> int:
         """Bytes held by all layers."""

@@ -1,11 +1,11 @@
 """One block of memory a layer, taken at the start."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
 class Contiguous(CacheLayer):
@@ -16,7 +16,6 @@ class Contiguous(CacheLayer):
         shape = (spec.batch, spec.num_heads, spec.max_len, spec.head_dim)
         self._k = torch.empty(shape, dtype=spec.dtype, device=spec.device)
         self._v = torch.empty_like(self._k)
-        self._k_pos: Tensor | None = None
         self._length = 0
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -27,13 +26,10 @@ class Contiguous(CacheLayer):
             )
         self._k.narrow(2, start, num_new).copy_(k)
         self._v.narrow(2, start, num_new).copy_(v)
-        # The first positions are kept as they are, so that all layers share one mask.
-        self._k_pos = pos if self._k_pos is None else torch.cat((self._k_pos, pos), -1)
         self._length += num_new
 
-    def segments(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        assert self._k_pos is not None, "append comes first"
-        return [(*self._held(), self._k_pos)]
+    def segments(self, first: int) -> Sequence[Segment]:
+        return [Segment(0, *self._held())]
 
     def reorder(self, rows: Tensor) -> None:
         if len(rows) == len(self._k):
@@ -41,8 +37,6 @@ class Contiguous(CacheLayer):
                 held.copy_(held[rows])
         else:
             self._k, self._v = self._k[rows], self._v[rows]
-        if self._k_pos is not None and self._k_pos.ndim == 2:
-            self._k_pos = self._k_pos[rows]
 
     def nbytes(self) -> int:
         return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()

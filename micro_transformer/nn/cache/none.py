@@ -1,10 +1,10 @@
 """No cache: everything is computed again at every step."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
 class NoCache(CacheLayer):
@@ -14,12 +14,12 @@ class NoCache(CacheLayer):
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)
-        self._passing: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._passing: list[Segment] = []
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
-        self._passing = [(k, v, pos)]
+        self._passing = [Segment(0, k, v)]
 
-    def segments(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    def segments(self, first: int) -> Sequence[Segment]:
         passing, self._passing = self._passing, []
         return passing
 

@@ -33,8 +33,8 @@ class PositionalEncoding(nn.Module):
     trained_table = False  # holds max_len positions, no more
     adds_bias = False  # `bias` gives one
     relative = False  # a score sees i - j only
+    scalable = False  # `stretch` takes a RoPE scaling
     max_len: int | None = None  # tokens; None: no limit
-    score_scale: float = 1.0  # multiplies q·k
 
     def __init__(self, dims: Dims):
         super().__init__()
@@ -51,13 +51,20 @@ class PositionalEncoding(nn.Module):
         """(B, T, D) -> (B, T, D), before the first block."""
         return x
 
-    def rotation(self, pos: Tensor, dtype: torch.dtype) -> Rotation | None:
-        """How to turn queries and keys of self-attention; formed once for all layers."""
+    def rotation(self, pos: Tensor, dtype: torch.dtype, length: int = 0) -> Rotation | None:
+        """How to turn queries and keys of self-attention; formed once for all layers.
+
+        length: tokens that the whole text will have, as planned before its first one.
+        """
         return None
 
-    def rotate(self, x: Tensor, pos: Tensor) -> Tensor:
+    def score_scale(self, length: int = 0) -> float:
+        """Multiplies q·k in a text of so many tokens."""
+        return 1.0
+
+    def rotate(self, x: Tensor, pos: Tensor, length: int = 0) -> Tensor:
         """(B, H, T, d) -> (B, H, T, d), turned by its positions."""
-        rotation = self.rotation(pos, x.dtype)
+        rotation = self.rotation(pos, x.dtype, length)
         return x if rotation is None else rotation.turn(x)
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:

@@ -6,18 +6,21 @@ from torch import Tensor
 from micro_transformer.knobs import Positive
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
+from micro_transformer.nn.scaling.base import Scaling
+from micro_transformer.nn.scaling.none import NoScaling
 
 
 class RoPE(PositionalEncoding):
     """Pair i turns by pos · base^(-2i/d) (Su et al., 2021, eq. 34), so that q·k sees i - j only.
 
     Pairs are channels (i, i + d/2), the layout of GPT-NeoX and Llama in transformers. Angles are
-    float32 whatever the dtype: in bf16 they would be off by whole turns. `inv_freq` and
-    `score_scale` may be replaced on a trained net; nothing else depends on them.
+    float32 whatever the dtype: in bf16 they would be off by whole turns. A trained one can be
+    stretched to longer texts.
     """
 
     pairs_channels = True
     relative = True
+    scalable = True
     inv_freq: Tensor
 
     def __init__(self, dims: Dims, *, base: Positive = 10_000.0):
@@ -29,9 +32,24 @@ class RoPE(PositionalEncoding):
             )
         even = torch.arange(0, dims.head_dim, 2, dtype=torch.float32)
         self.register_buffer("inv_freq", base ** (-even / dims.head_dim), persistent=False)
+        self._scaling: Scaling = NoScaling()
+        self._original_len = 0
 
-    def rotation(self, pos: Tensor, dtype: torch.dtype) -> Rotation:
-        angles = pos[..., None].float() * self.inv_freq  # (T, d/2) or (B, T, d/2)
+    def stretch(self, scaling: Scaling, original_len: int) -> None:
+        """From now on texts are read under the scaling, as those of a net trained on original_len
+        tokens."""
+        self._scaling, self._original_len = scaling, original_len
+
+    def frequencies(self, length: int) -> tuple[Tensor, float]:
+        """(d/2,) radians a token, and the factor on q·k, for a text of so many tokens."""
+        return self._scaling(self.inv_freq, original_len=self._original_len, target_len=length)
+
+    def score_scale(self, length: int = 0) -> float:
+        return self.frequencies(length)[1]
+
+    def rotation(self, pos: Tensor, dtype: torch.dtype, length: int = 0) -> Rotation:
+        # angles: (T, d/2) or (B, T, d/2)
+        angles = pos[..., None].float() * self.frequencies(length)[0]
         if pos.ndim == 2:
             angles = angles[:, None]  # (B, 1, T, d/2)
         cos, sin = angles.cos(), angles.sin()

@@ -1,0 +1,89 @@
+"""Blocks from a pool."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from micro_transformer.knobs import Count
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+
+
+class Paged(CacheLayer):
+    """Fixed blocks of `block` tokens from a pool, a table of them for each row (Kwon et al., 2023).
+
+    A block is taken when a row reaches it, so at most a block a row is held beyond its tokens; a
+    contiguous cache holds max_len from the start. Rows that go on from one parent share its blocks;
+    the one that is written next is copied first. Blocks of rows that end go back to the free list.
+    """
+
+    def __init__(self, spec: CacheSpec, *, block: Count):
+        super().__init__(spec)
+        self.block = block
+        self.pool: list[Tensor] = []  # each (2, H, block, d): keys, values
+        self.free: list[int] = []
+        self.table: list[list[int]] = [[] for _ in range(spec.batch)]  # by row
+        self._owners: list[int] = []  # rows that hold each block of the pool
+        self._length = 0
+
+    def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
+        new = torch.stack((k, v), 1).to(self.spec.dtype)  # (B, 2, H, T, d)
+        done, num_new = 0, k.shape[2]
+        while done < num_new:
+            index, at = divmod(self._length + done, self.block)
+            size = min(self.block - at, num_new - done)
+            for row, table in enumerate(self.table):
+                held = self._writable(table, index)
+                held[:, :, at : at + size] = new[row, :, :, done : done + size]
+            done += size
+        self._length += num_new
+
+    def segments(self, first: int) -> Sequence[Segment]:
+        found = []
+        for index in range(first // self.block, -(-self._length // self.block)):
+            start = index * self.block
+            size = min(self.block, self._length - start)
+            held = [self.pool[table[index]][:, :, :size] for table in self.table]
+            both = held[0][:, None] if len(held) == 1 else torch.stack(held, 1)  # (2, B, H, n, d)
+            found.append(Segment(start, both[0], both[1]))
+        return found
+
+    def reorder(self, rows: Tensor) -> None:
+        before = self.table
+        self.table = [list(before[row]) for row in rows.tolist()]
+        for table in self.table:
+            for number in table:
+                self._owners[number] += 1
+        for table in before:
+            self._give_back(table)
+
+    def nbytes(self) -> int:
+        return sum(held.untyped_storage().nbytes() for held in self.pool)
+
+    def _writable(self, table: list[int], index: int) -> Tensor:
+        """The block of the row's table, taken from the pool or copied where it is not its own."""
+        if index == len(table):
+            table.append(self._take())
+        elif self._owners[table[index]] > 1:
+            shared = table[index]
+            table[index] = self._take()
+            self.pool[table[index]].copy_(self.pool[shared])
+            self._owners[shared] -= 1
+        return self.pool[table[index]]
+
+    def _take(self) -> int:
+        if not self.free:
+            spec = self.spec
+            shape = (2, spec.num_heads, self.block, spec.head_dim)
+            self.pool.append(torch.empty(shape, dtype=spec.dtype, device=spec.device))
+            self._owners.append(0)
+            self.free.append(len(self.pool) - 1)
+        number = self.free.pop()
+        self._owners[number] = 1
+        return number
+
+    def _give_back(self, table: list[int]) -> None:
+        for number in table:
+            self._owners[number] -= 1
+            if not self._owners[number]:
+                self.free.append(number)

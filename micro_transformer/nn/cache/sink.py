@@ -1,0 +1,103 @@
+"""The first keys and the last ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from micro_transformer.knobs import Count
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.ring import Ring
+
+
+@dataclass(frozen=True)
+class Sinks(View):
+    """The first `sinks` keys, as near as they stand in the cache: a query looks from its place
+    there, which is at most sinks + window - 1."""
+
+    sinks: int
+    window: int
+
+    def q_pos(self, pos: Tensor) -> Tensor:
+        return pos.clamp(max=self.sinks + self.window - 1)
+
+    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
+        return k_pos < self.sinks
+
+
+@dataclass(frozen=True)
+class Recent(View):
+    """The last `window` keys, its own included, but for the sinks."""
+
+    sinks: int
+    window: int
+
+    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
+        return (k_pos >= self.sinks) & (k_pos > q_pos - self.window)
+
+
+class Sink(CacheLayer):
+    """StreamingLLM: the first `sinks` keys of a row and the last `window` (Xiao et al., 2023).
+
+    Positions are places in the cache: what is between sinks and window has never been. The authors
+    cache keys before rotation and rotate all of them at every step; a relative encoding sees
+    distances only, so it is enough to turn a query twice: from its own position for the last keys,
+    whose distances are true, and from its place in the cache for the sinks. That is exact for a
+    prompt in one chunk, too. Absolute encodings (learned, sinusoidal) keep true positions.
+    """
+
+    exact = False
+
+    def __init__(self, spec: CacheSpec, *, sinks: Count, window: Count):
+        super().__init__(spec)
+        self._sinks, self._recent = Sinks(sinks, window), Recent(sinks, window)
+        self._ring = Ring(spec, min(window, spec.max_len))
+        empty = torch.empty(spec.batch, spec.num_heads, 0, spec.head_dim).to(spec.device)
+        self._first = Segment(0, empty.to(spec.dtype), empty.to(spec.dtype), self._sinks)
+        self._padded = False  # the columns of the sinks hold other tokens as well
+        self._filled = False  # every row has its sinks
+        self._passing: list[Segment] = []
+
+    def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
+        taken = 0 if self._filled else self._take_sinks(k, v, pos)
+        k, v = k[:, :, taken:], v[:, :, taken:]
+        if k.shape[2] == 1 and not taken:
+            self._ring.write(k, v)
+        elif k.shape[2]:
+            self._passing = [Segment(self._ring.stop, k, v, self._recent)]
+
+    def _take_sinks(self, k: Tensor, v: Tensor, pos: Tensor) -> int:
+        """How many of the columns some row still needs: pads and its first tokens."""
+        lowest = pos if pos.ndim == 1 else pos.amin(0)
+        taken = int((lowest < self._sinks.sinks).sum())
+        first = self._first
+        held_k, held_v = (
+            torch.cat((held, new[:, :, :taken]), 2) for held, new in ((first.k, k), (first.v, v))
+        )
+        self._first = Segment(0, held_k, held_v, self._sinks)
+        self._padded |= pos.ndim == 2
+        self._filled = taken < pos.shape[-1]
+        self._ring.begin(self._first.stop)
+        return taken
+
+    def segments(self, first: int) -> Sequence[Segment]:
+        view = self._recent if self._passing else AS_IS
+        recent = [Segment(*piece, view) for piece in self._ring.pieces(0)] + self._passing
+        sinks = self._first
+        if self._padded:
+            recent.insert(0, Segment(0, sinks.k, sinks.v, self._recent))
+        return [sinks, *recent]
+
+    def settle(self) -> None:
+        for segment in self._passing:
+            self._ring.write(segment.k, segment.v)
+        self._passing = []
+
+    def reorder(self, rows: Tensor) -> None:
+        self._ring.reorder(rows)
+        self._first = Segment(0, self._first.k[rows], self._first.v[rows], self._sinks)
+
+    def nbytes(self) -> int:
+        segments = [self._first, *self._passing]
+        return self._ring.nbytes() + sum(s.k.nbytes + s.v.nbytes for s in segments)

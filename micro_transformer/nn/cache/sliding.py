@@ -1,0 +1,58 @@
+"""The last keys only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from micro_transformer.knobs import Count
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.ring import Ring
+
+
+@dataclass(frozen=True)
+class LastKeys(View):
+    """A query sees the last `width` keys, its own included."""
+
+    width: int
+
+    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
+        return k_pos > q_pos - self.width
+
+
+class Sliding(CacheLayer):
+    """A query sees `window` keys, its own included, at their true positions; older ones are gone.
+
+    The net computes what it would under the mask of conf/pattern/sliding, whatever it was trained
+    with (Beltagy et al., 2020; Jiang et al., 2023). New keys push out old ones only after their
+    own queries have attended, so a long chunk of prompt loses nothing.
+    """
+
+    exact = False
+
+    def __init__(self, spec: CacheSpec, *, window: Count):
+        super().__init__(spec)
+        self._ring = Ring(spec, min(window, spec.max_len))
+        self._view, self._passing = LastKeys(window), list[Segment]()
+
+    def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
+        if k.shape[2] == 1:  # it takes the place of the one key that its query cannot see
+            self._ring.write(k, v)
+        else:
+            self._passing = [Segment(self._ring.stop, k, v, self._view)]
+
+    def segments(self, first: int) -> Sequence[Segment]:
+        view = self._view if self._passing else AS_IS
+        return [*(Segment(*piece, view) for piece in self._ring.pieces(first)), *self._passing]
+
+    def settle(self) -> None:
+        for segment in self._passing:
+            self._ring.write(segment.k, segment.v)
+        self._passing = []
+
+    def reorder(self, rows: Tensor) -> None:
+        self._ring.reorder(rows)
+
+    def nbytes(self) -> int:
+        passing = sum(s.k.nbytes + s.v.nbytes for s in self._passing)
+        return self._ring.nbytes() + passing

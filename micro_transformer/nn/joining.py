@@ -1,0 +1,64 @@
+"""Attention over keys that lie in several pieces, exactly as if they lay in one."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from micro_transformer.nn.cache.base import Segment, View
+from micro_transformer.nn.context import PART, Context
+from micro_transformer.nn.online_softmax import NEVER, OnlineSoftmax, masked_scores
+
+
+def attend(
+    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+) -> Tensor:
+    """(B, H, Tq, d) over all the segments; queries gives (B, H, Tq, d) as a view turns them."""
+    num_q = context.pos.shape[-1]
+    num_k = sum(segment.stop - segment.start for segment in segments)
+    small = context.num_heads * num_q * num_k <= PART
+    return (_in_two_passes if small else _online)(context, queries, segments, scale)
+
+
+def _in_two_passes(
+    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+) -> Tensor:
+    """All scores, one softmax, then the values: half the operations where scores are few."""
+    parts = []
+    for segment in segments:
+        mask, bias = context.sight(segment.start, segment.stop, segment.view).whole()
+        parts.append(masked_scores(queries(segment.view), segment.k, mask, bias, scale))
+    scores = torch.cat(parts, -1)
+    if not context.plain:  # a query that sees nothing gets 0, not NaN
+        dead = (scores == NEVER).all(-1, keepdim=True)
+        scores = scores.masked_fill(dead, 0.0)
+    weights = scores.softmax(-1)
+    if not context.plain:
+        weights = weights.masked_fill(dead, 0.0)
+    out, at = None, 0
+    for segment in segments:
+        size = segment.stop - segment.start
+        piece = weights[..., at : at + size].to(segment.v.dtype) @ segment.v
+        out, at = piece if out is None else out + piece, at + size
+    assert out is not None, "there is a segment"
+    return out
+
+
+def _online(
+    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+) -> Tensor:
+    """Each segment once, whatever the length: no row of scores is ever whole."""
+    num_q = context.pos.shape[-1]
+    longest = max(segment.stop - segment.start for segment in segments)
+    step = max(1, PART // (context.num_heads * longest))
+    rows = [slice(i, min(i + step, num_q)) for i in range(0, num_q, step)]
+    sums = [OnlineSoftmax() for _ in rows]
+    for segment in segments:
+        sight = context.sight(segment.start, segment.stop, segment.view)
+        q, k, v = queries(segment.view), segment.k, segment.v
+        for part, total in zip(rows, sums, strict=True):
+            mask = sight.mask.part(part, slice(0, k.shape[2]))
+            if not mask.sees_none:
+                bias = context.posenc.bias(mask.q_pos, mask.k_pos)
+                total.add(masked_scores(q[:, :, part], k, mask, bias, scale), v)
+    return torch.cat([total.result() for total in sums], 2).to(q.dtype)

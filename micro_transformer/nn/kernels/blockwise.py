@@ -1,0 +1,49 @@
+"""Attention by blocks of queries and keys: exact, in memory that does not grow with T x T."""
+
+import torch
+from torch import Tensor
+
+from micro_transformer.knobs import Count
+from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.online_softmax import OnlineSoftmax, masked_scores
+
+
+class Blockwise(Kernel):
+    """Online softmax over blocks of keys (Milakov and Gimelshein, 2018; Dao et al., 2022).
+
+    Scores of `block` x `block` a head are all that is formed; blocks that the causal mask hides are
+    left out.
+    """
+
+    def __init__(self, *, block: Count):
+        super().__init__()
+        self.block = block
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
+    ) -> Tensor:
+        outs = [self._rows(q, k, v, mask, bias, scale, rows) for rows in self._blocks(q.shape[2])]
+        return torch.cat(outs, 2).to(q.dtype)
+
+    def _rows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask,
+        bias: Tensor | None,
+        scale: float,
+        rows: slice,
+    ) -> Tensor:
+        total = OnlineSoftmax()
+        for keys in self._blocks(k.shape[2]):
+            part = mask.part(rows, keys)
+            if not part.sees_none:
+                added = None if bias is None else bias[..., rows, keys]
+                scores = masked_scores(q[:, :, rows], k[:, :, keys], part, added, scale)
+                total.add(scores, v[:, :, keys])
+        return total.result()
+
+    def _blocks(self, length: int) -> list[slice]:
+        return [slice(i, min(i + self.block, length)) for i in range(0, length, self.block)]

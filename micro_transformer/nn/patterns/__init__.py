@@ -1,0 +1,1 @@
+"""Attention patterns, one a module: who may look at whom, beside causality and padding."""

@@ -1,0 +1,19 @@
+"""A window over the last keys."""
+
+from micro_transformer.knobs import Count
+from micro_transformer.nn.masks import MaskFn, all_of, window
+from micro_transformer.nn.patterns.base import Pattern
+
+
+class Sliding(Pattern):
+    """A query sees `window` keys, itself included (Beltagy et al., 2020; Jiang et al., 2023).
+
+    Mistral's reference code keeps one key more; transformers keeps as many as here.
+    """
+
+    def __init__(self, *, window: Count):
+        self.reach = window
+
+    def join(self, fn: MaskFn) -> MaskFn:
+        assert self.reach is not None
+        return all_of(fn, window(self.reach))

@@ -1,0 +1,1 @@
+"""Ways to stretch a trained RoPE to longer texts, one a module."""

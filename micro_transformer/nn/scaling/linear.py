@@ -1,0 +1,22 @@
+"""Position interpolation."""
+
+from torch import Tensor
+
+from micro_transformer.knobs import Factor
+from micro_transformer.nn.scaling.base import Scaling
+
+
+class Linear(Scaling):
+    """Position Interpolation: positions are divided by `factor` (Chen et al., 2023, eq. 4).
+
+    It is meant with a short fine-tuning at the longer length (train=extend). Without one it blurs
+    short texts as well.
+    """
+
+    def __init__(self, *, factor: Factor):
+        self.factor = factor
+
+    def __call__(
+        self, inv_freq: Tensor, *, original_len: int, target_len: int
+    ) -> tuple[Tensor, float]:
+        return inv_freq / self.factor, 1.0
