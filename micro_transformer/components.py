@@ -85,6 +85,12 @@ def find(group: str, kind: str) -> Component:
     return known[kind]
 
 
+def make(group: str, choice: dict[str, Any], *runtime: Any) -> Any:
+    """The component that a choice describes, given what is known at run time alone."""
+    knobs = {key: value for key, value in choice.items() if key != "kind"}
+    return find(group, choice["kind"]).load()(*runtime, **knobs)
+
+
 def _lineage(node: ast.ClassDef, classes: dict[str, Any]) -> list[ast.ClassDef]:
     """The class and its bases within the home, nearest first."""
     bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in classes]

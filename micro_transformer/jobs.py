@@ -178,6 +178,7 @@ def _record(
         metrics=value.get("metrics", {}),
         cost=value.get("cost", {}),
         data=value.get("data", {}),
+        flags=list(outcome.flags),
     )
     if outcome.status == results.OK and prints:
         record.flags = _flags(job, config, prints, phases)

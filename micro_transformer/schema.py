@@ -90,13 +90,22 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Limits that end a job with a recorded `oom`."""
+
+    kv_mb: Positive | None
+
+
+@dataclass(frozen=True)
 class Data:
     """Where prepared data lie."""
 
     dir: str
 
 
-SECTIONS = {"model": Model, "train": Train, "run": Run, "store": Store, "data": Data}
+SECTIONS = {
+    "model": Model, "train": Train, "budget": Budget, "run": Run, "store": Store, "data": Data,
+}  # fmt: skip
 COMPONENTS = (
     "arch", "posenc", "pattern", "ffn", "scaling", "attention", "cache", "decoding", "task",
 )  # fmt: skip

@@ -37,6 +37,7 @@ class Outcome:
     value: Any = None
     error: str | None = None
     exit_code: int = 1  # of a command that runs this alone
+    flags: tuple[str, ...] = ()  # what else a record says of it
 
 
 class Interrupted(BaseException):
@@ -201,7 +202,8 @@ def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) 
 def failure(error: Exception) -> Outcome:
     """How work ends that raises the error."""
     code = getattr(error, "exit_code", 1)
-    return Outcome(_status_of(error), error=_one_line(error), exit_code=code)
+    flags = getattr(error, "flags", ())
+    return Outcome(_status_of(error), error=_one_line(error), exit_code=code, flags=flags)
 
 
 def _named(work: str) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from micro_transformer import build, probes
+from micro_transformer import build, equip, probes
 from micro_transformer.nn.models import DecoderLM
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.store import Entry, read_snapshot
@@ -60,8 +60,8 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         model=model,
         task=task,
         config=config,
-        strategy=build.decoding(config),
-        make_cache=build.cache_maker(config),
+        strategy=equip.decoding(config),
+        make_cache=equip.cache_maker(config),
         new_model=lambda: build.model(config, task),
         folder=folder,
         device=config["device"],
@@ -69,7 +69,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     )
     found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
     for group in groups:
-        for measure in build.measures(group, config).values():
+        for measure in equip.measures(group, config).values():
             found[group].update(measure.run(subject))
     progress = state["progress"]
     return {
@@ -87,7 +87,7 @@ def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, A
     model = build.model(config, task)
     model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
     model.use_kernel(build.kernel_maker(config["attention"]))
-    build.stretch(model, config)
+    equip.stretch(model, config)
     return model.eval(), json.loads(files["state.json"])
 
 

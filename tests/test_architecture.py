@@ -17,7 +17,7 @@ FLOORS = [
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables"},
     {"training", "evals", "bench", "plots"},
-    {"build", "command_line"},
+    {"build", "equip", "command_line"},
     {"worker", "planning", "report", "status"},
     {"jobs", "forecast"},
     {"app", "evaluate", "verify"},

@@ -4,12 +4,14 @@ A cache that is not exact makes the net another one; the law holds against that 
 without the cache.
 """
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
 
 from micro_transformer.generation import positions
-from micro_transformer.nn.cache.base import CacheSpec
+from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
 from micro_transformer.nn.masks import all_of, window
 from micro_transformer.nn.models import DecoderLM
 from tests.conftest import SMALL, build, make_cache, members, random_ids, tiny_decoder
@@ -261,3 +263,22 @@ def test_what_is_kept_at_the_end(cache: str, kept: list[int]) -> None:
         got = torch.cat([s.k for s in layer.segments(0)], 2)
         assert torch.equal(got, k[:, :, held])
         assert layer.nbytes() == 2 * len(held) * 4 * 8 * 4
+
+
+@pytest.mark.parametrize("cache", [c for c in CACHES if c != "none"])
+def test_a_budget_ends_what_would_hold_more(cache: str) -> None:
+    """At once where the bytes are taken at the start, else at the token that passes the limit."""
+    net, ids = tiny_decoder(), random_ids(1, LENGTH)
+    free = make_cache(cache, net, 1, LENGTH)
+    net(ids, free)
+    for share, fits in ((free.nbytes() // 2, True), (free.nbytes() // 2 - 1, False)):
+        limited = CacheSpec(1, 4, 8, LENGTH, torch.float32, torch.device("cpu"), share)
+        raised = None
+        try:
+            held = Cache.make(lambda s: build("cache", cache, s), limited, 2)  # noqa: B023
+            net(ids, held)
+        except OverBudget as error:
+            raised = error
+        assert (raised is None) == fits
+        if raised is not None:
+            assert re.search(r"holds .* MB @ 13 tokens, budget.kv_mb=.*; raise it", str(raised))

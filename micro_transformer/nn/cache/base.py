@@ -21,6 +21,14 @@ class CacheSpec(NamedTuple):
     max_len: int  # tokens
     dtype: torch.dtype
     device: torch.device
+    budget_bytes: int | None = None  # that the layer may hold in memory; None: no limit
+
+
+class OverBudget(Exception):
+    """A cache would hold more than it was given; a second try would end the same."""
+
+    status = "oom"
+    flags = ("memory budget",)
 
 
 class View:
@@ -91,8 +99,10 @@ class Cache:
     def make(
         cls, make_layer: Callable[[CacheSpec], CacheLayer], spec: CacheSpec, num_layers: int
     ) -> "Cache":
-        """An empty cache."""
-        return cls([make_layer(spec) for _ in range(num_layers)], spec.max_len)
+        """An empty cache; OverBudget when it takes too much at the start."""
+        cache = cls([make_layer(spec) for _ in range(num_layers)], spec.max_len)
+        cache.check_budget()
+        return cache
 
     @property
     def plain(self) -> bool:
@@ -122,7 +132,10 @@ class Cache:
         return torch.cat((held, pos), 1)
 
     def advance(self, pos: Tensor, k_pos: Tensor) -> None:
-        """The tokens at pos have gone through every layer; k_pos is of all columns now."""
+        """The tokens at pos have gone through every layer; k_pos is of all columns now.
+
+        Error: OverBudget.
+        """
         if not self.stores:
             return
         self.length += pos.shape[-1]
@@ -130,6 +143,19 @@ class Cache:
             self._pos = k_pos
         for layer in self.layers:
             layer.settle()
+        self.check_budget()
+
+    def check_budget(self) -> None:
+        """OverBudget when a layer holds more than its share; the text names the length reached."""
+        for layer in self.layers:
+            share = layer.spec.budget_bytes
+            if share is not None and (held := layer.nbytes()) > share:
+                total, allowed = (x * len(self.layers) / 1e6 for x in (held, share))
+                raise OverBudget(
+                    f"{type(layer).__name__} holds {total:.1f} MB @ "
+                    f"{self.length or layer.spec.max_len} "
+                    f"tokens, budget.kv_mb={allowed:g}; raise it or choose another cache"
+                )
 
     def reorder(self, rows: Tensor) -> None:
         """Row i goes on from row rows[i], in every layer."""
