@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import jobs, results, schema, supervise, sweepfolder
+from micro_transformer import fits, jobs, results, schema, supervise, sweepfolder
 from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
@@ -159,7 +159,7 @@ def describe(plan: Plan) -> str:
     first = plan.jobs[0]
     rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
     for job in plan.jobs:
-        rule = "; ".join(schema.misfits(job.config))
+        rule = "; ".join(fits.misfits(job.config))
         rows.append(
             f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
         )

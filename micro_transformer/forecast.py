@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import results, schema, sweepfolder
+from micro_transformer import fits, results, sweepfolder
 from micro_transformer.fingerprint import digest
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints
 from micro_transformer.inventory import stored
@@ -38,7 +38,7 @@ class Cell:
 
 def forecast(plan: Plan) -> str:
     """Jobs, senseless cells with the rule, trainings, and time, disk and memory where known."""
-    senseless = {job.folder.name: schema.misfits(job.config) for job in plan.jobs}
+    senseless = {job.folder.name: fits.misfits(job.config) for job in plan.jobs}
     cells = [_cell(job) for job in plan.jobs if not senseless[job.folder.name]]
     todo = [cell for cell in cells if not cell.is_recorded]
     trainings = {cell.prints.train: cell for cell in cells}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import results, schema, store, supervise, sweepfolder
+from micro_transformer import fits, results, store, supervise, sweepfolder
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints
 from micro_transformer.planning import Job, identity
 from micro_transformer.presence import Presence
@@ -111,7 +111,7 @@ def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
 def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> None:
     """Trains and measures, each in a process of its own, so that no figure of the one is mixed
     with the other's."""
-    rules = schema.misfits(config)
+    rules = fits.misfits(config)
     if rules:
         phases.outcome = supervise.Outcome(results.INVALID, error="; ".join(rules))
         return

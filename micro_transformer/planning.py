@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from micro_transformer import schema
+from micro_transformer import fits, schema
 from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
 from micro_transformer.repro import cores
@@ -208,7 +208,7 @@ def _refuse(jobs: list[Job], alone: bool) -> None:
     faults = [line for job in _each_value_once(jobs) for line in schema.faults(job.config)]
     if faults:
         raise BadConfig(faults)
-    misfits = [schema.misfits(job.config) for job in jobs]
+    misfits = [fits.misfits(job.config) for job in jobs]
     if all(misfits):
         raise BadConfig(line for lines in misfits for line in lines)
 

@@ -1,6 +1,6 @@
-"""What a configuration must be: types, ranges, and which parts fit together. Knows no torch.
+"""What a configuration must be: types and ranges. Knows no torch.
 
-`faults` and `misfits` return every complaint as one line: key=value, the rule, the cure. Knobs of
+`faults` returns every complaint as one line: key=value, the rule, the cure. Knobs of
 components are checked against their constructors (`components.py`), the rest against the
 dataclasses here.
 """
@@ -137,11 +137,6 @@ def faults(config: dict[str, Any]) -> list[str]:
     return complaints
 
 
-def misfits(config: dict[str, Any]) -> list[str]:
-    """The rules that a configuration without faults breaks: fine values, senseless together."""
-    return list(_misfits(config))
-
-
 def component(group: str, config: dict[str, Any]) -> Component:
     """The component that a checked configuration names for a group."""
     return find(group, config[group]["kind"])
@@ -233,75 +228,6 @@ def _measures(group: str, value: Any) -> list[str]:
     for name, entry in value["measures"].items():
         complaints += _component(group, f"{group}.measures.{name}", entry)
     return complaints
-
-
-def _misfits(config: dict[str, Any]) -> Iterator[str]:
-    """Sets of values that are fine alone and senseless together."""
-    model, train = config["model"], config["train"]
-    head_dim, rest = divmod(model["d_model"], model["num_heads"])
-    posenc = component("posenc", config)
-    if rest:
-        yield (
-            f"model.d_model={model['d_model']}, model.num_heads={model['num_heads']}: "
-            "the width must be a multiple of the heads; change one of them"
-        )
-    elif posenc.facts.get("pairs_channels") and head_dim % 2:
-        yield (
-            f"model.d_model={model['d_model']}, model.num_heads={model['num_heads']}: "
-            f"heads of {head_dim} channels cannot be turned in pairs; "
-            f"posenc kind {posenc.kind} needs an even head width"
-        )
-    yield from _scaling(config, posenc, head_dim)
-    if posenc.facts.get("trained_table"):
-        yield from _beyond_the_table(config, posenc)
-    if train["context"] > model["max_len"]:
-        yield (
-            f"train.context={train['context']}: longer than model.max_len={model['max_len']}; "
-            "raise model.max_len"
-        )
-    if len(train["betas"]) != 2:
-        yield f"train.betas={train['betas']}: must be two numbers"
-    if train["kernel"] not in choices_of("attention"):
-        yield f"train.kernel={train['kernel']}: must be one of {', '.join(choices_of('attention'))}"
-    if train["precision"] == "fp16" and config["device"] == "cpu":
-        yield "train.precision=fp16: needs device=cuda; use train.precision=bf16 or fp32"
-    if train["warmup_steps"] >= train["steps"]:
-        yield (
-            f"train.warmup_steps={train['warmup_steps']}: must be less than "
-            f"train.steps={train['steps']}; nothing would be trained at the full rate"
-        )
-
-
-def _scaling(config: dict[str, Any], posenc: Component, head_dim: int) -> Iterator[str]:
-    scaling = component("scaling", config)
-    if scaling.kind != NO_SCALING and not posenc.facts.get("scalable"):
-        yield (
-            f"scaling kind {scaling.kind}: stretches rotary positions, and posenc kind "
-            f"{posenc.kind} has none; use scaling=none or posenc=rope"
-        )
-    elif scaling.facts.get("divides_by_width_less_two") and head_dim == 2:
-        yield (
-            f"scaling kind {scaling.kind}: needs heads of more than 2 channels; "
-            f"lower model.num_heads={config['model']['num_heads']}"
-        )
-    fast, slow = (config["scaling"].get(f"beta_{name}") for name in ("fast", "slow"))
-    if fast is not None and slow is not None and fast <= slow:
-        yield (
-            f"scaling.beta_fast={fast:g}: must be above scaling.beta_slow={slow:g}, "
-            "as the pairs between them are blended"
-        )
-
-
-def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str]:
-    limit = config["model"]["max_len"]
-    for group in LISTS:
-        for name, entry in config[group]["measures"].items():
-            length = entry.get("prompt_len", 0) + entry.get("new_tokens", 0)
-            if length > limit:
-                yield (
-                    f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
-                    f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
-                )
 
 
 def read_choice(group: str, choice: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Rooms of one floor do not know each other.
 FLOORS = [
-    {"knobs", "components", "schema", "results", "measures", "fingerprint"}
+    {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
     | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"}
     | {"presence", "sweepfolder"},
     {"nn", "decoding", "data", "rows"},

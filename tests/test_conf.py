@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from micro_transformer import build, components, schema
+from micro_transformer import build, components, fits, schema
 from micro_transformer.planning import make_plan
 
 FILES = sorted(schema.CONF.rglob("*.yaml"))
@@ -34,7 +34,7 @@ def test_every_choice_composes_without_a_complaint(group, choice):
     (job,) = make_plan([f"{group}={choice}"]).jobs
     assert job.choices[group] == choice
     assert job.config[group] == schema.read_choice(group, choice)
-    assert not schema.misfits(job.config)
+    assert not fits.misfits(job.config)
 
 
 @pytest.mark.parametrize("group", schema.COMPONENTS)

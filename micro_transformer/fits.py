@@ -1,0 +1,80 @@
+"""Which parts of a configuration fit together: values that are fine alone and senseless together.
+
+Each rule is one line: the keys with their values, the rule, the cure. Knows no torch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from micro_transformer.components import Component
+from micro_transformer.schema import LISTS, NO_SCALING, choices_of, component
+
+
+def misfits(config: dict[str, Any]) -> list[str]:
+    """The rules that a configuration without faults breaks."""
+    return [*_heads(config), *_positions(config), *_recipe(config)]
+
+
+def _heads(config: dict[str, Any]) -> Iterator[str]:
+    sizes = config["model"]
+    head_dim, rest = divmod(sizes["d_model"], sizes["num_heads"])
+    said = f"model.d_model={sizes['d_model']}, model.num_heads={sizes['num_heads']}: "
+    posenc, scaling = component("posenc", config), component("scaling", config)
+    if rest:
+        yield said + "the width must be a multiple of the heads; change one of them"
+    elif posenc.facts.get("pairs_channels") and head_dim % 2:
+        yield said + (
+            f"heads of {head_dim} channels cannot be turned in pairs; "
+            f"posenc kind {posenc.kind} needs an even head width"
+        )
+    elif scaling.facts.get("divides_by_width_less_two") and head_dim == 2:
+        yield said + f"scaling kind {scaling.kind} needs heads of more than 2 channels"
+
+
+def _positions(config: dict[str, Any]) -> Iterator[str]:
+    posenc, scaling = component("posenc", config), component("scaling", config)
+    if scaling.kind != NO_SCALING and not posenc.facts.get("scalable"):
+        yield (
+            f"scaling kind {scaling.kind}: stretches rotary positions, and posenc kind "
+            f"{posenc.kind} has none; use scaling=none or posenc=rope"
+        )
+    fast, slow = (config["scaling"].get(f"beta_{name}") for name in ("fast", "slow"))
+    if fast is not None and slow is not None and fast <= slow:
+        yield (
+            f"scaling.beta_fast={fast:g}: must be above scaling.beta_slow={slow:g}, "
+            "as the pairs between them are blended"
+        )
+    if posenc.facts.get("trained_table"):
+        yield from _beyond_the_table(config, posenc)
+
+
+def _recipe(config: dict[str, Any]) -> Iterator[str]:
+    train, max_len = config["train"], config["model"]["max_len"]
+    if train["context"] > max_len:
+        yield (
+            f"train.context={train['context']}: longer than model.max_len={max_len}; "
+            "raise model.max_len"
+        )
+    if len(train["betas"]) != 2:
+        yield f"train.betas={train['betas']}: must be two numbers"
+    if train["kernel"] not in choices_of("attention"):
+        yield f"train.kernel={train['kernel']}: must be one of {', '.join(choices_of('attention'))}"
+    if train["precision"] == "fp16" and config["device"] == "cpu":
+        yield "train.precision=fp16: needs device=cuda; use train.precision=bf16 or fp32"
+    if train["warmup_steps"] >= train["steps"]:
+        yield (
+            f"train.warmup_steps={train['warmup_steps']}: must be less than "
+            f"train.steps={train['steps']}; nothing would be trained at the full rate"
+        )
+
+
+def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str]:
+    limit = config["model"]["max_len"]
+    for group in LISTS:
+        for name, entry in config[group]["measures"].items():
+            length = entry.get("prompt_len", 0) + entry.get("new_tokens", 0)
+            if length > limit:
+                yield (
+                    f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
+                    f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
+                )
