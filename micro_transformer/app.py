@@ -24,6 +24,7 @@ from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
 from micro_transformer.planning import Job, Plan, make_plan
+from micro_transformer.ranks import Ranks
 from micro_transformer.repro import cores, resolve
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def main() -> None:
     if plan.jobs[0].config["run"]["plan"]:
         print(forecast(plan))
         return
+    if not Ranks.started().is_first:
+        sys.exit(jobs.help_train(plan.jobs[0]))
     flags = [a for a in arguments if a.startswith("-")]
     sys.argv = [sys.argv[0], *plan.arguments, *flags]
     if plan.multirun:

@@ -55,6 +55,11 @@ def _recipe(config: dict[str, Any]) -> Iterator[str]:
             f"train.context={train['context']}: longer than model.max_len={max_len}; "
             "raise model.max_len"
         )
+    if train["batch_size"] % config["ranks"]:
+        yield (
+            f"train.batch_size={train['batch_size']}: {config['ranks']} ranks take equal shares of "
+            "a batch; make it a multiple"
+        )
     if len(train["betas"]) != 2:
         yield f"train.betas={train['betas']}: must be two numbers"
     if train["kernel"] not in choices_of("attention"):

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from micro_transformer import fits, results, store, supervise, sweepfolder
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints
 from micro_transformer.planning import Job, identity
 from micro_transformer.presence import Presence
+from micro_transformer.ranks import Ranks, need
 from micro_transformer.repro import environment, git_state, resolve
 from micro_transformer.results import RunRecord
 from micro_transformer.store import Damaged, Entry
@@ -33,7 +35,11 @@ class Ended:
 
 @dataclass
 class Phases:
-    """What was done for a record: the end of the last phase, seconds and neighbours of each."""
+    """What was done for a record: the end of the last phase, seconds and neighbours of each.
+
+    `train` and `measure` are the seconds of the whole process, `train/work` and `measure/work`
+    those of the loop and the measures in it.
+    """
 
     outcome: supervise.Outcome
     seconds: dict[str, float]
@@ -64,6 +70,22 @@ def is_recorded(job: Job) -> bool:
     if known is None or config["run"]["force"]:
         return False
     return _still_true(known, fingerprints(config, data_digest(config)))
+
+
+def help_train(job: Job) -> int:
+    """Exit code of a rank that is not the first: it trains with the others and records nothing."""
+    config = resolve(job.config)
+    prints = fingerprints(config, data_digest(config))
+    entry = Entry(Path(config["store"]["dir"]), prints.train)
+    with suppress(Damaged):  # the first rank sets it aside and trains again
+        if is_recorded(job) or entry.verify():
+            return 0
+    log_file = job.folder / f"rank{Ranks.started().rank}.log"
+    work = "micro_transformer.worker:train"
+    outcome = supervise.run(work, config, entry, prints.factors, log=log_file)
+    if outcome.status != results.OK:
+        log.error("rank %d: %s: %s", Ranks.started().rank, outcome.status, outcome.error)
+    return int(outcome.status != results.OK)
 
 
 def account_for(job: Job) -> None:
@@ -117,6 +139,7 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases
         return
     entry = Entry(Path(config["store"]["dir"]), prints.train)
     if not _is_trained(entry):
+        need(config["ranks"])
         _phase(phases, job, "train", config, entry, prints.factors)
         if phases.outcome.status != results.OK:
             return
@@ -142,6 +165,8 @@ def _phase(phases: Phases, job: Job, name: str, config: dict[str, Any], *args: A
             stderr=log_file if job.in_sweep else None,
         )
     phases.seconds[name], phases.beside[name] = time.monotonic() - clock, presence.beside
+    if phases.outcome.status == results.OK:
+        phases.seconds[f"{name}/work"] = phases.outcome.value["seconds"]
 
 
 def _is_trained(entry: Entry) -> bool:

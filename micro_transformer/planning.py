@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from micro_transformer import fits, schema
 from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
+from micro_transformer.ranks import Ranks
 from micro_transformer.repro import cores
 
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
@@ -90,6 +91,8 @@ def make_plan(arguments: Sequence[str]) -> Plan:
         )
         if not multirun:
             return _single(base, overrides, texts)
+        if Ranks.started().size > 1:
+            raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
         params = [f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()]
         return _sweep(parsed(parser, params) + overrides, texts, base)
 
@@ -99,6 +102,8 @@ def _single(base: DictConfig, overrides: list[Any], texts: list[str]) -> Plan:
     if swept:
         raise BadConfig([f"{o.input_line}: several values are a sweep; add -m" for o in swept])
     job = _job(base, texts, Path(base.hydra.run.dir))
+    if Ranks.started().size not in (1, job.config["ranks"]):
+        raise BadConfig([f"ranks={job.config['ranks']}: torchrun started {Ranks.started().size}"])
     _refuse([job], alone=True)
     return Plan([job], job.folder, False, texts)
 

@@ -91,7 +91,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         fast_bf16 = device == "cuda" or cpu_flags() & {"avx512_bf16", "amx_bf16"}
         train["precision"] = "bf16" if fast_bf16 else "fp32"
     if train["threads"] == "auto":
-        train["threads"] = cores()
+        train["threads"] = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
         bench["threads"] = cores()

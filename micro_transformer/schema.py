@@ -5,10 +5,12 @@ components are checked against their constructors (`components.py`), the rest ag
 dataclasses here.
 """
 
+import copy
 import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,11 +114,13 @@ COMPONENTS = (
 LISTS = ("eval", "bench")
 SCALARS: dict[str, Any] = {
     "seed": Size,
+    "ranks": Count,
     "device": Literal["auto", "cpu", "cuda"],
     "check": bool,
 }
 # What trained weights depend on; everything else is measured on the same weights.
 TRAIN_FACTORS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train", "seed", "device")
+TRAIN_FACTORS += ("ranks",)
 NO_SCALING = "NoScaling"
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
@@ -232,4 +236,9 @@ def _measures(group: str, value: Any) -> list[str]:
 
 def read_choice(group: str, choice: str) -> dict[str, Any]:
     """The content of conf/<group>/<choice>.yaml."""
-    return yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    return copy.deepcopy(_parsed(CONF / group / f"{choice}.yaml"))
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from micro_transformer import memory
 from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.optimizers import Optimizers
+from micro_transformer.ranks import Ranks
 from micro_transformer.repro import stream
 from micro_transformer.schema import Train
 from micro_transformer.store import Damaged, Entry, read_snapshot
@@ -52,7 +53,8 @@ class Trainer:
     """Trains a model on a task by a recipe, storing states in a place of the store.
 
     Draws are stateless: batch and dropout of step n follow from (seed, n) alone, so that neither a
-    resume nor an evaluation on the way can change them.
+    resume nor an evaluation on the way can change them. Ranks that train together take their rows
+    of one batch and make one step; the first one evaluates and stores.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Trainer:
         device: str,
         entry: Entry,
         check_stop: Callable[[], None] = lambda: None,
+        ranks: Ranks = Ranks(),  # noqa: B008 - frozen
     ):
         self.model, self.task, self.recipe = model, task, recipe
         self.seed, self.device, self.entry, self.check_stop = seed, device, entry, check_stop
+        self.ranks = ranks
         self.optimizers = Optimizers(model, recipe)
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         self.progress = Progress()
@@ -78,7 +82,8 @@ class Trainer:
         """The model holds the weights of the best evaluation; its state is stored as final."""
         self._resume()
         progress, recipe = self.progress, self.recipe
-        with tqdm(total=recipe.steps, initial=progress.step, unit="step", disable=None) as bar:
+        quiet = None if self.ranks.is_first else True
+        with tqdm(total=recipe.steps, initial=progress.step, unit="step", disable=quiet) as bar:
             while progress.step < recipe.steps and not progress.stopped_early:
                 started = time.monotonic()
                 line = self._step(progress.step)
@@ -91,33 +96,43 @@ class Trainer:
                 self._stop_in_good_order(stored)
         self.model.load_state_dict(self.best_weights)
         progress.cost = self._cost()
-        self.entry.finish({"weights.safetensors": self._weights(), "state.json": self._state()})
+        if self.ranks.is_first:
+            self.entry.finish({"weights.safetensors": self._weights(), "state.json": self._state()})
         return progress
 
     def _step(self, step: int) -> dict[str, Any]:
         """One optimizer step; returns its line of the history."""
         rate = self.optimizers.set_rate(step)
-        torch.manual_seed(stream(self.seed, "dropout", step))
+        torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
         self.model.train()
         total = torch.zeros((), device=self.device)
         for part in range(self.recipe.accumulate):
-            batch = self.task.train_batch(
+            whole = self.task.train_batch(
                 seed=stream(self.seed, "data"),
                 step=step * self.recipe.accumulate + part,
                 batch_size=self.recipe.batch_size,
                 context=self.recipe.context,
                 device=self.device,
             )
+            batch, weight = self._share(whole)
             with self._precision():
                 loss = self.task.loss(self.forward, batch, self.recipe.label_smoothing)
-                loss = (loss + auxiliary_loss(self.model)) / self.recipe.accumulate
+                loss = loss * weight + auxiliary_loss(self.model)
+                loss = loss / self.recipe.accumulate
             self.scaler.scale(loss).backward()
             total += loss.detach()
+        self.ranks.average_gradients(self.model)
         norm = self._update()
-        mean = total.item()
+        mean = self.ranks.mean(total).item()
         if not math.isfinite(mean):
             raise NonFinite(f"train/loss is {mean} at step {step + 1}")
         return {"step": step + 1, "train/loss": mean, "lr": rate, "grad_norm": norm}
+
+    def _share(self, whole: Any) -> tuple[Any, float]:
+        """This rank's rows, and the weight with which the ranks' mean is the mean over all rows."""
+        batch, scored = self.ranks.share(whole), self.task.num_scored
+        alone = self.ranks.size == 1
+        return batch, 1.0 if alone else self.ranks.size * scored(batch) / scored(whole)
 
     def _update(self) -> float | None:
         """The optimizers stepped, gradients are gone; returns their norm when clipping."""
@@ -143,10 +158,9 @@ class Trainer:
         line["seconds"] = round(progress.train_seconds, 3)
         if progress.step % recipe.eval_every == 0 or progress.step == recipe.steps:
             self.model.eval()
-            line |= {
-                f"val/{name}": value for name, value in self.task.score(self.model, "val").items()
-            }
-            self._judge(line[self.task.watch])
+            if self.ranks.is_first:
+                line |= {f"val/{k}": v for k, v in self.task.score(self.model, "val").items()}
+            self._judge(self.ranks.from_first(line.get(self.task.watch, math.nan)))
         progress.history.append(line)
         bar.update()
         if progress.step % 10 == 0 or self.task.watch in line:
@@ -201,6 +215,8 @@ class Trainer:
 
     def _store(self) -> None:
         """The state after this step is on disk."""
+        if not self.ranks.is_first:
+            return
         files = {
             "weights.safetensors": self._weights(),
             "optimizer.safetensors": _tensors(self.optimizers.state()),
@@ -212,6 +228,11 @@ class Trainer:
 
     def _resume(self) -> None:
         """Goes on from the newest state that is whole; says so when a newer one was damaged."""
+        self._resume_alone()
+        if self.ranks.from_first(self.progress.step) != self.progress.step:
+            raise ValueError(f"rank {self.ranks.rank} sees other states; share store.dir")
+
+    def _resume_alone(self) -> None:
         for folder in self.entry.steps():
             try:
                 files = read_snapshot(folder)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from micro_transformer import build, equip, probes
 from micro_transformer.nn.models import DecoderLM
+from micro_transformer.ranks import joined
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.store import Entry, read_snapshot
 from micro_transformer.subject import Subject
@@ -25,15 +27,25 @@ Config = dict[str, Any]
 TRACED = 8  # tokens of validation text that a trace looks at
 
 
-def train(config: Config, entry: Entry, factors: dict[str, Any]) -> None:
-    """The entry holds the finished training; another process that trains it is waited for."""
+def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, Any]:
+    """The entry holds the finished training; another process that trains it is waited for.
+
+    Returns the seconds that the loop itself took.
+    """
     stop = StopRequest().install()
     make_deterministic(config["train"]["threads"])
     seed_everything(stream(config["seed"], "everything else"))
-    with _sole_trainer(entry, stop):
-        if entry.is_complete():
-            return
-        entry.open(factors)
+
+    def check_stop() -> None:
+        """One rank's signal stops all of them after the same step."""
+        stop.number = ranks.largest(stop.number or 0) or None
+        stop.check()
+
+    with joined(config["device"]) as ranks, _sole_trainer(entry, stop, ranks.is_first):
+        if ranks.from_first(entry.is_complete()):
+            return {"seconds": 0.0}
+        if ranks.is_first:
+            entry.open(factors)
         task = build.task(config)
         trainer = Trainer(
             build.model(config, task),
@@ -42,14 +54,17 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> None:
             seed=config["seed"],
             device=config["device"],
             entry=entry,
-            check_stop=stop.check,
+            check_stop=check_stop,
+            ranks=ranks,
         )
+        started = time.monotonic()
         trainer.run()
+        return {"seconds": time.monotonic() - started}
 
 
 def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
     """Metrics, costs and sizes of the trained model; `groups`: eval for the first, bench for the
-    second. Its samples lie in the folder."""
+    second. Its samples lie in the folder; `seconds` is what the measures themselves took."""
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = build.task(config)
@@ -68,11 +83,14 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         seed=config["seed"],
     )
     found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
+    started = time.monotonic()
     for group in groups:
         for measure in equip.measures(group, config).values():
             found[group].update(measure.run(subject))
+    seconds = time.monotonic() - started
     progress = state["progress"]
     return {
+        "seconds": seconds,
         "metrics": found["eval"],
         "cost": {**progress["cost"], **found["bench"]},
         "size": sizes(model),
@@ -110,8 +128,12 @@ def sizes(model: nn.Module) -> dict[str, int]:
 
 
 @contextmanager
-def _sole_trainer(entry: Entry, stop: StopRequest) -> Iterator[None]:
-    """Held while this process trains the entry; the system frees it when the process dies."""
+def _sole_trainer(entry: Entry, stop: StopRequest, is_first: bool) -> Iterator[None]:
+    """Held while this process trains the entry, with other ranks; the system frees it when the
+    process dies."""
+    if not is_first:
+        yield
+        return
     entry.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(entry.lock)
     try:

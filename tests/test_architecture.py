@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
     | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"}
-    | {"presence", "sweepfolder"},
+    | {"presence", "sweepfolder", "ranks"},
     {"nn", "decoding", "data", "rows"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables"},

@@ -55,6 +55,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def num_scored(self, batch: Any) -> int:
+        """What `loss` is a mean over: rows, where a task does not say otherwise."""
+        return len(batch[0])
+
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """Metrics over the whole split, the same for every model, seed and batch size; unsmoothed,
         in evaluation mode.

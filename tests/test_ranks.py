@@ -1,0 +1,115 @@
+"""Ranks that train together make the step of one process; the first alone stores and records."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from micro_transformer import results
+from micro_transformer.ranks import Ranks
+from micro_transformer.store import read_snapshot
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.optimizer=adamw"]
+WORDS += ["train.lr=0.001", "train.threads=1", "bench.threads=1", "bench=none", "eval=none"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.fixture
+def lab(tmp_path, micro_data):
+    """Starts run.py in an empty folder, by torchrun or by itself."""
+
+    def start(*words, torchrun=(), **env):
+        command = [sys.executable, *torchrun, str(ROOT / "run.py"), *WORDS, *words]
+        own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
+        with open(tmp_path / "out", "a") as out:
+            return subprocess.Popen(
+                [*command, f"data.dir={micro_data}"],
+                cwd=tmp_path,
+                env={**os.environ, **own},
+                stdout=out,
+                stderr=out,
+            )
+
+    start.folder = tmp_path
+    start.said = lambda: (tmp_path / "out").read_text()
+    return start
+
+
+def trained(folder):
+    (entry,) = folder.iterdir()
+    return read_snapshot(entry / "final")
+
+
+def close(one, two):
+    return all(torch.allclose(one[name], two[name], rtol=1e-5, atol=1e-6) for name in one)
+
+
+def test_two_ranks_train_what_one_process_trains_and_resume(lab):
+    words = ["train.dropout=0", "train.steps=60", "train.eval_every=30"]
+    assert lab(*words, "store.dir=one").wait(timeout=60) == 0
+    pair = lab(*words, "store.dir=two", torchrun=TORCHRUN)
+    end = time.monotonic() + 60
+    while not list(lab.folder.glob("two/*/steps/*/manifest.json")):
+        assert pair.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    pair.send_signal(signal.SIGTERM)
+    pair.wait(timeout=30)
+    assert list(lab.folder.glob("two/*/steps/*/manifest.json")) and not list(
+        lab.folder.glob("two/*/final")
+    )
+    assert lab(*words, "store.dir=two", torchrun=TORCHRUN).wait(timeout=60) == 0, lab.said()
+    one, two = (trained(lab.folder / name) for name in ("one", "two"))
+    assert b'"resumes": 1' in two["state.json"]
+    weights = [safetensors.torch.load(files["weights.safetensors"]) for files in (one, two)]
+    assert close(*weights)
+    found = results.load_records(lab.folder / "outputs").records
+    assert sorted((r.config["ranks"], r.status) for r in found) == [(1, "ok"), (2, "ok")]
+    assert len({r.fingerprints["train"] for r in found}) == 2
+    # what is stored is measured by one process, without torchrun
+    again = ["store.dir=two", "ranks=2", "decoding=greedy"]
+    assert lab(*words, *again).wait(timeout=60) == 0
+    assert len(list((lab.folder / "two").iterdir())) == 1
+
+
+REFUSED = {
+    "train.batch_size=3": "train.batch_size=3: 2 ranks take equal shares of a batch",
+    "ranks=1": "ranks=1: torchrun started 2",
+    "-m": "torchrun starts the ranks of one job",
+}
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_what_ranks_cannot_do_is_refused_in_a_line(lab, word):
+    assert lab(word, WORLD_SIZE="2", RANK="0").wait(timeout=60) == 2
+    assert REFUSED[word] in lab.said() and lab.said().count("\n") == 1
+
+
+def test_a_training_for_ranks_that_were_not_started_says_how_to_start_them(lab):
+    assert lab("ranks=2").wait(timeout=60) == 2
+    assert "torchrun --standalone --nproc-per-node 2" in lab.said()
+
+
+class Batch(NamedTuple):
+    """Rows, some of which have more targets than others."""
+
+    ids: Tensor
+    targets: Tensor
+
+
+def test_shares_are_all_rows_once_and_draws_differ():
+    whole = Batch(torch.arange(12).view(6, 2), torch.arange(6))
+    shares = [Ranks(rank, 3).share(whole) for rank in range(3)]
+    assert sorted(torch.cat([share.targets for share in shares]).tolist()) == list(range(6))
+    assert all(torch.equal(share.ids, whole.ids[share.targets]) for share in shares)
+    assert Ranks().share(whole) is whole
+    names = [Ranks(rank, 3).name for rank in range(3)]
+    assert len(set(names)) == 3 and names[0] == Ranks().name
