@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
 INTERRUPTED = (130, 143)
 LINE_S = 1.0
+LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
 
@@ -74,8 +75,10 @@ def _run_sweep(plan: Plan) -> None:
     with _stop_reaches_workers(plan), _live_line(plan.folder):
         if all(map(jobs.is_recorded, plan.jobs)):  # spares Hydra's 0.1 s a job
             print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
-        else:
+        elif plan.by_launcher:
             _launch()
+        else:
+            _run_in_turn(plan.jobs)
         if (plan.folder / sweepfolder.STOP).exists():
             return
         settle = jobs.account_for if plan.workers is None else jobs.run_job
@@ -85,6 +88,20 @@ def _run_sweep(plan: Plan) -> None:
         if plan.jobs[0].config["run"]["bench"] == "alone":
             for job in plan.jobs:
                 jobs.measure_alone(job)
+
+
+def _run_in_turn(planned: list[Job]) -> None:
+    """The jobs have ended, one after another, as they were composed for the plan: Hydra would
+    compose each of them twice again, a quarter of a second a job."""
+    logging.basicConfig(format=LINE, level=logging.INFO, stream=sys.stdout)
+    supervise.warm_up()
+    _load_report()
+    for number, job in enumerate(planned):
+        log.info("#%d : %s", number, " ".join(job.overrides))
+        (job.folder / ".hydra").mkdir(parents=True, exist_ok=True)
+        for name, content in (("config", job.config), ("overrides", list(job.overrides))):
+            (job.folder / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
+        _end_of(job)
 
 
 def _launch() -> None:
@@ -192,18 +209,22 @@ def _hydra_main(cfg: DictConfig) -> None:
     assert isinstance(config, dict)
     choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
     folder, in_sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
-    is_stopped = (folder.parent / sweepfolder.STOP).exists
-    if in_sweep and is_stopped():
+    _end_of(Job(tuple(settings.overrides.task), choices, config, folder, in_sweep))  # type: ignore[arg-type]
+
+
+def _end_of(job: Job) -> None:
+    """The job has ended, is left to who works on it, or is not begun because all was stopped."""
+    is_stopped = (job.folder.parent / sweepfolder.STOP).exists
+    if job.in_sweep and is_stopped():
         return
-    job = Job(tuple(settings.overrides.task), choices, config, folder, in_sweep)  # type: ignore[arg-type]
-    end = jobs.attempt(job) if in_sweep else jobs.run_job(job)
+    end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
     if isinstance(end, sweepfolder.Holder):
-        log.info("%s: left to %s", folder.name, end)
+        log.info("%s: left to %s", job.folder.name, end)
         return
-    if end.record.status == results.INTERRUPTED and not (in_sweep and is_stopped()):
+    if end.record.status == results.INTERRUPTED and not (job.in_sweep and is_stopped()):
         raise SystemExit(143 if "SIGTERM" in str(end.record.error) else 130)
-    if in_sweep:
-        log.info("%s", sweepfolder.Standing.of(folder.parent).line())
+    if job.in_sweep:
+        log.info("%s", sweepfolder.Standing.of(job.folder.parent).line())
     elif end.record.status != results.OK:
         raise SystemExit(end.exit_code)
 

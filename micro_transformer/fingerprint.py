@@ -51,7 +51,7 @@ def _path(module: str) -> Path | None:
 @cache
 def _read(path: Path, _changed: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = tuple(_imports(tree))
+    imports = tuple(sorted({name for name in _imports(tree) if name.split(".")[0] == ROOT}))
     return hashlib.sha256(ast.unparse(_without_docstrings(tree)).encode()).hexdigest()[:12], imports
 
 

@@ -48,6 +48,7 @@ class Plan:
     multirun: bool
     arguments: list[str]
     workers: int | None = 1  # jobs that run at once on this machine; None: on others
+    by_launcher: bool = False  # whether a launcher starts them, not the command itself
 
 
 def identity(config: dict[str, Any]) -> str:
@@ -116,7 +117,8 @@ def _sweep(overrides: list[Any], texts: list[str], base: DictConfig) -> Plan:
     (cells,) = BasicSweeper.split_arguments(overrides, None)
     jobs = _cells(cells, extra)
     _refuse(jobs, alone=False)
-    return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base))
+    by_launcher = base.hydra.runtime.choices["hydra/launcher"] != "basic"
+    return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base), by_launcher)
 
 
 def _workers(base: DictConfig) -> int | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def state_of(folder: Path) -> JobState:
     """How a job stands, by its lock and its record."""
     if is_claimed(folder):
         return JobState(folder, RUNNING, str(holder_of(folder)))
+    try:
+        changed = (folder / results.RECORD).stat().st_mtime_ns
+    except OSError:
+        return JobState(folder, WAITING)
+    return _recorded_state(folder, changed)
+
+
+@cache
+def _recorded_state(folder: Path, _changed: int) -> JobState:
+    """How a job stands by its record; a long sweep asks for it after each of its jobs."""
     record = read_record(folder)
     if record is None:
         return JobState(folder, WAITING)
