@@ -1,9 +1,10 @@
 """Kill sweeps at random moments; the same command again must end with the same records and bits.
 
-    python benchmarks/kill_sweeps.py [--sweeps 50] [--kills 3]
+    python benchmarks/kill_sweeps.py [--sweeps 50] [--first 0] [--kills 3]
 
 Each sweep of six micro jobs is killed several times (-9 or TERM, the command alone or all of its
-processes) and then run to its end.
+processes) and then run to its end. Sweep n draws its moments from n, so that a long count can be
+taken in pieces.
 """
 
 import argparse
@@ -11,31 +12,15 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+
+from lab import MICRO, ONE_THREAD, Lab, new_lab
 
 from micro_transformer import results
 
-ROOT = Path(__file__).resolve().parents[1]
-JOB = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.threads=1"]
-JOB += ["bench.threads=1", "bench=none", "eval.measures.samples.num=1"]
-JOB += ["eval.measures.samples.length=8", "run.show_samples=0"]
-GRID = ["posenc=rope,none,alibi", "seed=1,2", "run.sweep=killed", "-m"]
-
-
-def start(folder: Path, data: Path) -> subprocess.Popen:
-    """The sweep, under way in the folder."""
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *JOB, *GRID, f"data.dir={data}"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+JOB = [*MICRO, *ONE_THREAD, "bench=none", "eval.measures.samples.num=1"]
+JOB += ["eval.measures.samples.length=8"]
+SWEEP = [*JOB, "posenc=rope,none,alibi", "seed=1,2", "run.sweep=killed", "-m"]
 
 
 def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
@@ -52,38 +37,33 @@ def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
     return True
 
 
-def lasting(folder: Path) -> dict[str, dict]:
+def lasting(lab: Lab) -> dict[str, dict]:
     """What must be equal of every record, by the name of its job."""
-    loaded = results.load_records(folder / "multirun" / "killed")
-    assert not loaded.skipped, loaded.skipped
-    return {r.path.parent.name: results.lasting(r) for r in loaded.records if r.path}
+    return {r.path.parent.name: results.lasting(r) for r in lab.records("killed") if r.path}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sweeps", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kills", type=int, default=3)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        data = root / "data"
-        prepare = ["prepare", "task=micro", "stories=300", f"root={data}"]
-        command = [sys.executable, "-m", "micro_transformer.data", *prepare]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        started = time.monotonic()
-        assert start(root / "whole", data).wait() == 0
-        span, expected = time.monotonic() - started, lasting(root / "whole")
+    with new_lab("task=micro", "stories=300") as root:
+        whole = root.at("whole")
+        span, hits = whole.run(*SWEEP), 0
+        expected = lasting(whole)
         assert len(expected) == 6
-        hits = 0
-        for sweep in range(asked.sweeps):
-            rng, folder = random.Random(sweep), root / str(sweep)
-            hits += sum(harm(start(folder, data), rng, span) for _ in range(asked.kills))
-            assert start(folder, data).wait() == 0, f"sweep {sweep} did not end well"
-            found = lasting(folder)
-            assert found == expected, f"sweep {sweep}: records differ"
-            left = [p for p in folder.rglob("*.tmp") if "checkpoints" not in p.parts]
+        for sweep in range(asked.first, asked.first + asked.sweeps):
+            rng, lab = random.Random(sweep), root.at(str(sweep))
+            landed = [harm(lab.start(*SWEEP), rng, span) for _ in range(asked.kills)]
+            hits += sum(landed)
+            lab.run(*SWEEP)
+            assert lasting(lab) == expected, f"sweep {sweep}: records differ"
+            left = [p for p in lab.folder.rglob("*.tmp") if "checkpoints" not in p.parts]
             assert not left, left
-        print(f"{asked.sweeps} sweeps, {hits} kills on the way: no record lost, doubled or changed")
+    last = asked.first + asked.sweeps - 1
+    print(f"sweeps {asked.first} to {last}, {hits} of {asked.sweeps * asked.kills} kills landed:")
+    print("  no record lost, doubled or changed")
 
 
 if __name__ == "__main__":

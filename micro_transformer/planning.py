@@ -178,7 +178,7 @@ def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _key(word: str) -> str:
-    return word.split("=", 1)[0]
+    return word.split("=", 1)[0].lstrip("+")
 
 
 @cache

@@ -1,10 +1,16 @@
 """Identity follows what is computed: words about code change nothing, code does."""
 
+import itertools
+import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from micro_transformer import fingerprint
+from micro_transformer.identity import fingerprints
+from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
 
 
 @pytest.fixture
@@ -54,3 +60,41 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
         {"b": [2.0, None], "a": 1}
     )
     assert fingerprint.digest({"a": 1}) != fingerprint.digest({"a": 1.5})
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A copy of the whole package, and the identity that it gives a job now."""
+    skipped = shutil.ignore_patterns("__pycache__")
+    root = shutil.copytree(fingerprint.PACKAGE, tmp_path / "micro_transformer", ignore=skipped)
+    monkeypatch.setattr(fingerprint, "PACKAGE", root)
+    config = resolve(make_plan(["posenc=rope"]).jobs[0].config)
+
+    clock = itertools.count(1)
+
+    def write(path, text):
+        path.write_text(text)
+        os.utime(path, ns=(next(clock),) * 2)  # two writes can fall into one tick
+
+    return SimpleNamespace(root=root, write=write, identity=lambda: fingerprints(config, "data"))
+
+
+def test_words_and_new_components_invalidate_no_training_and_code_that_trains_does(lab):
+    """Each module in turn: a comment and a docstring change nothing; a statement changes the
+    training's identity exactly where a training runs the module."""
+    before = lab.identity()
+    paths = sorted(lab.root.rglob("*.py"))
+    trains = {fingerprint.PACKAGE.joinpath(*name.split(".")[1:]) for name in before.factors["code"]}
+    assert {p.stem for p in trains} >= {"training", "optimizers", "attention", "rope", "batch"}
+    for path in (p for p in paths if p.stem != "__init__"):
+        text = path.read_text()
+        lab.write(path, f"# a comment\n{text}\n\nclass Said:\n    'said'\n")
+        said = lab.identity()
+        lab.write(path, f"# another\n{text}\n\nclass Said:\n    'in other words'\n")
+        assert lab.identity().train == said.train, path
+        is_trained = path.with_suffix("") in trains
+        assert (said.train != before.train) == is_trained, path
+        lab.write(path, text)
+    for name in ("nn/posenc/new.py", "nn/cache/new.py", "bench/new.py", "decoding/new.py"):
+        (lab.root / name).write_text((lab.root / "nn/posenc/rope.py").read_text())
+    assert lab.identity().train == before.train

@@ -113,16 +113,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Literal
 
+import torch
+
+from micro_transformer.knobs import Size
 from micro_transformer.subject import Subject
 
 
 class Misbehave:
-    """Ends as it is told."""
+    """Ends as its turn wants."""
 
-    def __init__(self, *, how: Literal["well", "raise", "exit", "kill", "oom", "hang", "diverge"]):
-        self.how = how
+    def __init__(self, *, turn: Size):
+        self.how = ["raise", "exit", "kill", "oom", "hang", "diverge", *["well"] * 6][turn]
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
         """Yields one figure, or ends."""
@@ -133,7 +135,7 @@ class Misbehave:
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "oom":
-            raise MemoryError
+            torch.empty(1 << 50)
         if self.how == "diverge":
             from micro_transformer.training import NonFinite
 
@@ -142,14 +144,18 @@ class Misbehave:
             time.sleep(600)
         yield "val/well", 1.0
 '''
-ENDS = {
+ENDS = {  # of the first six turns of twelve
     "raise": ("failed", "RuntimeError: as told"),
     "exit": ("failed", "exit(7)"),
     "kill": ("killed", "SIGKILL"),
-    "oom": ("oom", "MemoryError"),
+    "oom": ("oom", "can't allocate memory"),
     "hang": ("timeout", "after 6 s"),
     "diverge": ("nan", "val/loss is nan"),
 }
+
+
+def by_turn(lab):
+    return {r.config["eval"]["measures"]["bad"]["turn"]: r for r in lab.records("multirun/bad")}
 
 
 def test_a_job_that_ends_badly_is_named_and_the_others_finish(lab, tmp_path):
@@ -159,20 +165,35 @@ def test_a_job_that_ends_badly_is_named_and_the_others_finish(lab, tmp_path):
         shutil.copytree(ROOT / name, lab.root / name, ignore=skipped)
     shutil.copy(ROOT / "run.py", lab.root)
     (lab.root / "micro_transformer/evals/misbehave.py").write_text(BAD)
-    entry = "# Ends as told\nmeasures:\n  bad:\n    kind: Misbehave\n    how: well\n"
+    entry = "# Ends as told\nmeasures:\n  bad:\n    kind: Misbehave\n    turn: 11\n"
     (lab.root / "conf/eval/misbehave.yaml").write_text(entry)
-    hows = f"eval.measures.bad.how=well,{','.join(ENDS)}"
-    words = ["eval=misbehave", "bench=none", hows, "run.timeout_s=6", "run.sweep=bad", "-m"]
+    turns = f"eval.measures.bad.turn={','.join(map(str, range(12)))}"
+    words = ["eval=misbehave", "bench=none", turns, "run.timeout_s=6", "run.sweep=bad", "-m"]
     assert lab.run(*QUIET) == 0  # trains, so that the limit is one on measuring
     assert lab.run(*words) == 1
-    found = {r.config["eval"]["measures"]["bad"]["how"]: r for r in lab.records("multirun/bad")}
-    assert found["well"].status == "ok" and set(found) == {"well", *ENDS}
-    for how, (status, error) in ENDS.items():
-        assert found[how].status == status and error in found[how].error, found[how].error
-    last = lab.said(2).split("6 of 7 jobs have no result:")[1]
-    assert all(error in last for _, error in ENDS.values())
+    first = by_turn(lab)
+    for turn, (status, error) in enumerate(ENDS.values()):
+        assert first[turn].status == status and error in first[turn].error, first[turn].error
+    assert [first[turn].status for turn in range(6, 12)] == ["ok"] * 6
+    report = (tmp_path / "multirun/bad/report.md").read_text()
+    for _, error in ENDS.values():
+        assert error in lab.said(2).split("6 of 12 jobs have no result:")[1]
+        assert error.replace("'", "&#39;") in report or error in report, error
     assert lab.run(*words) == 1
-    assert lab.said(3).count("recorded before") == 2  # the good one and the nan; others are retried
+    again = by_turn(lab)
+    tried = {list(ENDS)[turn] for turn in range(12) if again[turn].started != first[turn].started}
+    assert tried == set(ENDS) - {"diverge"}  # a loss that is no number is an answer
+    assert lab.said(3).count("recorded before") == 7
+
+
+def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one():
+    """Three such sweeps; the benchmark takes fifty."""
+    command = [sys.executable, str(ROOT / "benchmarks/kill_sweeps.py"), "--sweeps", "3"]
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no record lost, doubled or changed" in done.stdout
+    assert int(done.stdout.split("sweeps 0 to 2, ")[1].split()[0]) > 3, "the kills came too late"
 
 
 def test_no_process_outlives_a_killed_command(lab):

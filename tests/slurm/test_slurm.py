@@ -1,5 +1,6 @@
 """A sweep on a real Slurm of this box: the same bits, and nothing lost to a killed or moved job."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from micro_transformer.store import read_snapshot
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
+MISSING += ["hydra-submitit-launcher"] * (importlib.util.find_spec("submitit") is None)
 SMALL = ["task=micro", "task.stories=300", "model=tiny", "train=smoke"]
 SMALL += ["train.threads=1", "bench.threads=1"]
 QUIET = ["eval=none", "bench=none"]
@@ -26,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(
         bool(MISSING) or os.geteuid() != 0,
         reason=f"needs root and {', '.join(MISSING) or 'nothing else'}: "
-        "apt-get install slurm-wlm munge",
+        "docs/many_machines.md says how to install them",
     ),
 ]
 
