@@ -119,8 +119,8 @@ SCALARS: dict[str, Any] = {
     "check": bool,
 }
 # What trained weights depend on; everything else is measured on the same weights.
-TRAIN_FACTORS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train", "seed", "device")
-TRAIN_FACTORS += ("ranks",)
+TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
+TRAIN_FACTORS = (*TRAINED_GROUPS, "seed", "device", "ranks")
 NO_SCALING = "NoScaling"
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
