@@ -1,0 +1,40 @@
+"""Recall by distance, with intervals and controls."""
+
+import logging
+
+from micro_transformer.evals.recall import RecallAtDistance
+from tests.evals.subjects import recall_subject, with_model
+from tests.tasks.test_recall import Lookup
+
+
+def test_an_oracle_recalls_everything_and_a_blind_one_nothing(tmp_path):
+    measure = RecallAtDistance(shortest=8, doublings=3, sequences=20, queries=3)
+    subject = recall_subject(tmp_path)
+    for blind, share in ((False, 1.0), (True, 0.0)):
+        found = dict(measure.run(with_model(subject, Lookup(subject.task, blind))))
+        assert next(iter(found)) == "recall/trained_length"
+        assert found["recall/trained_length"] == share
+        for distance in (8, 16, 32, 64):
+            assert found[f"recall/accuracy@{distance}"] == share
+            assert found[f"recall/n@{distance}"] == 60
+            low, high = found[f"recall/low@{distance}"], found[f"recall/high@{distance}"]
+            assert low <= share <= high and 0.05 < high - low < 0.07  # 3.84 / (60 + 3.84)
+
+
+def test_chance_is_any_value_present_and_majority_the_most_frequent_answer(tmp_path):
+    subject = recall_subject(tmp_path)
+    measure = RecallAtDistance(shortest=8, doublings=3, sequences=50, queries=3)
+    found = dict(measure.run(subject))
+    assert found["recall/chance"] == 1 / 4
+    assert 1 / 8 < found["recall/majority"] < 1.4 / 8
+
+
+def test_beyond_a_table_of_positions_there_is_no_recall(tmp_path, caplog):
+    subject = recall_subject(tmp_path, posenc="learned")
+    measure = RecallAtDistance(shortest=128, doublings=1, sequences=2, queries=2)
+    with caplog.at_level(logging.WARNING):
+        found = dict(measure.run(subject))
+    assert found["recall/n@128"] == 4 and found["recall/accuracy@128"] is not None
+    assert found["recall/accuracy@256"] is found["recall/low@256"] is None
+    assert found["recall/n@256"] == 0
+    assert "the table of positions ends at 256 of 263 tokens" in caplog.text
