@@ -4,8 +4,10 @@ k3 v7 k1 v2 ... . k1 . . k3 . .      At a key that stands again the answer is it
          2       7                   places ask nothing. Everything follows from a generator.
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +63,24 @@ class Symbols:
     def pairs_in(self, length: int) -> int:
         """Pairs of a training sequence: a quarter of its tokens, at most `pairs`."""
         return min(self.pairs, length // SHORTEST)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a task that draws its own shows in place of prepared data: fixed sequences as text."""
+
+    tokenizer: CharTokenizer
+    fixed: Callable[[str], Asked]  # split -> its sequences
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where the data are from, the hash of what validation is scored on, and its sequences."""
+        scored = hashlib.sha256(self.tokens("val").tobytes()).hexdigest()
+        return {"tier": "drawn", "sha256": scored, "rows": len(self.fixed("val").ids)}
+
+    def tokens(self, split: str) -> np.ndarray:
+        """Ids of the fixed sequences, one after the other, (N,)."""
+        return self.fixed(split).ids.flatten().numpy()
 
 
 def sequences(draw: np.random.Generator, symbols: Symbols, num: int, length: int) -> Asked:

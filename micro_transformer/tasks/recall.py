@@ -9,27 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micro_transformer.data.recall import Asked, Symbols, at_distance, sequences
-from micro_transformer.data.tokenizer import PAD, CharTokenizer
+from micro_transformer.data.recall import Asked, Drawn, Symbols, at_distance, sequences
+from micro_transformer.data.tokenizer import PAD
 from micro_transformer.knobs import Count, Few
 from micro_transformer.repro import stream
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating, mean_nll
 
 SPLITS = ("train", "val", "test")
-
-
-class Drawn:
-    """What the task shows in place of prepared data: the fixed sequences of a split, as text."""
-
-    def __init__(self, task: "Recall") -> None:
-        self.task = task
-        self.tokenizer: CharTokenizer = task.symbols.tokenizer
-        self.record = {"tier": "drawn", "sha256": None, "rows": task.sequences}
-
-    def tokens(self, split: str) -> np.ndarray:
-        """Ids of the fixed sequences, one after the other, (N,)."""
-        return self.task.fixed(split, self.task.window).ids.flatten().numpy()
 
 
 class Recall(Task):
@@ -63,7 +50,7 @@ class Recall(Task):
         self.start, self.grow_every = start, grow_every
         self.window, self.sequences = window, sequences
         self.fixed = lru_cache(maxsize=4)(self._fixed)
-        super().__init__(Drawn(self))
+        super().__init__(Drawn(self.symbols.tokenizer, lambda split: self.fixed(split, window)))
 
     def length(self, step: int, context: int) -> int:
         """Tokens of a sequence in the batch of a step."""

@@ -3,14 +3,18 @@
 import copy
 import logging
 import math
+import os
 
 import pytest
 import torch
 
+from micro_transformer.data.corpora.regenta import Regenta
+from micro_transformer.data.prepare import prepare
+from micro_transformer.data.sources import FOLDER_VARIABLE
 from micro_transformer.evals import windows
 from micro_transformer.evals.growing import Growing
 from micro_transformer.evals.stretches import Stretches
-from tests.evals.subjects import tiny_subject
+from tests.evals.subjects import run, tiny_subject
 
 POSENCS = ["rope", "alibi", "sinusoidal", "learned", "none"]
 
@@ -127,3 +131,21 @@ def test_a_text_without_a_window_gives_no_value(tmp_path, caplog):
 def test_the_names_of_the_yaml_are_those_of_the_figures(tmp_path):
     found = dict(Stretches(window=8192, edges=[1024, 4096], windows=1).run(tiny_subject(tmp_path)))
     assert [k for k in found if k.startswith("ppl")] == ["ppl/0-1k", "ppl/1k-4k", "ppl/4k-8k"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get(FOLDER_VARIABLE), reason="the novel is not here")
+def test_a_novel_is_scored_up_to_8192_tokens(tmp_path):
+    """From the real text to the record: 10 windows fit, and the longest context sees the most."""
+    prepare(Regenta(), tmp_path / "data", tier=FOLDER_VARIABLE)
+    words = ["task=regenta", "task.window=512", "model=tiny", "train=smoke", "eval=long_context"]
+    metrics = run(tmp_path, *words, "posenc=rope").metrics
+    assert metrics["n/windows"] == (82_176 - 1) // 8192 == 10
+    assert [metrics[f"n/{s}"] for s in ("0-1k", "1k-4k", "4k-8k")] == [10_240, 30_720, 40_960]
+    assert metrics["context/n"] == 2560
+    losses = {k: v for k, v in metrics.items() if k.startswith(("ppl/", "context/loss"))}
+    assert len(losses) == 3 + 6 and all(v > 1 for v in losses.values())
+    stretches = sum(
+        metrics[f"n/{s}"] * math.log(metrics[f"ppl/{s}"]) for s in ("0-1k", "1k-4k", "4k-8k")
+    )
+    assert stretches / 81_920 == pytest.approx(metrics["val/loss"], rel=0.02)

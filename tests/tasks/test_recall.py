@@ -207,6 +207,12 @@ def test_the_yaml_gives_each_distance_fifty_answers():
         assert len(asked.answers()) >= 50
 
 
+def test_the_record_names_what_is_scored():
+    first, again, other = (small(**k).data_record for k in ({}, {"start": 8}, {"spare": 17}))
+    assert first == again and first["sha256"] != other["sha256"]
+    assert (first["tier"], first["rows"]) == ("drawn", 50)
+
+
 def test_identity_needs_no_data_and_follows_the_knobs():
     prints = [
         fingerprints(make_plan(["task=recall", "device=cpu", *more]).jobs[0].config, "drawn").train
