@@ -3,6 +3,9 @@
 import logging
 
 import pytest
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from micro_transformer.evals.recall import RecallAtDistance
 from tests.evals.subjects import recall_subject, run, with_model
@@ -40,6 +43,28 @@ def test_beyond_a_table_of_positions_there_is_no_recall(tmp_path, caplog):
     assert found["recall/accuracy@256"] is found["recall/low@256"] is None
     assert found["recall/n@256"] == 0
     assert "the table of positions ends at 256 of 263 tokens" in caplog.text
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest storage that any operation returned, in bytes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        found = [t.untyped_storage().nbytes() for t in tree_leaves(out) if isinstance(t, Tensor)]
+        self.bytes = max([self.bytes, *found])
+        return out
+
+
+@pytest.mark.parametrize("posenc", ["rope", "alibi"])
+def test_no_tensor_grows_with_the_square_of_the_length(posenc, tmp_path):
+    """4103 tokens: scores of one head would take 67 MB; ALiBi's bias is formed by rows."""
+    subject = recall_subject(tmp_path, posenc=posenc)
+    measure = RecallAtDistance(shortest=4096, doublings=0, sequences=1, queries=4)
+    with Largest() as largest:
+        found = dict(measure.run(subject))
+    assert found["recall/n@4096"] == 4 and largest.bytes < 2**25 < 4 * 4103**2
 
 
 @pytest.mark.slow
