@@ -6,7 +6,7 @@ Each rule is one line: the keys with their values, the rule, the cure. Knows no 
 from collections.abc import Iterator
 from typing import Any
 
-from micro_transformer.components import Component
+from micro_transformer.components import Component, find
 from micro_transformer.schema import LISTS, NO_SCALING, choices_of, component
 
 
@@ -46,6 +46,7 @@ def _positions(config: dict[str, Any]) -> Iterator[str]:
         )
     if posenc.facts.get("trained_table"):
         yield from _beyond_the_table(config, posenc)
+    yield from _out_of_place(config)
 
 
 def _recipe(config: dict[str, Any]) -> Iterator[str]:
@@ -75,6 +76,12 @@ def _recipe(config: dict[str, Any]) -> Iterator[str]:
 
 def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str]:
     limit = config["model"]["max_len"]
+    window = config["task"].get("window", 0)
+    if window > limit:
+        yield (
+            f"task.window={window}: does not fit the table of posenc kind {posenc.kind}, "
+            f"model.max_len={limit}; raise model.max_len or lower task.window"
+        )
     for group in LISTS:
         for name, entry in config[group]["measures"].items():
             length = entry.get("prompt_len", 0) + entry.get("new_tokens", 0)
@@ -83,3 +90,14 @@ def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str
                     f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
                     f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
                 )
+
+
+def _out_of_place(config: dict[str, Any]) -> Iterator[str]:
+    task = component("task", config)
+    for name, entry in config["eval"]["measures"].items():
+        needs = find("eval", entry["kind"]).facts.get("needs")
+        if needs not in (None, task.facts.get("gives")):
+            yield (
+                f"eval.measures.{name}: kind {entry['kind']} needs a task that gives {needs}, "
+                f"and {task.kind} does not; change task or eval"
+            )

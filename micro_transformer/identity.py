@@ -14,6 +14,7 @@ ROOT = "micro_transformer"
 TRAINING_CODE = (f"{ROOT}.training", f"{ROOT}.build")
 TRAINED = ("arch", "posenc", "pattern", "ffn", "task")
 MEASURED = ("scaling", "attention", "cache", "decoding")
+DRAWN = "drawn"  # the data of a task that draws its own
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,14 @@ def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
 
 
 def data_digest(config: dict[str, Any]) -> str:
-    """Identity of the task's prepared data; DataMissing names the command that makes them."""
-    wanted = corpus(schema.component("task", config).facts["corpus"], config["task"])
+    """Identity of the task's prepared data; DataMissing names the command that makes them.
+
+    A task that draws its own has no other identity than its knobs and code.
+    """
+    name = schema.component("task", config).facts["corpus"]
+    if name is None:
+        return DRAWN
+    wanted = corpus(name, config["task"])
     return open_prepared(config["data"]["dir"], wanted.name, wanted.knobs).digest
 
 

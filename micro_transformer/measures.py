@@ -1,7 +1,7 @@
 """What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ _KNOWN = {
         Measure("test/chrf", "chrF++", "", False, margin=0.5),
         Measure("test/f1_macro", "Macro F1", "", False, margin=0.01),
         Measure("test/accuracy", "Accuracy", "", False, margin=0.01),
+        Measure("val/recall", "Recall", "", False, margin=0.05),
+        Measure("recall/trained_length", "Recall, trained length", "", False, margin=0.05),
     )
 }  # fmt: skip
 # What a run is judged by: the first that is there.
@@ -59,10 +61,25 @@ SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, C
 _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")
 
 
+# What is measured at several places: {} is the rest of the key.
+_PLACED = {
+    m.key: m
+    for m in (
+        Measure("ppl/", "PPL, {}", "", True, margin=0.05),
+        Measure("context/loss@", "Loss with {} tokens of context", "nats", True, margin=0.01),
+        Measure("recall/accuracy@", "Recall at {} tokens", "", False, margin=0.05),
+        Measure("needle/accuracy@", "Needle at {} tokens", "", False, margin=0.05),
+    )
+}
+
+
 def measure(key: str) -> Measure:
     """What a key means; an unknown one is judged by its name (losses, times and sizes: less)."""
     if key in _KNOWN:
         return _KNOWN[key]
+    for start, placed in _PLACED.items():
+        if key.startswith(start):
+            return replace(placed, key=key, label=placed.label.format(key.removeprefix(start)))
     return Measure(key, key, "", any(word in key for word in _FALLING), margin=0.01)
 
 

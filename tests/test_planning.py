@@ -37,6 +37,8 @@ def complaint(*words):
         (["model.num_heads=3"], "model.d_model=128, model.num_heads=3: the width must be"),
         (["model.d_model=20", "model.num_heads=4"], "heads of 5 channels cannot be turned"),
         (["posenc=learned", "model.max_len=512"], "do not fit the table .* model.max_len=512"),
+        (["posenc=learned", "task=regenta"], "task.window=8192: does not fit the table"),
+        (["eval=recall", "task=shakespeare"], "RecallAtDistance needs a task that gives pairs"),
         (["train.context=8192"], "train.context=8192: longer than model.max_len=4096"),
         (["train.warmup_steps=400", "train.steps=400"], "must be less than train.steps=400"),
         (["device=cpu", "train.precision=fp16"], "needs device=cuda"),

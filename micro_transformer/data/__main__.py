@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from micro_transformer.components import find
 from micro_transformer.data.corpora.base import Corpus
 from micro_transformer.data.corpora.catalog import catalog, corpus
 from micro_transformer.data.prepare import fetch, prepare
@@ -88,13 +89,25 @@ def _corpora(asked: dict[str, Any]) -> list[Corpus]:
     name = asked.pop("task", None)
     if name is None and asked:
         raise ValueError(f"{next(iter(asked))}: needs task=NAME")
+    if name is not None and _draws(name):
+        print(f"{name}: draws what it needs, there is nothing to prepare")
+        return []
     return [_corpus(n, asked) for n in ([name] if name else catalog())]
 
 
-def _corpus(name: str, asked: dict[str, Any]) -> Corpus:
+def _draws(name: str) -> bool:
+    """Whether a task has no corpus; one that is not known is judged later."""
+    kind = _defaults(name).get("kind")
+    return kind is not None and find("task", kind).facts["corpus"] is None
+
+
+def _defaults(name: str) -> dict[str, Any]:
     file = CONF / f"{name}.yaml"
-    defaults = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    wanted = corpus(name, {**defaults, **asked})
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _corpus(name: str, asked: dict[str, Any]) -> Corpus:
+    wanted = corpus(name, {**_defaults(name), **asked})
     for key in asked:
         if key not in wanted.knobs:
             raise ValueError(f"{key}: task={name} has the knobs {', '.join(wanted.knobs)}")

@@ -5,17 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.data.prepared import Prepared
 from micro_transformer.data.tokenizer import Tokenizer
 
 
 class Task:
-    """Base of all tasks; `corpus` names the prepared data in `micro_transformer/data/corpora`."""
+    """Base of all tasks; `corpus` names the prepared data in `micro_transformer/data/corpora`, None
+    for a task that draws its own.
+    """
 
-    corpus: str
+    corpus: str | None
     watch = "val/loss"  # what early stopping looks at
 
-    def __init__(self, data: Prepared) -> None:
+    def __init__(self, data: Any) -> None:
         self.data = data
 
     @property
@@ -34,8 +35,8 @@ class Task:
         return self.data.record
 
     @property
-    def train_tokens(self) -> int:
-        """Tokens of the training split: an epoch, as the curves count it."""
+    def train_tokens(self) -> float:
+        """Tokens of the training split: an epoch, as the curves count it; inf for endless draws."""
         return sum(c["tokens"] for c in self.data.splits["train"]["columns"].values())
 
     def train_batch(

@@ -40,6 +40,8 @@ class LanguageModeling(Task):
     V).
     """
 
+    gives = "text"
+
     def __init__(self, data: Prepared, *, window: int) -> None:
         super().__init__(data)
         self.window = window
@@ -87,8 +89,13 @@ class LanguageModeling(Task):
 def nll_metrics(total: float, tokens: int, num_bytes: int) -> dict[str, Any]:
     """A sum of -log p (nats) over tokens that stand for some bytes -> loss, ppl, bits_per_byte."""
     loss = total / tokens
-    ppl = math.exp(loss) if loss < 700 else math.inf
-    return {"loss": loss, "ppl": ppl, "bits_per_byte": total / math.log(2) / num_bytes}
+    bits = total / math.log(2) / num_bytes
+    return {"loss": loss, "ppl": perplexity(loss), "bits_per_byte": bits}
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where a float ends."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 @contextmanager

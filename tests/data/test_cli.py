@@ -50,6 +50,12 @@ def test_wrong_use_is_one_line_and_exit_2(words, said, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_task_that_draws_its_own_has_nothing_to_prepare(capsys, tmp_path):
+    assert main(["prepare", "task=recall", f"root={tmp_path}"]) == 0
+    assert "recall: draws what it needs" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_source_that_cannot_be_had_is_exit_3_and_names_the_cure(offline, capsys, tmp_path):
     assert main(["prepare", "task=shakespeare", "tier=url", f"root={tmp_path}"]) == 3
     error = capsys.readouterr().err.splitlines()[-1]

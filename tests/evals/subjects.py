@@ -1,5 +1,9 @@
 """A tiny net on an invented text, as evaluators and benches are given it."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,11 +13,16 @@ from micro_transformer.components import find
 from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.models import DecoderLM
+from micro_transformer.results import RunRecord, load_records
 from micro_transformer.schema import read_choice
 from micro_transformer.subject import Subject
+from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import LanguageModeling
+from micro_transformer.tasks.recall import Recall
 
 TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
+ROOT = Path(__file__).resolve().parents[2]
+THREADS = ("train.threads=1", "bench.threads=1", "device=cpu")
 TRAIN = {**read_choice("train", "smoke"), "precision": "fp32", "threads": 1}
 
 
@@ -33,7 +42,34 @@ def tiny_subject(
     data = SimpleNamespace(
         tokenizer=tokenizer, tokens=lambda split: tokens, splits={"train": sizes, "val": sizes}
     )
-    dims = Dims(tokenizer.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
+    return _subject(folder, LanguageModeling(data, window=32), posenc, cache, decoding)
+
+
+def recall_subject(folder: Path, *, posenc: str = "alibi") -> Subject:
+    """The same net before pairs and queries."""
+    task = Recall(pairs=4, spare=4, start=16, grow_every=2, window=32, sequences=3)
+    return _subject(folder, task, posenc, "contiguous", "top_k")
+
+
+def run(folder: Path, *words: str) -> RunRecord:
+    """The record of one run of run.py in a folder, in a process of its own."""
+    command = [sys.executable, str(ROOT / "run.py"), *words, "bench=none", *THREADS]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (record,) = load_records(folder / "outputs").records
+    return record
+
+
+def with_model(subject: Subject, model: torch.nn.Module) -> Subject:
+    """The subject with another model, which has positions without end."""
+    model.posenc = torch.nn.Module()
+    model.posenc.max_len = None
+    return replace(subject, model=model)
+
+
+def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> Subject:
+    dims = Dims(task.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
 
     def new_model() -> DecoderLM:
         with torch.random.fork_rng(devices=[]):
@@ -48,7 +84,7 @@ def tiny_subject(
 
     return Subject(
         model=new_model().eval(),
-        task=LanguageModeling(data, window=32),
+        task=task,
         config={
             "train": TRAIN,
             **{g: {"kind": g} for g in ("posenc", "attention", "cache", "decoding")},

@@ -1,0 +1,140 @@
+"""Sequences of pairs that are asked for later: multi-query associative recall (Arora et al., 2023).
+
+k3 v7 k1 v2 ... . k1 . . k3 . .      At a key that stands again the answer is its value; other
+         2       7                   places ask nothing. Everything follows from a generator.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micro_transformer.data.tokenizer import FIRST, PAD, CharTokenizer
+
+# Characters that ids read as: 26 fillers a to z, then keys, then values; all may be printed.
+FILLERS, KEY, VALUE = "abcdefghijklmnopqrstuvwxyz", 0x4E00, 0xAC00
+SHORTEST = 4  # tokens of a sequence: a pair, its query, one filler
+
+
+class Asked(NamedTuple):
+    """Sequences and their answers, (B, T) int64 each; where nothing is asked the answer is PAD."""
+
+    ids: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device | str) -> "Asked":
+        """The same on another device."""
+        return Asked(self.ids.to(device), self.targets.to(device))
+
+    def answers(self) -> Tensor:
+        """The answers in order, (N,)."""
+        return self.targets[self.targets != PAD]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Disjoint ids of fillers, `num` keys and `num` values; a sequence has up to `pairs` pairs."""
+
+    pairs: int
+    num: int
+
+    @property
+    def tokenizer(self) -> CharTokenizer:
+        """Ids to characters: Latin letters, Han keys, Hangul values."""
+        keys, values = (map(chr, range(first, first + self.num)) for first in (KEY, VALUE))
+        return CharTokenizer(FILLERS + "".join(keys) + "".join(values))
+
+    @property
+    def fillers(self) -> range:
+        return range(FIRST, FIRST + len(FILLERS))
+
+    @property
+    def keys(self) -> range:
+        return range(self.fillers.stop, self.fillers.stop + self.num)
+
+    @property
+    def values(self) -> range:
+        return range(self.keys.stop, self.keys.stop + self.num)
+
+    def pairs_in(self, length: int) -> int:
+        """Pairs of a training sequence: a quarter of its tokens, at most `pairs`."""
+        return min(self.pairs, length // SHORTEST)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a task that draws its own shows in place of prepared data: fixed sequences as text."""
+
+    tokenizer: CharTokenizer
+    fixed: Callable[[str], Asked]  # split -> its sequences
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where the data are from, the hash of what validation is scored on, and its sequences."""
+        scored = hashlib.sha256(self.tokens("val").tobytes()).hexdigest()
+        return {"tier": "drawn", "sha256": scored, "rows": len(self.fixed("val").ids)}
+
+    def tokens(self, split: str) -> np.ndarray:
+        """Ids of the fixed sequences, one after the other, (N,)."""
+        return self.fixed(split).ids.flatten().numpy()
+
+
+def sequences(draw: np.random.Generator, symbols: Symbols, num: int, length: int) -> Asked:
+    """(num, length): pairs first, then every key once more, fillers between.
+
+    The places of the queries follow a power law: a place that is g after the pairs has a weight of
+    1/g, the limit of Zoology's for a small exponent. ValueError for a length that holds no pair.
+    """
+    pairs = symbols.pairs_in(length)
+    if not pairs:
+        raise ValueError(f"{length} tokens hold no pair and its query; give at least {SHORTEST}")
+    gaps = np.arange(1, length - 2 * pairs + 1)
+    order = draw.gumbel(size=(num, len(gaps))) - np.log(gaps)  # the largest: drawn by weight
+    places = np.argpartition(-order, pairs - 1, axis=1)[:, :pairs]
+    which = draw.permuted(np.tile(np.arange(pairs), (num, 1)), axis=1)
+    return _ask(draw, symbols, pairs, length, which, 2 * pairs + places)
+
+
+def at_distance(
+    draw: np.random.Generator, symbols: Symbols, num: int, distance: int, queries: int
+) -> Asked:
+    """(num, distance + 2 pairs - 1): `queries` of the keys stand again exactly `distance` later.
+
+    Only where the place is after the pairs, so that a small distance may have fewer queries.
+    """
+    pairs = symbols.pairs
+    length = distance + 2 * pairs - 1
+    possible = np.arange(max(0, -(-(2 * pairs - distance) // 2)), pairs)
+    shuffled = draw.permuted(np.tile(possible, (num, 1)), axis=1)[:, :queries]
+    return _ask(draw, symbols, pairs, length, shuffled, 2 * shuffled + distance)
+
+
+def _ask(
+    draw: np.random.Generator,
+    symbols: Symbols,
+    pairs: int,
+    length: int,
+    which: np.ndarray,
+    places: np.ndarray,
+) -> Asked:
+    """Fresh pairs in front, fillers behind, and key `which` (B, Q) asked again at `places` (B, Q).
+
+    The keys of a sequence differ, and so do its values; both are drawn without preference.
+    """
+    num, row = len(which), np.arange(len(which))[:, None]
+    keys, values = (_distinct(draw, some, num, pairs) for some in (symbols.keys, symbols.values))
+    ids = draw.integers(symbols.fillers.start, symbols.fillers.stop, (num, length))
+    ids[:, : 2 * pairs : 2], ids[:, 1 : 2 * pairs : 2] = keys, values
+    targets = np.full((num, length), PAD)
+    ids[row, places], targets[row, places] = keys[row, which], values[row, which]
+    return Asked(torch.from_numpy(ids), torch.from_numpy(targets))
+
+
+def _distinct(draw: np.random.Generator, ids: range, num: int, count: int) -> np.ndarray:
+    """(num, count): in each row different ids, every choice as likely."""
+    order = draw.random((num, len(ids))).argpartition(count - 1, axis=1)[:, :count]
+    return ids.start + draw.permuted(order, axis=1)
