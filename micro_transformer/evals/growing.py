@@ -37,7 +37,7 @@ class Growing:
         context/n, the number of targets."""
         last, window = self.contexts[0], self.contexts[-1]
         ids, targets = spread(subject.task.data.tokens(self.split), window, self.windows)
-        limit = reach(subject.model, window) if len(ids) else 0
+        limit = reach(subject, window) if len(ids) else 0
         for context in self.contexts:
             name = f"context/loss@{context}"
             if context > limit:

@@ -41,7 +41,7 @@ class Needle:
         yield "needle/chance", len(alphabet) ** -self.letters
         for distance in self.distances:
             ids = self._texts(subject, alphabet, distance)
-            fits = len(ids) and reach(subject.model, ids.shape[1]) == ids.shape[1]
+            fits = len(ids) and reach(subject, ids.shape[1]) == ids.shape[1]
             hits = _right(subject.model, ids, self.letters) if fits else 0
             n = len(ids) if fits else 0
             low, high = wilson(hits, n) if n else (None, None)

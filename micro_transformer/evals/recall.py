@@ -42,7 +42,7 @@ class RecallAtDistance:
         for distance, sequences in asked.items():
             hits, n = 0, 0
             length = sequences.ids.shape[1]
-            if len(sequences.answers()) and reach(subject.model, length) == length:
+            if len(sequences.answers()) and reach(subject, length) == length:
                 right = answers(subject.model, sequences)[1]
                 hits, n = int(right.sum()), len(right)
             low, high = wilson(hits, n) if n else (None, None)

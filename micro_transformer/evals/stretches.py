@@ -39,7 +39,7 @@ class Stretches:
         """
         ids, targets = spread(subject.task.data.tokens(self.split), self.window, self.windows)
         yield "n/windows", len(ids)
-        limit = reach(subject.model, self.window) if len(ids) else 0
+        limit = reach(subject, self.window) if len(ids) else 0
         nll = token_nll(subject.model, ids[:, :limit], targets[:, :limit]) if limit else None
         for low, high in zip(self.edges, self.edges[1:], strict=False):
             here = nll[:, low:high] if nll is not None and high <= limit else None

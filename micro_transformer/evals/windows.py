@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micro_transformer.data.batch import Windows
+from micro_transformer.subject import Subject
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,16 @@ def spread(tokens: np.ndarray, window: int, most: int) -> Windows:
     return Windows(torch.from_numpy(block[:, :-1]), torch.from_numpy(block[:, 1:]))
 
 
-def reach(model: Any, length: int) -> int:
-    """How many of `length` tokens have a position; the log tells of a table that ends before."""
-    limit = model.posenc.max_len
-    if limit is None or limit >= length:
+def reach(subject: Subject, length: int) -> int:
+    """How many of `length` tokens have a position that was trained; the log tells of a table whose
+    trained part ends before."""
+    posenc = subject.model.posenc
+    if not posenc.trained_table:
         return length
-    log.warning("the table of positions ends at %d of %d tokens: n/a beyond", limit, length)
+    limit = min(posenc.max_len, subject.config["train"]["context"])
+    if limit >= length:
+        return length
+    log.warning("positions are a table trained to %d of %d tokens: n/a beyond", limit, length)
     return limit
 
 

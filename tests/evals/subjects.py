@@ -64,7 +64,7 @@ def run(folder: Path, *words: str) -> RunRecord:
 def with_model(subject: Subject, model: torch.nn.Module) -> Subject:
     """The subject with another model, which has positions without end."""
     model.posenc = torch.nn.Module()
-    model.posenc.max_len = None
+    model.posenc.trained_table = False
     return replace(subject, model=model)
 
 
@@ -86,7 +86,7 @@ def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -
         model=new_model().eval(),
         task=task,
         config={
-            "train": TRAIN,
+            "train": {**TRAIN, "context": dims.max_len},
             **{g: {"kind": g} for g in ("posenc", "attention", "cache", "decoding")},
         },
         strategy=component("decoding", decoding),

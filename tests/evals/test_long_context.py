@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_a_table_of_positions_that_ends_gives_no_value_beyond(tmp_path, caplog):
     subject = tiny_subject(tmp_path, posenc="learned")
     with caplog.at_level(logging.WARNING):
         found = dict(Stretches(window=400, edges=[100, 256, 300], windows=2).run(subject))
-    assert "the table of positions ends at 256 of 400 tokens" in caplog.text
+    assert "positions are a table trained to 256 of 400 tokens" in caplog.text
     assert found["n/0-100"] == 200 and found["ppl/100-256"] > 1
     assert found["ppl/256-300"] is None and found["n/256-300"] == 0
     assert found["ppl/300-400"] is None
@@ -115,6 +116,14 @@ def test_a_table_of_positions_that_ends_gives_no_value_beyond(tmp_path, caplog):
     assert shorter["ppl/0-200"] > 1 and shorter["ppl/200-300"] is None  # half a stretch is none
     grown = dict(Growing(shortest=128, doublings=2, windows=2).run(subject))
     assert grown["context/loss@256"] > 0 and grown["context/loss@512"] is None
+
+
+def test_what_a_table_holds_past_the_trained_length_gives_no_value(tmp_path):
+    """4096 rows, 512 of them trained, were once scored as if they meant something."""
+    subject = tiny_subject(tmp_path, posenc="learned")
+    config = {**subject.config, "train": {**subject.config["train"], "context": 128}}
+    found = dict(Growing(shortest=128, doublings=1, windows=2).run(replace(subject, config=config)))
+    assert found["context/loss@128"] > 0 and found["context/loss@256"] is None
 
 
 def test_a_text_without_a_window_gives_no_value(tmp_path, caplog):

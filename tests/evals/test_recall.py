@@ -42,7 +42,7 @@ def test_beyond_a_table_of_positions_there_is_no_recall(tmp_path, caplog):
     assert found["recall/n@128"] == 4 and found["recall/accuracy@128"] is not None
     assert found["recall/accuracy@256"] is found["recall/low@256"] is None
     assert found["recall/n@256"] == 0
-    assert "the table of positions ends at 256 of 263 tokens" in caplog.text
+    assert "positions are a table trained to 256 of 263 tokens" in caplog.text
 
 
 class Largest(TorchDispatchMode):
