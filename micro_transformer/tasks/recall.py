@@ -71,6 +71,9 @@ class Recall(Task):
     def loss(self, model: nn.Module, batch: Asked, label_smoothing: float = 0.0) -> Tensor:
         return mean_nll(model(batch.ids), batch.targets, label_smoothing)
 
+    def num_scored(self, batch: Asked) -> int:
+        return len(batch.answers())
+
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """loss (nats an answer) and recall (share of answers that the most likely token hits).
 

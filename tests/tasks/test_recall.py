@@ -163,6 +163,7 @@ def test_only_answers_carry_loss():
     rows = [(b, t) for b in range(4) for t in range(64) if batch.targets[b, t] != PAD]
     expected = -sum(logp[b, t, batch.targets[b, t]] for b, t in rows) / len(rows)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert task.num_scored(batch) == len(rows)
 
 
 def test_score_is_the_mean_over_answers_of_all_sequences(monkeypatch):
