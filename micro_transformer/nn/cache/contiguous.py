@@ -5,14 +5,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.cache.base import CacheSpec, Segment
+from micro_transformer.nn.cache.metered import Metered
 
 
-class Contiguous(CacheLayer):
+class Contiguous(Metered):
     """(B, H, max_len, d) for keys and for values; appending copies only what is new."""
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)
+        self.reset()
+
+    def reset(self) -> None:
+        spec = self.spec
         shape = (spec.batch, spec.num_heads, spec.max_len, spec.head_dim)
         self._k = torch.empty(shape, dtype=spec.dtype, device=spec.device)
         self._v = torch.empty_like(self._k)
@@ -40,6 +45,12 @@ class Contiguous(CacheLayer):
 
     def nbytes(self) -> int:
         return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        return self.spec.max_len * self.token_nbytes()
+
+    def used_nbytes(self) -> int:
+        return sum(held.nbytes for held in self._held())
 
     def _held(self) -> tuple[Tensor, Tensor]:
         return self._k.narrow(2, 0, self._length), self._v.narrow(2, 0, self._length)

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.cache.base import CacheSpec, Segment
+from micro_transformer.nn.cache.metered import Metered
 
 
-class NoCache(CacheLayer):
+class NoCache(Metered):
     """Passes keys and values through, and keeps none."""
 
     stores = False
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)
+        self.reset()
+
+    def reset(self) -> None:
         self._passing: list[Segment] = []
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -27,4 +31,10 @@ class NoCache(CacheLayer):
         """Nothing is held."""
 
     def nbytes(self) -> int:
+        return 0
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        return 0
+
+    def used_nbytes(self) -> int:
         return 0

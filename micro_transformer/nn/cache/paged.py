@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.cache.base import CacheSpec, Segment
+from micro_transformer.nn.cache.metered import Metered
 
 
-class Paged(CacheLayer):
+class Paged(Metered):
     """Fixed blocks of `block` tokens from a pool, a table of them for each row (Kwon et al., 2023).
 
     A block is taken when a row reaches it, so at most a block a row is held beyond its tokens; a
@@ -21,10 +22,14 @@ class Paged(CacheLayer):
         super().__init__(spec)
         self.block = block
         self.pool: list[Tensor] = []  # each (2, H, block, d): keys, values
-        self.free: list[int] = []
-        self.table: list[list[int]] = [[] for _ in range(spec.batch)]  # by row
-        self._owners: list[int] = []  # rows that hold each block of the pool
+        self.reset()
+
+    def reset(self) -> None:
+        self.free = list(range(len(self.pool)))
+        self.table: list[list[int]] = [[] for _ in range(self.spec.batch)]  # by row
+        self._owners = [0] * len(self.pool)  # rows that hold each block of the pool
         self._length = 0
+        self._whole: list[Segment] = []  # of a single row: its full blocks
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         new = torch.stack((k, v), 1).to(self.spec.dtype)  # (B, 2, H, T, d)
@@ -39,16 +44,22 @@ class Paged(CacheLayer):
         self._length += num_new
 
     def segments(self, first: int) -> Sequence[Segment]:
-        found = []
-        for index in range(first // self.block, -(-self._length // self.block)):
-            start = index * self.block
-            size = min(self.block, self._length - start)
-            held = [self.pool[table[index]][:, :, :size] for table in self.table]
-            both = held[0][:, None] if len(held) == 1 else torch.stack(held, 1)  # (2, B, H, n, d)
-            found.append(Segment(start, both[0], both[1]))
-        return found
+        num_full = self._length // self.block
+        seen = range(first // self.block, -(-self._length // self.block))
+        if len(self.table) > 1:
+            return [self._segment(index) for index in seen]
+        self._whole += [self._segment(index) for index in range(len(self._whole), num_full)]
+        return self._whole[seen.start :] + [self._segment(i) for i in seen if i == num_full]
+
+    def _segment(self, index: int) -> Segment:
+        start = index * self.block
+        size = min(self.block, self._length - start)
+        held = [self.pool[table[index]][:, :, :size] for table in self.table]
+        both = held[0][:, None] if len(held) == 1 else torch.stack(held, 1)  # (2, B, H, n, d)
+        return Segment(start, both[0], both[1])
 
     def reorder(self, rows: Tensor) -> None:
+        self._whole = []
         before = self.table
         self.table = [list(before[row]) for row in rows.tolist()]
         for table in self.table:
@@ -59,6 +70,17 @@ class Paged(CacheLayer):
 
     def nbytes(self) -> int:
         return sum(held.untyped_storage().nbytes() for held in self.pool)
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        return -(-tokens // self.block) * self.block * self.token_nbytes()
+
+    def used_nbytes(self) -> int:
+        filled = {
+            number: min(self.block, self._length - index * self.block)
+            for table in self.table
+            for index, number in enumerate(table)
+        }
+        return sum(filled.values()) * self.token_nbytes() // self.spec.batch
 
     def _writable(self, table: list[int], index: int) -> Tensor:
         """The block of the row's table, taken from the pool or copied where it is not its own."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, View
+from micro_transformer.nn.cache.metered import Metered
 from micro_transformer.nn.ring import Ring
 
 
@@ -37,7 +38,7 @@ class Recent(View):
         return (k_pos >= self.sinks) & (k_pos > q_pos - self.window)
 
 
-class Sink(CacheLayer):
+class Sink(Metered):
     """StreamingLLM: the first `sinks` keys of a row and the last `window` (Xiao et al., 2023).
 
     Positions are places in the cache: what is between sinks and window has never been. The authors
@@ -52,7 +53,11 @@ class Sink(CacheLayer):
     def __init__(self, spec: CacheSpec, *, sinks: Count, window: Count):
         super().__init__(spec)
         self._sinks, self._recent = Sinks(sinks, window), Recent(sinks, window)
-        self._ring = Ring(spec, min(window, spec.max_len))
+        self.reset()
+
+    def reset(self) -> None:
+        spec = self.spec
+        self._ring = Ring(spec, min(self._recent.window, spec.max_len))
         empty = torch.empty(spec.batch, spec.num_heads, 0, spec.head_dim).to(spec.device)
         self._first = Segment(0, empty.to(spec.dtype), empty.to(spec.dtype), self._sinks)
         self._padded = False  # the columns of the sinks hold other tokens as well
@@ -101,3 +106,12 @@ class Sink(CacheLayer):
     def nbytes(self) -> int:
         segments = [self._first, *self._passing]
         return self._ring.nbytes() + sum(s.k.nbytes + s.v.nbytes for s in segments)
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        kept = min(self._recent.window, self.spec.max_len) + min(self._sinks.sinks, tokens)
+        return kept * self.token_nbytes()
+
+    def used_nbytes(self) -> int:
+        pieces = [(s.k, s.v) for s in (self._first, *self._passing)]
+        pieces += [(k, v) for _, k, v in self._ring.pieces(0)]
+        return sum(k.nbytes + v.nbytes for k, v in pieces)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, View
+from micro_transformer.nn.cache.metered import Metered
 from micro_transformer.nn.ring import Ring
 
 
@@ -20,7 +21,7 @@ class LastKeys(View):
         return k_pos > q_pos - self.width
 
 
-class Sliding(CacheLayer):
+class Sliding(Metered):
     """A query sees `window` keys, its own included, at their true positions; older ones are gone.
 
     The net computes what it would under the mask of conf/pattern/sliding, whatever it was trained
@@ -32,8 +33,12 @@ class Sliding(CacheLayer):
 
     def __init__(self, spec: CacheSpec, *, window: Count):
         super().__init__(spec)
-        self._ring = Ring(spec, min(window, spec.max_len))
-        self._view, self._passing = LastKeys(window), list[Segment]()
+        self._view = LastKeys(window)
+        self.reset()
+
+    def reset(self) -> None:
+        self._ring = Ring(self.spec, min(self._view.width, self.spec.max_len))
+        self._passing: list[Segment] = []
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         if k.shape[2] == 1:  # it takes the place of the one key that its query cannot see
@@ -56,3 +61,9 @@ class Sliding(CacheLayer):
     def nbytes(self) -> int:
         passing = sum(s.k.nbytes + s.v.nbytes for s in self._passing)
         return self._ring.nbytes() + passing
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        return min(self._view.width, self.spec.max_len) * self.token_nbytes()
+
+    def used_nbytes(self) -> int:
+        return sum(s.k.nbytes + s.v.nbytes for s in self.segments(0))
