@@ -33,7 +33,7 @@ def members(group: str) -> list[str]:
 
 
 # Sizes of tokens that a net of a dozen tokens can feel, in place of those of the yaml.
-SMALL = {"block": 4, "window": 5, "sinks": 2, "factor": 4.0}
+SMALL = {"block": 4, "window": 5, "sinks": 2, "factor": 4.0, "group": 2, "residual": 3, "hot": 1}
 
 
 def facts(group: str, choice: str) -> dict[str, Any]:

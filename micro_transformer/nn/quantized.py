@@ -1,0 +1,48 @@
+"""Numbers in a byte each."""
+
+import torch
+from torch import Tensor
+
+LEVELS = 255
+STEP = 2.0**-24  # the smallest step of half precision
+ROUNDING = 2.0**-10  # more than twice what rounding to half precision changes, relative
+LARGEST = 65504.0  # of half precision
+
+
+class Quantized:
+    """x (B, H, groups, group, d) as zero + scale · code, with scale and zero shared along `axis`.
+
+    |x - read| <= scale / 2 but for float32 rounding: zero is rounded down and scale up to half
+    precision before codes are formed. A group of one value has a scale of one step, not 0. Numbers
+    beyond half precision (65,504) are cut to it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], axis: int, device: torch.device):
+        shared = list(shape)
+        shared[axis] = 1
+        self.axis = axis
+        self.codes = torch.empty(shape, dtype=torch.uint8, device=device)
+        self.scale = torch.empty(shared, dtype=torch.float16, device=device)
+        self.zero = torch.empty_like(self.scale)
+
+    def put(self, at: int, x: Tensor) -> None:
+        """x (B, H, group, d) becomes the group at that place."""
+        x = x.float()
+        low, high = x.amin(self.axis, keepdim=True), x.amax(self.axis, keepdim=True)
+        zero = (low - low.abs() * ROUNDING - STEP).clamp(-LARGEST, LARGEST).half()
+        scale = ((high - zero) / LEVELS * (1 + ROUNDING) + STEP).half()
+        codes = ((x - zero) / scale).round().clamp(0, LEVELS)
+        self.codes[:, :, at], self.scale[:, :, at], self.zero[:, :, at] = codes, scale, zero
+
+    def get(self, count: int, dtype: torch.dtype) -> Tensor:
+        """(B, H, count · group, d): the first groups, as near as they are held."""
+        x = self.codes[:, :, :count].float().mul_(self.scale[:, :, :count])
+        return x.add_(self.zero[:, :, :count]).to(dtype).flatten(2, 3)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i holds what row rows[i] held."""
+        self.codes, self.scale, self.zero = self.codes[rows], self.scale[rows], self.zero[rows]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All that is held."""
+        return self.codes, self.scale, self.zero
