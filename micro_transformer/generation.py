@@ -7,6 +7,7 @@ from torch import Tensor
 
 from micro_transformer.decoding.base import PAD, Step, StepOutput, Strategy
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
+from micro_transformer.nn.cache.metered import emptied
 from micro_transformer.nn.models import DecoderLM
 
 MakeLayer = Callable[[CacheSpec], CacheLayer]
@@ -27,8 +28,8 @@ class ModelStep:
 
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
         """(B, T) -> logits (B, V) of the next token."""
-        first = self.cache is None
         cache = self._start(ids.shape[0]) if self.cache is None else self.cache
+        first = cache.length == 0
         if parents is not None:
             cache.reorder(parents)
         if not cache.stores:
@@ -43,6 +44,11 @@ class ModelStep:
         logits = self.model.logits(hidden[:, -1])
         logits[:, PAD] = float("-inf")  # it is no token: cached or not, it would be read as a gap
         return StepOutput(logits)
+
+    def restart(self) -> None:
+        """The text is forgotten; the next one, of as many rows, goes into the same memory."""
+        assert self.cache is not None, "there is a text"
+        self.cache, self._seen = emptied(self.cache), None
 
     def _start(self, batch: int) -> Cache:
         dims, weight = self.model.dims, self.model.embedding.weight

@@ -126,7 +126,7 @@ def write_tokens(
     """The model has written so many tokens at batch 1, after validation text."""
     generate(
         subject.model,
-        _prompt(subject, prompt_len),
+        prompt(subject, prompt_len),
         subject.strategy,
         new_tokens,
         make_layer=subject.make_cache,
@@ -135,7 +135,7 @@ def write_tokens(
     )
 
 
-def _prompt(subject: Subject, length: int) -> Tensor:
+def prompt(subject: Subject, length: int) -> Tensor:
     """(1, length) ids of validation text, from the start again where it ends."""
     tokens = np.resize(np.asarray(subject.task.data.tokens("val")), length)
     return torch.from_numpy(tokens).long()[None].to(subject.device)

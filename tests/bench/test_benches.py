@@ -7,6 +7,7 @@ from micro_transformer import memory
 from micro_transformer.bench import decoding_speed, scenarios, timing
 from micro_transformer.bench.decoding_speed import DecodingSpeed
 from micro_transformer.bench.footprint import peak_of
+from micro_transformer.bench.memory import Memory
 from micro_transformer.bench.training_step import TrainingStep, stepper
 from micro_transformer.components import find
 from micro_transformer.schema import choices_of, read_choice
@@ -42,11 +43,40 @@ def run(entry, subject):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_bench_yields_positive_figures_and_no_vram_without_cuda(name, tmp_path):
     found = run(ENTRIES[name], tiny_subject(tmp_path))
-    assert found.pop("mem/peak_vram_gb", None) is None
-    rise = found.pop("decode/rss_delta_gb", 0)
-    spreads = [found.pop(key) for key in list(found) if key.endswith("spread")]
-    assert rise >= 0 and spreads and all(value is None or value >= 0 for value in spreads)
+    assert all(found.pop(key) is None for key in list(found) if "vram" in key)
+    may_be_0 = ("spread", "delta", "error", "host", "file", "transfer")
+    small = [found.pop(key) for key in list(found) if any(word in key for word in may_be_0)]
+    assert small and all(value is None or value >= 0 for value in small)
     assert found and all(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize("cache", choices_of("cache"))
+def test_memory_is_measured_at_each_length_and_beside_a_prediction(cache, tmp_path):
+    lengths = (300, 1100)
+    bench = Memory(lengths=list(lengths), decode_tokens=4, recompute_steps=1)
+    found = dict(bench.run(tiny_subject(tmp_path, cache=cache)))
+    for n in lengths:
+        assert found[f"cache/bytes@{n}"] == found[f"cache/predicted_bytes@{n}"]
+        assert found[f"cache/prediction_error@{n}"] == (None if cache == "none" else 0)
+        assert 0 <= found[f"cache/used_bytes@{n}"] <= found[f"cache/bytes@{n}"]
+        assert found[f"cache/tokens_per_s@{n}"] > 0 and found[f"cache/rss_gb@{n}"] > 0
+        assert (found[f"cache/file_bytes@{n}"] > 0) == (cache == "paged_offload" and n > 1024)
+    everything = 2 * 2 * 32 * 4  # K and V, layers, width, float32
+    assert found["cache/bytes@300"] <= 1536 * everything  # two hot blocks and room for one
+
+
+def test_a_step_of_the_memory_bench_sees_the_whole_text(tmp_path):
+    """The last step of N tokens has N - 1 before it; every timed one is a token."""
+    subject, seen = tiny_subject(tmp_path), []
+    hidden = subject.model.hidden
+
+    def watched(ids, cache=None, pos=None):
+        seen.append((cache.length, ids.shape[1]))
+        return hidden(ids, cache, pos)
+
+    subject.model.hidden = watched
+    dict(Memory(lengths=[40], decode_tokens=3, recompute_steps=1).run(subject))
+    assert seen == [(0, 8), (0, 37), (37, 1), (38, 1), (39, 1)]
 
 
 def with_ticking_clock(monkeypatch, seconds_a_call=0.5):
