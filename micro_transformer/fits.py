@@ -12,7 +12,7 @@ from micro_transformer.schema import LISTS, NO_SCALING, choices_of, component
 
 def misfits(config: dict[str, Any]) -> list[str]:
     """The rules that a configuration without faults breaks."""
-    return [*_heads(config), *_positions(config), *_recipe(config)]
+    return [*_heads(config), *_positions(config), *_recipe(config), *_caches(config)]
 
 
 def _heads(config: dict[str, Any]) -> Iterator[str]:
@@ -82,14 +82,45 @@ def _beyond_the_table(config: dict[str, Any], posenc: Component) -> Iterator[str
             f"task.window={window}: does not fit the table of posenc kind {posenc.kind}, "
             f"model.max_len={limit}; raise model.max_len or lower task.window"
         )
+    for name, length in _texts(config):
+        if length > limit:
+            yield (
+                f"{name}: {length} tokens do not fit the table of posenc kind "
+                f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
+            )
+
+
+def _caches(config: dict[str, Any]) -> Iterator[str]:
+    knobs = config["cache"]
+    block, group, window = (knobs.get(name) for name in ("block", "group", "window"))
+    longest = max((length for _, length in _texts(config)), default=0)
+    if block is not None and 0 < longest < block:
+        yield (
+            f"cache.block={block}: longer than the longest text of eval and bench, {longest} "
+            "tokens; lower cache.block or write more"
+        )
+    if window is not None and knobs.get("sinks", 0) > window:
+        yield (
+            f"cache.sinks={knobs['sinks']}: more than cache.window={window}; "
+            "lower cache.sinks or raise cache.window"
+        )
+    if group is not None and block is not None and block % group:
+        yield f"cache.block={block}: must be a multiple of cache.group={group}; change one of them"
+    if group is not None and knobs.get("residual", group) < group:
+        yield (
+            f"cache.residual={knobs['residual']}: a group waits there until it is whole; must be "
+            f"cache.group={group} at least"
+        )
+
+
+def _texts(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The measures that write a text or bench one, and how many tokens it has with its prompt."""
     for group in LISTS:
         for name, entry in config[group]["measures"].items():
-            length = entry.get("prompt_len", 0) + entry.get("new_tokens", 0)
-            if length > limit:
-                yield (
-                    f"{group}.measures.{name}: {length} tokens do not fit the table of posenc kind "
-                    f"{posenc.kind}, model.max_len={limit}; raise model.max_len"
-                )
+            written = entry.get("new_tokens", entry.get("length", 0))
+            lengths = entry.get("lengths", []) if group == "bench" else []
+            if longest := max([entry.get("prompt_len", 0) + written, *lengths]):
+                yield f"{group}.measures.{name}", longest
 
 
 def _out_of_place(config: dict[str, Any]) -> Iterator[str]:
