@@ -16,6 +16,7 @@ from micro_transformer.measures import (
     Measure,
     end_of,
     has_place,
+    is_beside,
 )
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
@@ -65,8 +66,10 @@ def brief(board: Board) -> Table:
 
 
 def all_metrics(board: Board) -> Table:
-    """Every metric that any row has, mean ± std; those with places have tables of their own."""
-    keys = sorted({k for record in board.records for k in record.metrics if not has_place(k)})
+    """Every metric that any row has, mean ± std; those with places, their counts and baselines have
+    tables of their own."""
+    there = {key for record in board.records for key in record.metrics}
+    keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
     table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
     for row in board.rows:
         cells = [metric_cell(row, key) for key in keys]
