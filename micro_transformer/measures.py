@@ -1,6 +1,8 @@
 """What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 
@@ -56,7 +58,9 @@ _KNOWN = {
     )
 }  # fmt: skip
 # What a run is judged by: the first that is there.
-QUALITY = ("val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss")
+QUALITY = (
+    "val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss", "recall/trained_length",
+)  # fmt: skip
 SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, CACHE)
 _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")
 
@@ -69,8 +73,14 @@ _PLACED = {
         Measure("context/loss@", "Loss with {} tokens of context", "nats", True, margin=0.01),
         Measure("recall/accuracy@", "Recall at {} tokens", "", False, margin=0.05),
         Measure("needle/accuracy@", "Needle at {} tokens", "", False, margin=0.05),
+        _cost("cache/bytes@", "Cache at {} tokens", "bytes"),
+        _cost("cache/predicted_bytes@", "Cache at {} tokens, predicted", "bytes"),
+        _cost("cache/rss_gb@", "Peak RSS at {} tokens", "GB"),
+        _cost("cache/tokens_per_s@", "Tokens/s at {} tokens", "", False),
     )
 }
+# Of a figure with places, what belongs to it and is no figure to judge by: counts, bounds, chance.
+_BESIDE = re.compile(r"n/|[^@]*/(n|low|high|chance|majority)(@|$)")
 
 
 def measure(key: str) -> Measure:
@@ -85,5 +95,42 @@ def measure(key: str) -> Measure:
 
 def quality(keys: set[str]) -> Measure | None:
     """The measure that runs with these metrics are judged by; None when there is none."""
-    named = [key for key in QUALITY if key in keys]
-    return measure((named or sorted(keys))[0]) if keys else None
+    judged = sorted(key for key in keys if not _BESIDE.match(key))
+    named = [key for key in QUALITY if key in judged]
+    return measure((named or judged)[0]) if judged else None
+
+
+def is_beside(key: str) -> bool:
+    """Whether a key is a count, a bound or a baseline of another figure."""
+    return bool(_BESIDE.match(key))
+
+
+def places(keys: Iterable[str], start: str) -> dict[int, str]:
+    """Place → key of the keys `start` + `@place`, nearest first."""
+    found = (key for key in keys if key.startswith(start + "@"))
+    named = {int(key.split("@")[1]): key for key in found if key.split("@")[1].isdecimal()}
+    return dict(sorted(named.items()))
+
+
+def stretches(keys: Iterable[str]) -> dict[str, str]:
+    """Stretch (`1k-4k`) → key `ppl/1k-4k`, in the order of the text."""
+    found = [key.removeprefix("ppl/") for key in keys if re.fullmatch(r"ppl/\d+k?-\d+k?", key)]
+    return {name: f"ppl/{name}" for name in sorted(found, key=lambda n: tokens(n.split("-")[0]))}
+
+
+def end_of(key: str) -> int | None:
+    """The last token that a figure with a place needs: 8192 of `ppl/4k-8k` and `context/loss@8192`;
+    None without a place."""
+    if match := re.fullmatch(r"(?:ppl|n)/\d+k?-(\d+k?)|[^@]+@(\d+)", key):
+        return tokens(match[1] or match[2])
+    return None
+
+
+def has_place(key: str) -> bool:
+    """Whether a figure belongs to one place of several."""
+    return end_of(key) is not None
+
+
+def tokens(text: str) -> int:
+    """`4k` → 4096."""
+    return int(text[:-1]) * 1024 if text.endswith("k") else int(text)

@@ -28,6 +28,7 @@ from micro_transformer.results import (
 # Where and when a run happened is no factor; a seed is a repetition.
 NO_FACTOR = re.compile(r"(seed|check|(run|store|data|hydra)(\..*)?)$")
 ABSENT = "—"
+BESIDE = "beside other jobs"
 TRAINING_COSTS = ("train/seconds", "train/ms_per_step", "train/tokens_per_s")
 
 
@@ -143,8 +144,20 @@ def setting_of(record: RunRecord) -> str:
     hardware = env.get("gpu") or env.get("cpu")
     parts = [env.get("device", "unknown device"), hardware, _threads(env.get("threads"))]
     parts.append(f"schema {record.schema}" if record.schema != 1 else None)
-    parts.append("beside other jobs" if _beside(record) else None)
+    parts.append(BESIDE if _beside(record) else None)
     return ", ".join(str(part) for part in parts if part)
+
+
+def is_disturbed(setting: str) -> bool:
+    """Whether costs were measured while others worked: they can be shown, not told apart."""
+    return setting.endswith(BESIDE)
+
+
+def shared_name(rows: list[Row]) -> str:
+    """What the rows have in common: `posenc=rope (4 alike)`."""
+    first = rows[0].levels.items()
+    shared = [f"{k}={v}" for k, v in first if all(row.levels[k] == v for row in rows)]
+    return " ".join([*shared, f"({len(rows)} alike)"]) if len(rows) > 1 else rows[0].name
 
 
 def _beside(record: RunRecord) -> bool:

@@ -6,10 +6,21 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from micro_transformer.measures import MS_PER_BATCH, PPL, RSS, SPEED, TOKENS_PER_S, VRAM, Measure
+from micro_transformer.measures import (
+    MS_PER_BATCH,
+    PPL,
+    RSS,
+    SPEED,
+    TOKENS_PER_S,
+    VRAM,
+    Measure,
+    end_of,
+    has_place,
+    is_beside,
+)
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
-from micro_transformer.results import OK, flat
+from micro_transformer.results import OK, RunRecord, flat
 from micro_transformer.rows import ABSENT, Board, Row, Summary, setting_of, value_of
 
 NOT_MEASURED = "n/a"
@@ -55,11 +66,13 @@ def brief(board: Board) -> Table:
 
 
 def all_metrics(board: Board) -> Table:
-    """Every metric that any row has, mean ± std."""
-    keys = sorted({key for record in board.records for key in record.metrics})
+    """Every metric that any row has, mean ± std; those with places, their counts and baselines have
+    tables of their own."""
+    there = {key for record in board.records for key in record.metrics}
+    keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
     table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
     for row in board.rows:
-        cells = [figure(row.summary(key)) if row.ok else Cell(ABSENT) for key in keys]
+        cells = [metric_cell(row, key) for key in keys]
         table.rows.append([Cell(row.name, row.name), *cells])
     return table
 
@@ -67,7 +80,8 @@ def all_metrics(board: Board) -> Table:
 def speed(board: Board) -> Table:
     """Every cost that was measured, one line a configuration and setting."""
     keys = [m.key for m in SPEED]
-    keys += sorted({key for record in board.records for key in record.cost} - set(keys))
+    others = {key for record in board.records for key in record.cost if not has_place(key)}
+    keys += sorted(others - set(keys))
     known = [k for k in keys if k == VRAM.key or any(k in r.cost for r in board.records)]
     titles = [measure_of(key).title for key in known]
     table = Table(f"Speed and memory: {board.title}", ["Config", "Measured on", *titles, "n"])
@@ -102,7 +116,36 @@ def figure(summary: Summary, absent: str = ABSENT) -> Cell:
         return Cell(absent)
     digits = decimals(summary)
     spread = ABSENT if summary.std is None else f"{summary.std:.{digits}f}" if summary.std else "0"
-    return Cell(f"{summary.mean:.{digits}f} ± {spread}", summary.mean)
+    mean = (
+        f"{summary.mean:,.{digits}f}" if abs(summary.mean) >= 1e4 else f"{summary.mean:.{digits}f}"
+    )
+    return Cell(f"{mean} ± {spread}", summary.mean)
+
+
+def metric_cell(row: Row, key: str) -> Cell:
+    """A metric, how many seeds have it when not all do; `n/a` and why where none could."""
+    if not row.ok:
+        return Cell(ABSENT)
+    summary = row.summary(key)
+    if summary.mean is None:
+        why = absence(row.ok[0], key)
+        return Cell(f"{NOT_MEASURED}: {why}" if why else ABSENT)
+    cell = figure(summary)
+    return cell if summary.n == len(row.ok) else Cell(f"{cell.text} (n = {summary.n})", cell.value)
+
+
+def absence(record: RunRecord, key: str) -> str:
+    """Why a run has no value of a figure that was asked for, "" when nobody asked."""
+    if key not in record.metrics and key not in record.cost:
+        return ""
+    for flag in record.flags:
+        if flag.startswith(f"{key} was ") or flag.startswith(f"{key}: "):
+            return flag[len(key) :].removeprefix(" ").removeprefix(": ")
+    sizes = record.config.get("model")
+    limit = sizes.get("max_len") if isinstance(sizes, dict) else None
+    if isinstance(limit, int) and (end_of(key) or 0) > limit:
+        return f"no position past {limit}"
+    return "not measurable"
 
 
 def cost_cell(row: Row, key: str, setting: str) -> Cell:
@@ -123,7 +166,7 @@ def decimals(summary: Summary) -> int:
 def _quality_cell(row: Row, key: str | None) -> Cell:
     if not row.ok:
         return Cell(row.reason)
-    return Cell(ABSENT) if key is None else figure(row.summary(key))
+    return Cell(ABSENT) if key is None else metric_cell(row, key)
 
 
 def _memory(setting: str) -> str:
@@ -188,6 +231,11 @@ def markdown(text: str) -> str:
     text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*{}\[\]|~#!])", r"\\\1", text)
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def plural(n: int, word: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micro_transformer.results import (
-    FINAL,
+    NAN,
+    OK,
     RECORD,
     NotARecord,
     RunRecord,
@@ -23,11 +24,13 @@ from micro_transformer.results import (
     load_records,
     read,
 )
-from micro_transformer.tables import printable
+from micro_transformer.tables import plural, printable
 
 ELSEWHERE = 0.01  # relative, other machine or version
 COST = 0.5  # relative; a larger difference of a cost is named
 SAME_MACHINE = ("torch", "cpu", "gpu", "device", "threads", "dtype")
+RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
+DONE = (OK, NAN)  # a senseless cell ran nothing that could be run again
 Rerun = Callable[[RunRecord], RunRecord]
 
 
@@ -72,8 +75,8 @@ def compare(before: RunRecord, after: RunRecord) -> list[Difference]:
     return found
 
 
-def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, "run.py")) -> RunRecord:
-    """The record that the recorded overrides give now, made in an empty store of its own.
+def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN_PY))) -> RunRecord:
+    """The record that the recorded overrides give now, trained anew in an empty store of its own.
     RuntimeError: the run left no record."""
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         places = (
@@ -136,13 +139,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample; default 0")
     args = parser.parse_args(words)
     loaded = load_records(args.folder)
-    known = [record for record in loaded.records if record.status in FINAL]
+    known = [record for record in loaded.records if record.status in DONE]
+    if loaded.skipped:
+        print(f"{plural(len(loaded.skipped), 'file')} skipped: damaged or foreign")
     if not known:
         print(f"error: {args.folder}: holds no finished record to verify", file=sys.stderr)
         return 3
     chosen = random.Random(args.seed).sample(known, min(max(1, args.rows), len(known)))
-    print(f"{len(chosen)} of {len(known)} runs; quality to the last bit on a like machine with the "
-          f"same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are named")  # fmt: skip
+    print(f"{len(chosen)} of {plural(len(known), 'run')}; quality to the last bit on a like "
+          f"machine with the same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are "
+          "named")  # fmt: skip
     good, bad = verify(chosen)
     print(f"{good} same, {bad} not")
     return int(bad > 0)

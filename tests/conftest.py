@@ -15,6 +15,7 @@ from micro_transformer.components import find
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.models import DecoderLM
+from tests.sweeps import run_sweep
 
 CONF = Path(__file__).parents[1] / "conf"
 torch.set_num_threads(1)
@@ -101,3 +102,9 @@ def micro_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run([*command, f"root={root}"], check=True, capture_output=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def real_sweep(tmp_path_factory: pytest.TempPathFactory, micro_data: Path) -> Path:
+    """The records of two positions x two seeds, trained in smoke size on our own stories."""
+    return run_sweep(tmp_path_factory.mktemp("lab"), micro_data, "posenc=rope,none", "seed=1,2")

@@ -92,3 +92,38 @@ def write_all(records: list[RunRecord], folder: Path) -> Path:
             text = "".join(json.dumps(line) + "\n" for line in lines)
             path.with_name(HISTORY).write_text(text)
     return folder
+
+
+def add_places(records: list[RunRecord], shorter: str = "learned") -> list[RunRecord]:
+    """The records with stretches, growing context, recall by distance and a cache by context; the
+    positions `shorter` end at 2048 tokens."""
+    draw = np.random.default_rng(3)
+    for record in records:
+        loss = record.metrics["val/loss"] or 0.0
+        limit = 2048 if record.choices["posenc"] == shorter else 1 << 20
+        record.config["model"] = {"max_len": limit}
+        for i, (name, end) in enumerate({"0-1k": 1024, "1k-4k": 4096, "4k-8k": 8192}.items()):
+            there = end <= limit
+            worse = float(np.exp(loss + 0.3 * i * (record.choices["posenc"] == "rope")))
+            record.metrics |= {f"ppl/{name}": worse if there else None,
+                               f"n/{name}": 16_384 * there}  # fmt: skip
+        record.metrics |= {"context/n": 4096, "recall/trained_length": 0.99,
+                           "recall/chance": 1 / 16, "recall/majority": 0.031}  # fmt: skip
+        for k in range(6):
+            at, there = 256 << k, 256 << k <= limit
+            hits = int(64 * max(0.05, 1 - 0.2 * k * draw.random()))
+            record.metrics |= {
+                f"context/loss@{at}": loss + 0.2 / (k + 1) + float(draw.normal(0, 0.003))
+                if there else None,
+                f"recall/accuracy@{at}": hits / 64 if there else None,
+                f"recall/low@{at}": max(0.0, hits / 64 - 0.1) if there else None,
+                f"recall/high@{at}": min(1.0, hits / 64 + 0.1) if there else None,
+                f"recall/n@{at}": 64 * there,
+            }  # fmt: skip
+            held = at if record.choices["cache"] != "sliding" else min(at, 1024)
+            record.cost |= {
+                f"cache/bytes@{at}": 4096 * held, f"cache/predicted_bytes@{at}": 4096 * held,
+                f"cache/rss_gb@{at}": 0.3 + at / 1e5,
+                f"cache/tokens_per_s@{at}": 900 / (1 + held / 4096) + float(draw.normal(0, 9)),
+            }  # fmt: skip
+    return records

@@ -1,5 +1,6 @@
 """Two records of one run are told from two that differ."""
 
+import json
 import sys
 
 import pytest
@@ -75,3 +76,29 @@ def test_a_run_without_a_record_is_a_failure(tmp_path, capsys):
 def test_a_record_does_not_steer_the_command(word):
     with pytest.raises(RuntimeError, match="not run again"):
         verify.rerun(make_record(overrides=[word]), ("false",))
+
+
+def test_a_real_sweep_is_made_again_and_a_tampered_record_is_told(
+    real_sweep, tmp_path, monkeypatch, capsys
+):
+    """Nothing but records is left: no weights, no history. One says a loss that was never had."""
+    for i, path in enumerate(sorted(real_sweep.rglob("record.json"))[:2]):
+        record = json.loads(path.read_text())
+        record["metrics"]["val/loss"] += 1e-6 * i
+        (tmp_path / "kept" / str(i)).mkdir(parents=True)
+        (tmp_path / "kept" / str(i) / "record.json").write_text(json.dumps(record))
+    (tmp_path / "kept" / "2").mkdir()
+    (tmp_path / "kept" / "2" / "record.json").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    assert verify.main([str(tmp_path / "kept"), "--rows", "5"]) == 1
+    said = capsys.readouterr().out
+    assert "1 file skipped" in said and "2 of 2 runs" in said
+    assert said.count("  same") == said.count("  differs") == 1 and "1 same, 1 not" in said
+    assert said.count("metrics.") == said.count("metrics.val/loss") == 1
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_senseless_cell_is_no_run(tmp_path, capsys):
+    write_all([make_record(status="invalid", error="rule")], tmp_path)
+    assert verify.main([str(tmp_path)]) == 3
+    assert capsys.readouterr().err.count("\n") == 1

@@ -77,6 +77,14 @@
     addEventListener("afterprint", () => { all = before; show(); });
   }
 
+  const folds = [...document.querySelectorAll("details")];
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = folds.filter((fold) => !fold.open);
+    folded.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach((fold) => { fold.open = false; }));
+
   for (const trade of document.querySelectorAll(".trade")) {
     const choose = trade.querySelector(".choose");
     const tip = trade.querySelector(".tip");

@@ -4,16 +4,16 @@ import base64
 import hashlib
 import shlex
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
+from micro_transformer.report.drawing import Drawn
 from micro_transformer.report.front import front_svg, legend
 from micro_transformer.report.markup import Markup, joined, tag
 from micro_transformer.report.study import FRONT_RULE, HEADLINES, Study
 from micro_transformer.report.words import Claim
 from micro_transformer.results import RunRecord
 from micro_transformer.rows import setting_of
-from micro_transformer.tables import Cell, Table
+from micro_transformer.tables import Cell, Table, plural
 
 HERE = Path(__file__).parent
 SAMPLES, SAMPLE_CHARACTERS, MOST_SAMPLES = "samples.txt", 1500, 3
@@ -21,16 +21,6 @@ MARKS = {
     "differs": "≠", "equal": "≈", "identical": "=", "undecided": "?", "untested": "?",
     "fact": "·", "note": "!",
 }  # fmt: skip
-
-
-@dataclass
-class Drawn:
-    """A figure with the words beside it."""
-
-    name: str
-    caption: str
-    svg: bytes
-    png: bytes
 
 
 def page(
@@ -53,8 +43,8 @@ def page(
         body.append(_study(study, len(studies) > 1))
     if across is not None:
         body.append(_section("Across tokenizers", _table(across)))
-    if drawn:
-        body.append(_section("Figures", *map(_figure, drawn)))
+    if shown := [d for d in drawn if d.on_page]:
+        body.append(_section("Figures", *map(_figure, shown)))
     records = [r for s in studies for row in s.board.rows for r in (*row.ok, *row.bad)]
     body += [_samples(records), _section("Every run", _table(runs_table(studies)))]
     body += [_section("Provenance", _provenance(records, command)), _method()]
@@ -106,7 +96,7 @@ def _header(title: str, studies: list[Study]) -> Markup:
         some = ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "")
         chips.append(tag("li", tag("b", "seed"), f" {some}"))
     count = sum(ends.values())
-    summary = f"{len(rows)} configurations, {count} runs: {', '.join(parts)}"
+    summary = f"{plural(len(rows), 'configuration')}, {plural(count, 'run')}: {', '.join(parts)}"
     return tag(
         "header", tag("p", "micro-Transformer lab", class_="over"), tag("h1", title),
         tag("p", summary, class_="summary"), tag("ul", *dict.fromkeys(chips), class_="chips"),
@@ -148,7 +138,9 @@ def _more(claims: list[Claim]) -> list[Markup]:
     if not claims:
         return []
     return [
-        tag("details", tag("summary", f"{len(claims)} more comparisons"), _claims(claims[:200]))
+        tag(
+            "details", tag("summary", plural(len(claims), "more comparison")), _claims(claims[:200])
+        )
     ]
 
 
@@ -165,7 +157,7 @@ def _trade(study: Study) -> Markup:
         "What it costs",
         tag("div", choose, *views, tag("div", class_="tip", role="status", hidden=True),
             tag("p", legend(), class_="legend"), class_="trade"),
-        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", study.fronts[0].setting, ".",
+        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", "; ".join(study.board.settings), ".",
             class_="quiet"),
     )  # fmt: skip
 
@@ -195,14 +187,15 @@ def _cell(cell: Cell, column: str) -> Markup:
 def _gaps(gaps: list[str]) -> list[Markup]:
     items = [tag("li", gap) for gap in gaps[:200]]
     more = f" (first 200 of {len(gaps)})" if len(gaps) > 200 else ""
-    summary = tag("summary", f"{len(gaps)} gaps{more}: what is missing or kept apart")
+    summary = tag("summary", f"{plural(len(gaps), 'gap')}{more}: what is missing or kept apart")
     return [tag("details", summary, tag("ul", *items), class_="gaps", open=len(gaps) <= 5)]
 
 
 def _figure(drawn: Drawn) -> Markup:
     source = "data:image/svg+xml;base64," + base64.b64encode(drawn.svg).decode()
     image = tag("img", src=source, alt=drawn.caption)
-    return tag("figure", image, tag("figcaption", drawn.caption))
+    picture = tag("div", image, class_="picture", tabindex=0)
+    return tag("figure", picture, tag("figcaption", drawn.caption))
 
 
 def _samples(records: list[RunRecord]) -> Markup:

@@ -15,6 +15,7 @@ from micro_transformer.measures import (
     quality,
 )
 from micro_transformer.report import words
+from micro_transformer.report.by_place import tables_by_place
 from micro_transformer.report.words import Claim
 from micro_transformer.rows import Board, value_of
 from micro_transformer.stats.effects import BETTER, Effects, analyse
@@ -56,7 +57,8 @@ class Study:
         found = [tables.brief(self.board), tables.speed(self.board)]
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
         found += [front_table(front) for front in self.fronts[:1]]
-        found += [tables.all_metrics(self.board), tables.without_result(self.board)]
+        found += [*tables_by_place(self.board), tables.all_metrics(self.board)]
+        found += [tables.without_result(self.board)]
         return [table for table in found if table.rows]
 
 
@@ -89,7 +91,7 @@ def effects_table(effects: Effects) -> Table:
         f"Effects on {m.label} ({unit})",
         ["Factor", "First", "Second", "First − second", "95 % interval", "Holm p", "Verdict",
          "Paired seeds", "Settings", "Detectable"],
-        note=f"Family of {effects.family} tests. " + " ".join(effects.notes),
+        note=f"Family of {tables.plural(effects.family, 'test')}. " + " ".join(effects.notes),
     )  # fmt: skip
     for c in effects.contrasts:
         value, interval = words.contrast_words(m, c)
@@ -127,7 +129,14 @@ def front_table(front: Front) -> Table:
 FRONT_RULE = (
     "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
     "seed). Dominated: some row is better in one and no worse in the other, with that confidence. "
-    "Perhaps: the seeds do not say. Each pair is judged by itself: of very many, some by chance."
+    "Perhaps: the seeds do not say, or the cost was measured beside other jobs. Each pair is "
+    "judged by itself: of very many, some by chance."
+)
+
+
+ONE_AFTER_THE_OTHER = (
+    "Speeds and times were measured one run after the other, not in turn: a machine that grows "
+    "slower or faster meanwhile looks like a difference between configurations."
 )
 
 
@@ -166,14 +175,10 @@ def _say(found: Study, shown: Measure) -> None:
     )
     found.facts = words.best(found.board, shown.key, shown, shown.label)
     if found.law:
-        law = found.law
-        found.facts.append(
-            Claim(
-                f"PPL falls as params^{law.exponent:.3f} (95 %: {law.low:.3f} to {law.high:.3f}, "
-                f"{law.sizes} sizes; the error is that of the sizes around the line)."
-            )
-        )
+        found.facts.append(words.slope(found.law))
     found.facts += words.scatter(found.board, shown.key, shown.label)
     found.facts += words.noise(first)
+    if any(effects.contrasts for effects in rest):
+        found.facts.append(Claim(ONE_AFTER_THE_OTHER, "note"))
     notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)
     found.facts += [Claim(note, "note") for note in notes]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from micro_transformer.measures import Measure
-from micro_transformer.rows import Board, Row, Summary
+from micro_transformer.rows import Board, Row, Summary, shared_name
 from micro_transformer.stats.effects import (
     BETTER,
     EQUAL,
@@ -18,7 +18,8 @@ from micro_transformer.stats.effects import (
     Effects,
     Interaction,
 )
-from micro_transformer.tables import figure
+from micro_transformer.stats.power_law import PowerLaw
+from micro_transformer.tables import figure, plural
 
 ORDER = (BETTER, EQUAL, IDENTICAL, OPEN, UNTESTED)
 
@@ -51,8 +52,8 @@ def noise(effects: Effects) -> list[Claim]:
         least = effects.sigma * math.sqrt(2) * float(stats.t.ppf(0.975, effects.df))
         found.append(
             f"Noise floor: runs of one configuration scatter by {sized(measure, effects.sigma)} "
-            f"around their seed ({effects.df} degrees of freedom). Two single runs on one seed "
-            f"that differ by less than {sized(measure, least)} show nothing."
+            f"around their seed ({plural(effects.df, 'degree')} of freedom). Two single runs on "
+            f"one seed that differ by less than {sized(measure, least)} show nothing."
         )
     seen: dict[str, float] = {}
     for c in effects.contrasts:
@@ -62,7 +63,7 @@ def noise(effects: Effects) -> list[Claim]:
         parts = ", ".join(f"{sized(measure, d)} for {factor}" for factor, d in seen.items())
         found.append(
             "Smallest difference that a sweep like this one finds with 80 % power, corrected for "
-            f"{effects.family} tests: {parts}."
+            f"{plural(effects.family, 'test')}: {parts}."
         )
     return [Claim(text) for text in found]
 
@@ -76,19 +77,21 @@ def scatter(board: Board, key: str, label: str) -> list[Claim]:
             shares.append((summary.std / abs(summary.mean), row, summary))
     if not shares:
         return []
-    share, row, summary = max(shares, key=lambda item: item[0])
+    share, _, summary = max(shares, key=lambda item: item[0])
+    name = shared_name([row for _, row, s in shares if s == summary])
     found = [
         Claim(
             f"{label} scatters over seeds by at most {100 * share:.2f} % of the mean "
-            f"({row.name}, n = {summary.n})."
+            f"({name}, n = {summary.n})."
         )
     ]
     frozen = [row.name for share, row, _ in shares if share == 0]
     if frozen:
         found.append(
             Claim(
-                f"Different seeds gave the very same {label} in {len(frozen)} configurations, "
-                f"first {frozen[0]}: the seed may not reach the training.",
+                f"Different seeds gave the very same {label} in "
+                f"{plural(len(frozen), 'configuration')}, first {frozen[0]}: "
+                "the seed may not reach the training.",
                 UNTESTED,
             )
         )
@@ -100,23 +103,37 @@ def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
     known = [(s.mean, row, s) for row in board.rows if (s := row.summary(key)).mean is not None]
     if len(known) < 2:
         return []
-    _, row, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
+    _, _, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
+    name = shared_name([row for _, row, s in known if s == summary])
     return [
         Claim(
-            f"Best mean {label} of {len(known)} configurations: {row.name} with "
+            f"Best mean {label} of {len(known)} configurations: {name} with "
             f"{figure(summary).text} (std, n = {summary.n}); the best of many is flattered by "
             "chance."
         )
     ]
 
 
+def slope(law: PowerLaw) -> Claim:
+    """How PPL goes with size; a trend only where the interval holds no 0."""
+    size = f"params^{law.exponent:.3f}".replace("-", "−")
+    interval = f"95 %: {law.low:.3f} to {law.high:.3f}".replace("-", "−")
+    verb, end = ("falls", "") if law.high < 0 else ("rises", "") if law.low > 0 else (
+        "goes", ", which holds 0: no trend is shown")  # fmt: skip
+    return Claim(
+        f"PPL {verb} as {size} ({interval}{end}; {law.sizes} sizes, the error is that of their "
+        "means around the line)."
+    )
+
+
 def contrast_words(measure: Measure, contrast: Contrast) -> tuple[str, str]:
     """(difference, 95 % interval) of a contrast, as the effects table shows them."""
-    interval = contrast.estimate.interval()
-    value = _signed(measure, contrast.estimate.value)
+    size, interval = contrast.estimate.value, contrast.estimate.interval()
     if interval is None:
-        return value, "—"
-    return value, f"{_signed(measure, interval[0])} to {_signed(measure, interval[1])}"
+        return _signed(measure, size, size), "—"
+    half = (interval[1] - interval[0]) / 2
+    low, high = (_signed(measure, end, half or size) for end in interval)
+    return _signed(measure, size, half or size), f"{low} to {high}"
 
 
 def p_text(p: float | None) -> str:
@@ -155,7 +172,7 @@ def _claim(measure: Measure, c: Contrast) -> Claim:
             f"Holm p {_equals(c.p_beyond)} of a larger one).",
             EQUAL,
         )
-    found = f"; {sized(measure, c.detectable)} would have been seen" if c.detectable else ""
+    found = f"; 80 % power from {sized(measure, c.detectable)} on" if c.detectable else ""
     return Claim(
         f"{c.factor}: undecided between {c.a} and {c.b}: {_range(measure, low, high)} for {c.a} "
         f"(95 %, {basis}, Holm p {_equals(c.p)}{found}).",
@@ -179,8 +196,8 @@ def _identical(effects: Effects, group: tuple[str, list[str], Contrast]) -> tupl
     factor, levels, c = group
     names = f"{', '.join(levels[:-1])} and {levels[-1]}"
     text = (
-        f"{factor}: {names} change nothing: {_inside(effects.measure.label)} is the same to the "
-        f"last bit wherever they were compared (n = {c.seeds} paired seeds)."
+        f"{factor}: {names} give the same {_inside(effects.measure.label)} to the last bit "
+        f"wherever they were compared (n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'})."
     )
     return 0.0, Claim(text, IDENTICAL)
 
@@ -210,7 +227,7 @@ def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> s
     label = _inside(measure.label)
     if measure.lower_is_better:
         value, low, high = (_percent(1 - _ratio(-x)) for x in (size, size - half, size + half))
-        return f"{good} has {value} less {label} than {bad} ({low} to {high})"
+        return f"{good} takes {value} less {label} than {bad} ({low} to {high})"
     if size > math.log(2):
         value, low, high = (f"{_ratio(x):.2f}" for x in (size, size - half, size + half))
         return f"{good} has {value} times the {label} of {bad} ({low} to {high})"
@@ -220,13 +237,15 @@ def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> s
 
 def _range(measure: Measure, low: float, high: float) -> str:
     unit = f" {_inside(measure.label)}" if measure.is_ratio else _unit(measure)
-    return f"{_signed(measure, low)} to {_signed(measure, high)}{unit}"
+    half = (high - low) / 2
+    return f"{_signed(measure, low, half)} to {_signed(measure, high, half)}{unit}"
 
 
-def _signed(measure: Measure, value: float) -> str:
+def _signed(measure: Measure, value: float, size: float) -> str:
+    """The value with its sign, to two digits of `size`; of a ratio as a share."""
     if measure.is_ratio:
         return _percent(_ratio(value) - 1, "+")
-    return f"{value:+.{_digits(value)}f}".replace("-", "−")
+    return f"{value:+.{_digits(size)}f}".replace("-", "−")
 
 
 def sized(measure: Measure, value: float | None) -> str:
@@ -243,7 +262,8 @@ def _unit(measure: Measure) -> str:
 
 
 def _percent(share: float, sign: str = "") -> str:
-    return f"{100 * share:{sign}.1f} %".replace("-", "−")
+    digits = 0 if abs(share) >= 0.1 else 1
+    return f"{100 * share:{sign}.{digits}f} %".replace("-", "−")
 
 
 def _inside(label: str) -> str:

@@ -1,13 +1,12 @@
 """Reads a folder of records and leaves the report beside them."""
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from micro_transformer import plots, tables
-from micro_transformer.measures import TOKENS_PER_S
-from micro_transformer.report.page import Drawn, page
+from micro_transformer import tables
+from micro_transformer.report.drawing import Drawn, draw
+from micro_transformer.report.page import page
 from micro_transformer.report.study import Study, across, study
 from micro_transformer.results import load_records
 from micro_transformer.rows import collect
@@ -41,7 +40,7 @@ def write_report(
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
         path, why = loaded.skipped[0]
-        gaps.append(f"{len(loaded.skipped)} files skipped, first: {path}: {why}")
+        gaps.append(f"{tables.plural(len(loaded.skipped), 'file')} skipped, first: {path}: {why}")
     studies, out = [study(board) for board in boards], out or folder
     drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []
     both, title = across(boards), folder.resolve().name
@@ -52,36 +51,6 @@ def write_report(
     files.append(_write(out / "runs.csv", tables.runs_csv(boards)))
     _save(drawn, out / FIGURES)
     return Report(_terminal(studies), files, gaps)
-
-
-def draw(found: Study, number: int) -> Iterator[Drawn]:
-    """Every figure that the board has the numbers for."""
-    board = found.board
-    end = "" if number == 0 else f"-{number + 1}"
-    wanted = [
-        ("ppl_by_epoch", "PPL against epoch", plots.ppl_by_epoch(board)),
-        ("loss", "Training and validation loss", plots.train_and_validation(board)),
-    ]
-    for i, setting in enumerate(board.settings):
-        bars = plots.speed_bars(board, TOKENS_PER_S, setting)
-        wanted.append((f"speed{i or ''}", "Decoding speed", bars))
-    if found.effects:
-        lines = [
-            (f"{c.factor}: {c.a} − {c.b}", c.estimate.value, *interval, c.verdict == "differs")
-            for c in found.effects[0].contrasts
-            if (interval := c.estimate.interval()) is not None
-        ]
-        figure = plots.effects_plot(lines, found.effects[0].measure)
-        wanted.append(("effects", "Effects of the factors", figure))
-    for front in found.fronts[:1]:
-        figure = plots.pareto_plot(front.points, front.cost, front.quality, front.setting)
-        wanted.append(("pareto", f"{front.quality.title} against {front.cost.title}", figure))
-    if found.law:
-        figure = plots.scaling_plot(found.sizes, found.ppls, found.law)
-        wanted.append(("scaling", "PPL against parameters", figure))
-    for name, caption, drawn in wanted:
-        if drawn is not None:
-            yield Drawn(name + end, f"{caption}: {board.title}", *plots.rendered(drawn))
 
 
 def _save(drawn: list[Drawn], folder: Path) -> None:

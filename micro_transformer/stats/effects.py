@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from micro_transformer.measures import Measure
-from micro_transformer.rows import Board, setting_of, value_of
+from micro_transformer.rows import Board, is_disturbed, setting_of, value_of
 from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable, holm
 from micro_transformer.stats.layers import Layer, Value, layer, measured_on_one_training
 
 ALPHA = 0.05
+DISTURBED = (
+    "Speeds and times were measured beside other jobs: they are shown and not compared. With "
+    "run.bench=alone they are measured one at a time."
+)
 BETTER, EQUAL, OPEN, IDENTICAL, UNTESTED = "differs", "equal", "undecided", "identical", "untested"
 
 
@@ -69,6 +73,7 @@ class Effects:
     seeds: int = 0
     family: int = 0
     notes: list[str] = field(default_factory=list)
+    disturbed: bool = False  # a cost measured beside other work, which is not compared
 
 
 def analyse(board: Board, measure: Measure) -> Effects:
@@ -79,6 +84,8 @@ def analyse(board: Board, measure: Measure) -> Effects:
         effects.notes = [f"Not compared: {what}." for what in board.mixed]
         return effects
     values = _values(board, measure, effects)
+    if effects.disturbed:
+        return effects
     effects.seeds = len({v.seed for v in values})
     if not values:
         effects.notes.append("No run has this figure.")
@@ -121,6 +128,10 @@ def _values(board: Board, measure: Measure, effects: Effects) -> list[Value]:
     is_cost = measure.is_ratio
     settings = Counter(setting_of(r) for r in board.records if value_of(r, measure.key) is not None)
     chosen = settings.most_common(1)[0][0] if settings else None
+    effects.disturbed = is_cost and chosen is not None and is_disturbed(chosen)
+    if effects.disturbed:
+        effects.notes = [DISTURBED]
+        return []
     if is_cost and len(settings) > 1:
         effects.notes.append(f"Only what was measured on {chosen} is compared.")
     values = []

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from micro_transformer.measures import Measure
-from micro_transformer.rows import Board, Row, Summary, setting_of, value_of
+from micro_transformer.rows import Board, Row, Summary, is_disturbed, setting_of, value_of
 
 FRONT, PERHAPS, DOMINATED = "on the front", "perhaps", "dominated"
 MOST_SEEDS = 50
@@ -30,7 +30,8 @@ def pareto(board: Board, cost: Measure, quality: Measure, setting: str) -> list[
 
     `dominated`: some row is at least as good in both and better in one, each with 95 % confidence
     (one-sided paired t over the common seeds). `on the front`: every other row is worse in one of
-    them with that confidence, or the same. `perhaps`: the seeds do not say."""
+    them with that confidence, or the same. `perhaps`: the seeds do not say, or the cost was
+    measured beside other jobs."""
     points = []
     for row in board.rows:
         point = Point(row, row.summary(cost.key, setting), row.summary(quality.key, setting))
@@ -44,6 +45,8 @@ def pareto(board: Board, cost: Measure, quality: Measure, setting: str) -> list[
         differences = means - means[:, i : i + 1]
         beaten = (differences <= 0).all(0) & (differences < 0).any(0)
         point.nominal = not beaten.any()
+        if is_disturbed(setting):
+            continue
         low, high = zip(*(_bounds(axis - axis[i]) for axis in axes), strict=True)
         surely = (np.array(high) <= 0).all(0) & (np.array(high) < 0).any(0)
         ruled_out = (np.array(low) > 0).any(0) | ((np.array(low) == 0) & (np.array(high) == 0)).all(

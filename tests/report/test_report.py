@@ -13,9 +13,13 @@ import pytest
 
 from micro_transformer.report.__main__ import main
 from micro_transformer.report.study import study
+from micro_transformer.report.words import slope
 from micro_transformer.report.write import write_report
+from micro_transformer.results import MEASURED_BESIDE
 from micro_transformer.rows import collect
-from tests.records import make_record, make_sweep, write_all
+from micro_transformer.stats.power_law import power_law
+from micro_transformer.tables import as_text, brief
+from tests.records import add_places, make_record, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "alibi"], "cache": ["none", "paged"]}
 
@@ -88,8 +92,12 @@ def test_five_hundred_hostile_texts_are_text(tmp_path, sweep):
 
 
 def test_no_hostile_text_breaks_a_markdown_table_or_a_csv_line(tmp_path):
-    folder = write_all(hostile_sweep(random.Random(0).sample(payloads(), 60)), tmp_path / "x")
+    texts = random.Random(0).sample(payloads(), 60)
+    folder = write_all(add_places(hostile_sweep(texts), shorter=texts[1]), tmp_path / "x")
     write_report(folder)
+    page = Elements((folder / "report.html").read_text())
+    assert page.found["script"] == page.found["style"] == 1 and page.found["img"] > 4
+    assert not [name for _, name in page.attributes if name.startswith("on")]
     lines = (folder / "report.md").read_text().splitlines()
     for title, table in itertools.groupby(lines, key=lambda line: line.startswith("|")):
         if title:
@@ -114,9 +122,15 @@ def test_the_page_says_what_the_table_says(sweep, capsys):
     printed = capsys.readouterr().out
     page = "".join(Elements((sweep / "report.html").read_text()).text)
     assert "rope beats alibi by" in printed and "rope beats alibi by" in page
-    assert "change nothing" in page and "python run.py" in page
+    assert "give the same validation loss" in page and "python run.py" in page
     assert "PPL mean ± std" in printed and "42, 43, 44" in printed
-    figures = ("pareto.svg", "effects.png", "ppl_by_epoch.png", "speed.png", "loss.svg")
+    figures = (
+        "pareto-decode-tokens_per_s.svg",
+        "effects.png",
+        "ppl_by_epoch.png",
+        "speed.png",
+        "loss.svg",
+    )
     for name in ("report.md", "report.html", "runs.csv", *(f"figures/{f}" for f in figures)):
         assert (sweep / name).stat().st_size > 500
 
@@ -138,7 +152,7 @@ def test_strict_fails_on_gaps_alone(tmp_path, capsys):
     assert main([str(tmp_path / "part"), "--strict", "--no-figures"]) == 1
     (tmp_path / "whole" / "00000" / "record.json").write_text("{")
     assert main([str(tmp_path / "whole"), "--strict", "--no-figures"]) == 1
-    assert "1 files skipped" in capsys.readouterr().out
+    assert "1 file skipped" in capsys.readouterr().out
 
 
 def test_a_folder_without_records_is_one_line_and_exit_3(tmp_path, capsys):
@@ -153,13 +167,47 @@ def test_a_sweep_that_only_failed_is_reported(tmp_path):
 
 
 def test_a_scaling_sweep_has_its_line(tmp_path):
-    records = make_sweep({"model": ["1m", "4m", "12m"]})
+    truth = {("model", "4m"): -0.2, ("model", "12m"): -0.36}
+    records = make_sweep({"model": ["1m", "4m", "12m"]}, effects=truth)
     for r in records:
         r.size["params"] = {"1m": 1e6, "4m": 4e6, "12m": 12e6}[r.choices["model"]]
     report = write_report(write_all(records, tmp_path / "x"))
     assert (tmp_path / "x" / "figures" / "scaling.svg").exists()
-    assert "PPL falls as params^" in (tmp_path / "x" / "report.md").read_text()
+    assert "PPL falls as params^−0.1" in (tmp_path / "x" / "report.md").read_text()
     assert report.gaps == []
+    flat = power_law([1e6, 4e6, 12e6], [5.0, 5.1, 5.0])
+    assert "no trend is shown" in slope(flat).text
+
+
+def test_costs_measured_beside_other_jobs_are_shown_and_not_compared():
+    """A sweep that ran its first half on a busy machine made its second half "64 % faster"."""
+    records = make_sweep({"posenc": ["rope", "alibi"]})
+    for record in records:
+        record.cost["decode/tokens_per_s"] *= 2 if record.choices["posenc"] == "rope" else 1
+    alone = study(collect(records)[0])
+    assert any("times the tokens/s" in claim.text for claim in alone.headlines)
+    assert any("one run after the other" in claim.text for claim in alone.facts)
+    for record in records:
+        record.flags = [MEASURED_BESIDE]
+    beside = study(collect(records)[0])
+    assert not any("tokens/s" in claim.text for claim in beside.headlines)
+    assert any("run.bench=alone" in claim.text for claim in beside.facts)
+    assert {p.standing for front in beside.fronts for p in front.points} == {"perhaps"}
+    assert "beside other jobs" in as_text(brief(beside.board))
+
+
+def test_a_figure_that_is_not_finite_stands_as_na_with_the_reason():
+    records = make_sweep({"posenc": ["rope", "alibi"]})
+    for record in records[:3]:
+        record.metrics["val/ppl"], record.flags = None, ["val/ppl was inf"]
+    (board,) = collect(records)
+    assert "n/a: was inf" in as_text(brief(board))
+
+
+def test_rows_with_the_same_figures_are_named_together():
+    found = study(collect(make_sweep(FACTORS, effects={("posenc", "alibi"): 0.05}))[0])
+    (best,) = [c.text for c in found.facts if c.text.startswith("Best mean")]
+    assert "posenc=rope (2 alike)" in best
 
 
 def test_tokenizers_meet_in_bits_per_byte_only(tmp_path):

@@ -1,0 +1,36 @@
+"""Training and validation loss while training."""
+
+from micro_transformer.plots.series import distinct, first_of, history
+from micro_transformer.plots.style import (
+    COLOURS,
+    Plot,
+    axes_of,
+    counted,
+    cut,
+    finished,
+    legend_below,
+    line,
+)
+from micro_transformer.rows import Board
+
+
+def train_and_validation(board: Board) -> Plot | None:
+    """Training (thin) and validation loss against steps; None without curves."""
+    training = distinct(board, lambda row: history(row, "train/loss", "step"))
+    validation = distinct(board, lambda row: history(row, "val/loss", "step"))
+    names = list(dict.fromkeys(s.name for s in first_of(validation) or first_of(training)))
+    if not names:
+        return None
+    with axes_of(7.2, 4.6) as (figure, axes):
+        for i, name in enumerate(names):
+            for s in (s for s in training if s.name == name):
+                thin = {"linewidth": 0.8, "alpha": 0.7, "color": COLOURS[i % len(COLOURS)]}
+                axes.plot(s.x, s.mean, **thin)
+            for s in (s for s in validation if s.name == name):
+                axes.plot(s.x, s.mean, **line(i), markevery=0.12, label=name)
+        axes.set(xlabel="Step", ylabel="Loss (nats)")
+        legend_below(figure, axes)
+    note = "Validation with markers, training thin; means over seeds, "
+    note += counted([s.n for s in (validation or training) if s.name in names])
+    note += f"{cut(len(names), len(validation or training))}; {'; '.join(board.settings)}"
+    return finished(Plot("loss", "Training and validation loss", note, figure))

@@ -1,0 +1,38 @@
+"""Bars of a cost, such as the speed of decoding."""
+
+from micro_transformer.measures import Measure
+from micro_transformer.plots.style import (
+    COLOURS,
+    HATCHES,
+    Plot,
+    axes_of,
+    cut,
+    finished,
+    label,
+)
+from micro_transformer.rows import Board
+
+MOST_BARS = 16
+
+
+def speed_bars(board: Board, measure: Measure, setting: str) -> Plot | None:
+    """A bar a configuration, ± std over its runs, best first; None when nothing was measured."""
+    rows = [(row, s) for row in board.rows if (s := row.summary(measure.key, setting)).mean]
+    rows.sort(key=lambda item: item[1].mean or 0.0, reverse=not measure.lower_is_better)
+    shown = rows[:MOST_BARS]
+    if not shown:
+        return None
+    with axes_of(7.2, 1.2 + 0.36 * len(shown)) as (figure, axes):
+        for i, (_, s) in enumerate(shown):
+            k = i % len(COLOURS)
+            axes.barh(
+                i, s.mean, xerr=s.std or 0, color=COLOURS[k], hatch=HATCHES[k], edgecolor="white",
+                error_kw={"ecolor": "#222222", "capsize": 3}, height=0.7,
+            )  # fmt: skip
+        axes.set_yticks(range(len(shown)), [f"{label(r.name)} (n = {s.n})" for r, s in shown])
+        axes.set(xlabel=measure.title)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+    better = "less" if measure.lower_is_better else "more"
+    note = f"± std over seeds; {better} is better{cut(len(shown), len(rows))}; {setting}"
+    return finished(Plot("speed", "Decoding speed", note, figure))
