@@ -6,16 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from micro_transformer import results
+from micro_transformer.data.batch import Windows
 from micro_transformer.ranks import Ranks
 from micro_transformer.store import read_snapshot
+from micro_transformer.tasks.language_modeling import LanguageModeling
+from micro_transformer.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.optimizer=adamw"]
@@ -98,15 +100,21 @@ def test_a_training_for_ranks_that_were_not_started_says_how_to_start_them(lab):
     assert "torchrun --standalone --nproc-per-node 2" in lab.said()
 
 
-class Batch(NamedTuple):
-    """Rows, some of which have more targets than others."""
-
-    ids: Tensor
-    targets: Tensor
+def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread():
+    whole = Windows(torch.randint(1, 9, (6, 5)), torch.randint(0, 3, (6, 5)))  # 0 is PAD
+    task, table = object.__new__(LanguageModeling), torch.randn(9, 9)
+    losses = []
+    for rank in range(2):
+        trainer = SimpleNamespace(ranks=Ranks(rank, 2), task=task)
+        share, weight = Trainer._share(trainer, whole)
+        losses.append(weight * task.loss(lambda ids: table[ids], share))
+    assert torch.stack(losses).mean() == pytest.approx(task.loss(lambda ids: table[ids], whole))
+    plain = [task.loss(lambda ids: table[ids], Ranks(rank, 2).share(whole)) for rank in range(2)]
+    assert torch.stack(plain).mean() != pytest.approx(task.loss(lambda ids: table[ids], whole))
 
 
 def test_shares_are_all_rows_once_and_draws_differ():
-    whole = Batch(torch.arange(12).view(6, 2), torch.arange(6))
+    whole = Windows(torch.arange(12).view(6, 2), torch.arange(6))
     shares = [Ranks(rank, 3).share(whole) for rank in range(3)]
     assert sorted(torch.cat([share.targets for share in shares]).tolist()) == list(range(6))
     assert all(torch.equal(share.ids, whole.ids[share.targets]) for share in shares)
