@@ -20,11 +20,12 @@ def main() -> None:
     parser.add_argument("--model", default="1m")
     parser.add_argument("--train", default="quick")
     parser.add_argument("--stories", type=int, default=2000)
-    parser.add_argument("words", nargs="*", help="more words of the command")
+    parser.add_argument("words", nargs="*", help="more words; the last of a key holds")
     asked = parser.parse_args()
-    sizes = [f"model={asked.model}", f"train={asked.train}", *asked.words]
+    sizes = [f"model={asked.model}", f"train={asked.train}", f"task.stories={asked.stories}"]
+    said = " ".join([*sizes, *asked.words])
     with new_lab("task=micro", f"stories={asked.stories}") as lab:
-        wall = lab.run("task=micro", f"task.stories={asked.stories}", *sizes, *GRID, "-m")
+        wall = lab.run("task=micro", *sizes, *GRID, *asked.words, "-m")
         records = lab.records("cross")
     work = {
         name: sum(r.phases.get(f"{name}/work") or 0.0 for r in records)
@@ -33,7 +34,7 @@ def main() -> None:
     whole = {name: sum(r.phases.get(name) or 0.0 for r in records) for name in work}
     trained = sum("train" in r.phases for r in records)
     total = sum(work.values())
-    print(f"{' '.join(sizes)}: {len(records)} jobs, {trained} trainings")
+    print(f"{said}: {len(records)} jobs, {trained} trainings")
     print(f"the command {wall:.1f} s = {wall / total:.2f} x {total:.1f} s of work")
     for name, seconds in work.items():
         print(f"  {name}: {seconds:.1f} s of work in {whole[name]:.1f} s of processes")

@@ -51,21 +51,27 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Set by SIGTERM or SIGINT; work looks at it between steps. A second signal ends at once."""
+    """Set by SIGTERM or SIGINT; work looks at it between steps. A second signal ends at once, but
+    not the echo of the first: who signals a group reaches a child twice, by its parent as well.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._first = 0.0
 
     def install(self) -> "StopRequest":
         """The signals set this request from now on."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            signal.signal(number, self.note)
         return self
 
-    def _note(self, number: int, _frame: Any) -> None:
-        if self.number is not None:
+    def note(self, number: int, _frame: Any = None) -> None:
+        """The work is asked to stop by this signal."""
+        now = time.monotonic()
+        if self.number is None:
+            self.number, self._first = number, now
+        elif now - self._first > TWICE_S:
             os._exit(128 + number)
-        self.number = number
 
     def check(self) -> None:
         """Raises Interrupted when a signal came."""

@@ -38,7 +38,8 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, An
 
     def check_stop() -> None:
         """One rank's signal stops all of them after the same step."""
-        stop.number = ranks.largest(stop.number or 0) or None
+        if (number := ranks.largest(stop.number or 0)) and stop.number is None:
+            stop.note(number)
         stop.check()
 
     with joined(config["device"]) as ranks, _sole_trainer(entry, stop, ranks.is_first):

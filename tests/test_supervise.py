@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -91,3 +92,16 @@ def test_a_signal_reaches_the_job_which_stops_in_good_order(tmp_path):
     outcome = supervise.run(f"{HERE}:obedient", str(marker), log=tmp_path / "run.log")
     assert outcome.status == "interrupted" and "SIGTERM" in outcome.error
     assert time.monotonic() - started < supervise.GRACE_S
+
+
+def test_an_echo_of_a_signal_is_no_second_one():
+    """torchrun and `kill -- -GROUP` reach a job's process by themselves and by its parent."""
+    stop = supervise.StopRequest()
+    stop.note(signal.SIGTERM)
+    stop.note(signal.SIGTERM)
+    with pytest.raises(supervise.Interrupted):
+        stop.check()
+    words = "stop.note(15); time.sleep(supervise.TWICE_S + 0.1); stop.note(15); sys.exit(0)"
+    start = "import sys, time; from micro_transformer import supervise"
+    code = f"{start}; stop = supervise.StopRequest(); {words}"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 143

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.data.tokenizer import Tokenizer
+from micro_transformer.data.tokenizer import PAD, Tokenizer
 
 
 class Task:
@@ -57,8 +57,8 @@ class Task:
         raise NotImplementedError
 
     def num_scored(self, batch: Any) -> int:
-        """What `loss` is a mean over: rows, where a task does not say otherwise."""
-        return len(batch[0])
+        """How many targets `loss` is a mean over: those that are not PAD."""
+        return int((batch.targets != PAD).sum())
 
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """Metrics over the whole split, the same for every model, seed and batch size; unsmoothed,

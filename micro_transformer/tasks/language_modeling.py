@@ -59,9 +59,6 @@ class LanguageModeling(Task):
     def loss(self, model: nn.Module, batch: Windows, label_smoothing: float = 0.0) -> Tensor:
         return mean_nll(model(batch.ids), batch.targets, label_smoothing)
 
-    def num_scored(self, batch: Windows) -> int:
-        return int((batch.targets != PAD).sum())
-
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """loss (nats a token), ppl, bits_per_byte (bytes of the text as it was before
         tokenization).
