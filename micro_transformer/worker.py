@@ -41,7 +41,7 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, An
         stop.number = ranks.largest(stop.number or 0) or None
         stop.check()
 
-    with joined(config["device"]) as ranks, _sole_trainer(entry, stop, ranks.is_first):
+    with joined(config["device"], entry.fingerprint) as ranks, _sole_trainer(entry, stop, ranks.is_first):
         if ranks.from_first(entry.is_complete()):
             return {"seconds": 0.0}
         if ranks.is_first:
