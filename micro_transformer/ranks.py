@@ -104,8 +104,9 @@ def need(size: int) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
-    """This process has met the other ranks; alone it meets nobody."""
+def joined(device: str, name: str) -> Iterator[Ranks]:
+    """This process has met the other ranks; alone it meets nobody. Each meeting of a command has a
+    name of its own: torchrun's store still holds the addresses of the last."""
     ranks = Ranks.started(device)
     if ranks.size == 1:
         yield ranks
@@ -115,7 +116,14 @@ def joined(device: str) -> Iterator[Ranks]:
 
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=dist.PrefixStore(name, store),
+        rank=rank,
+        world_size=size,
+        timeout=PATIENCE,
+    )
     try:
         yield ranks
     finally:
