@@ -20,7 +20,7 @@ from micro_transformer.measures import (
 )
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
-from micro_transformer.results import OK, RunRecord, flat
+from micro_transformer.results import OK, RunRecord, flat, leaves
 from micro_transformer.rows import ABSENT, Board, Row, Summary, setting_of, value_of
 
 NOT_MEASURED = "n/a"
@@ -141,10 +141,14 @@ def absence(record: RunRecord, key: str) -> str:
     for flag in record.flags:
         if flag.startswith(f"{key} was ") or flag.startswith(f"{key}: "):
             return flag[len(key) :].removeprefix(" ").removeprefix(": ")
-    sizes = record.config.get("model")
-    limit = sizes.get("max_len") if isinstance(sizes, dict) else None
-    if isinstance(limit, int) and (end_of(key) or 0) > limit:
-        return f"no position past {limit}"
+    end = end_of(key)
+    if end and 0 in (record.metrics.get("n/windows"), record.metrics.get("context/n")):
+        return "no text that long"
+    known = dict(leaves(record.config))
+    limits = [known.get(name) for name in ("model.max_len", "train.context")]
+    limit = min((n for n in limits if isinstance(n, int)), default=None)
+    if end and limit is not None and end > limit:
+        return f"no trained position past {limit}"
     return "not measurable"
 
 

@@ -101,7 +101,7 @@ def add_places(records: list[RunRecord], shorter: str = "learned") -> list[RunRe
     for record in records:
         loss = record.metrics["val/loss"] or 0.0
         limit = 2048 if record.choices["posenc"] == shorter else 1 << 20
-        record.config["model"] = {"max_len": limit}
+        record.config["train"]["context"] = limit
         for i, (name, end) in enumerate({"0-1k": 1024, "1k-4k": 4096, "4k-8k": 8192}.items()):
             there = end <= limit
             worse = float(np.exp(loss + 0.3 * i * (record.choices["posenc"] == "rope")))

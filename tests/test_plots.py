@@ -13,6 +13,7 @@ from micro_transformer.report import by_place
 from micro_transformer.report.drawing import draw
 from micro_transformer.report.study import study
 from micro_transformer.rows import collect
+from micro_transformer.tables import absence
 from tests.records import add_places, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "learned"], "cache": ["contiguous", "sliding"]}
@@ -63,7 +64,7 @@ def test_a_stretch_that_cannot_be_measured_is_said_and_not_drawn(board):
     rope = next(row for row in board.rows if row.levels["posenc"] == "rope")
     means = [rope.summary(key).mean for key in stretches(rope.ok[0].metrics).values()]
     assert lines["posenc=rope (2 alike)"] == pytest.approx(means)
-    assert "missing: posenc=learned (2 alike): no position past 2048" in plot.note
+    assert "missing: posenc=learned (2 alike): no trained position past 2048" in plot.note
     assert "16,384 targets" in "".join(t.get_text() for t in plot.figure.axes[0].get_xticklabels())
 
 
@@ -75,7 +76,7 @@ def test_loss_stands_at_its_context(board):
     assert line[:4] == pytest.approx(
         [row.summary(f"context/loss@{256 << k}").mean for k in range(4)]
     )
-    assert "4,096 targets each" in plot.note and "no position past 2048" in plot.note
+    assert "4,096 targets each" in plot.note and "no trained position past 2048" in plot.note
 
 
 def test_the_recall_map_says_n_chance_and_trained_length(board):
@@ -116,11 +117,18 @@ def test_a_table_says_why_a_cell_is_empty(board):
     ppl = found["PPL by stretch of the context"]
     assert ppl.columns == ["Config", "0-1k", "1k-4k", "4k-8k", "n"]
     learned = next(row for row in ppl.rows if "learned" in row[0].text)
-    assert [cell.text for cell in learned[2:4]] == ["n/a: no position past 2048"] * 2
+    assert [cell.text for cell in learned[2:4]] == ["n/a: no trained position past 2048"] * 2
     assert "16,384" in ppl.note
     recall = found["Recall by distance (share of right answers)"]
     assert recall.columns[1:5] == ["trained length", "chance", "majority", "256"]
     assert len(found) == 7
+
+
+def test_a_text_too_short_is_the_reason_before_positions_are():
+    (record, *_) = add_places(make_sweep({"posenc": ["learned"]}))
+    record.metrics["n/windows"] = 0
+    assert absence(record, "ppl/4k-8k") == "no text that long"
+    assert absence(record, "never/asked") == ""
 
 
 def test_rows_with_one_training_share_a_curve(tmp_path):
