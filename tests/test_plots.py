@@ -103,6 +103,17 @@ def test_memory_shows_measured_and_predicted_and_speed_its_spread(board):
     assert plots.memory_by_context(board, "elsewhere") is None
 
 
+@pytest.mark.parametrize("caches", [["none"], ["none", "contiguous"]])
+def test_a_cache_that_holds_nothing_has_no_place_on_a_logarithmic_axis(caches):
+    records = add_places(make_sweep({"cache": caches}))
+    for record in (r for r in records if r.choices["cache"] == "none"):
+        zero = [k for k in record.cost if k.startswith(("cache/bytes@", "cache/predicted"))]
+        record.cost |= dict.fromkeys(zero, 0)
+    plot = plots.memory_by_context(collect(records)[0], SETTING)
+    assert plots.rendered(plot)[1] and "0 not drawn" in plot.note
+    assert plot.figure.axes[0].get_yscale() == ("log" if len(caches) > 1 else "linear")
+
+
 def test_without_their_figures_they_are_left_out():
     (plain,) = collect(make_sweep(FACTORS))
     of_board = (plots.ppl_by_epoch, plots.train_and_validation, plots.ppl_by_stretch,

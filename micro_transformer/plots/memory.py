@@ -55,8 +55,9 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
             if right is not None:
                 right.plot(list(rss), three, **line(i))
         token_axis(left, list(held))
-        left.set_yscale("log")
-        left.yaxis.set_major_formatter("{x:g}")
+        if any((s.values[0][: len(held)] > 0).any() for s in shown):
+            left.set_yscale("log", nonpositive="mask")
+            left.yaxis.set_major_formatter("{x:g}")
         left.set(xlabel="Context (tokens)", ylabel="Cache (MiB)")
         if right is not None:
             token_axis(right, list(rss))
@@ -64,6 +65,6 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
         legend_below(figure, left)
     seeds = [sum(v is not None for v in row.values(next(iter(held.values()))))
              for row in board.rows if row.ok]  # fmt: skip
-    note = "Measured with markers, predicted broad and pale; means, "
+    note = "Measured with markers, predicted broad and pale, 0 not drawn; means, "
     note += f"{counted(seeds)}{cut(len(shown), len(found))}; {setting}"
     return finished(Plot("memory_by_context", "Memory against context", note, figure))
