@@ -28,6 +28,7 @@ def text(data: Prepared) -> str:
     for name, split in m["splits"].items():
         lines += _split(data, name, split)
     lines += ["", "cleaning " + (_pairs(m["cleaning"]) or "nothing to change or drop")]
+    lines += _recurring(**m["recurring"])
     if m["facts"]:
         lines += ["facts    " + "; ".join(f"{k} {v}" for k, v in m["facts"].items())]
     for name in m["splits"]:
@@ -63,6 +64,19 @@ def _split(data: Prepared, name: str, split: dict[str, Any]) -> list[str]:
         lines.append(f"  {column:12} {sizes}; {spread}")
     if split["groups"]:
         lines.append("  groups       " + ", ".join(split["groups"]))
+    return lines
+
+
+def _recurring(why: str, splits: dict[str, dict[str, Any]]) -> list[str]:
+    """What validation and test share with other splits; `why` is empty where nothing."""
+    if not why:
+        return ["leaks    none: no sentence stands in two splits"]
+    lines = [f"leaks    {why}"]
+    for name, n in splits.items():
+        lines.append(
+            f"  {name:12} {n['in_another_split']} of {n['sentences']} sentences stand in another "
+            f"split: {n['share_of_letters']:.2%} of its letters, the longest {n['longest_letters']}"
+        )
     return lines
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from micro_transformer.data import files, prepared, tokenizer
+from micro_transformer.data import apart, files, prepared, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
 from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
 from micro_transformer.data.sources import Grammar, Obtain, Source, Unavailable, fetching, locally
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
+
+RECIPE = 2  # goes up when the same sources come to other splits or another manifest
 
 
 def prepare(
@@ -58,12 +60,14 @@ class _Source:
 
 
 def _existing(folder: Path, tier: str | None) -> Prepared | None:
-    """What is there, if it is whole and of the tier asked for."""
+    """What is there, if it is whole, of this recipe and of the tier asked for."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
         found = Prepared(folder)
     except DataDamaged:
+        return None
+    if found.manifest.get("recipe") != RECIPE:
         return None
     return found if tier is None or _is(found.manifest["tier"], tier) else None
 
@@ -113,6 +117,8 @@ def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
     temporary.mkdir()
     try:
         splits = corpus.rows(source.content, source.report)
+        if not corpus.may_recur(source.origin.tier):
+            apart.drop_recurring(splits, corpus.sentences, source.report)
         _must_have_rows(splits, corpus)
         tokens = tokenizer.train(corpus.tokenizer, splits["train"].all_text())
         if corpus.max_tokens is not None:
@@ -156,6 +162,7 @@ def _describe(
     """The manifest but for the files."""
     return {
         "format": prepared.FORMAT,
+        "recipe": RECIPE,
         "corpus": corpus.name,
         "knobs": corpus.knobs,
         "tier": source.origin.tier,
@@ -166,6 +173,10 @@ def _describe(
         "row": corpus.row,
         "rows": sum(len(rows) for rows in splits.values()),
         "cleaning": source.report.as_dict(),
+        "recurring": {
+            "why": corpus.may_recur(source.origin.tier),
+            "splits": apart.recurring(splits, corpus.sentences),
+        },
         "tokenizer": tokens.to_dict(),
         "dtype": "uint8" if tokens.vocab_size <= 256 else "uint16",
         "facts": corpus.facts(splits, tokens),

@@ -14,6 +14,7 @@ translation.
 
 import hashlib
 import io
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,8 @@ T = TypeVar("T")
 BLOCK = 1 << 20  # bytes read at a time
 MAX_LINE = 1 << 20  # bytes of the longest line that is kept whole
 SHOWN = 5  # line numbers kept as examples of a problem
+# a full stop or its like, what closes with it, and a space
+SENTENCE_END = re.compile(r"(?<=[.!?…])[\"»”’)\]]*\s+")
 CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
 
 
@@ -131,6 +134,13 @@ def fold(text: str) -> str:
 def same(text: str) -> str:
     """What two texts share when they count as equal: folded, letters and digits only."""
     return "".join(c for c in fold(text) if c.isalnum())
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of running text by what they share with their equals; those without a letter or
+    digit left out.
+    """
+    return [key for part in SENTENCE_END.split(text) if (key := same(part))]
 
 
 def distinct(items: Iterable[T], key: Callable[[T], str], report: Report, what: str) -> Iterator[T]:

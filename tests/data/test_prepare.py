@@ -61,6 +61,17 @@ def test_an_edited_vocabulary_is_refused(tmp_path):
         open_prepared(tmp_path, "micro", CORPUS.knobs)
 
 
+def test_a_set_of_an_older_recipe_is_made_again(tmp_path):
+    """The same source came to other splits then; a run may still open it, preparing renews it."""
+    prepared = prepare(CORPUS, tmp_path)
+    path = prepared.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["recipe"]
+    path.write_text(json.dumps(manifest))
+    assert open_prepared(tmp_path, "micro", CORPUS.knobs).digest == prepared.digest
+    assert "recipe" in prepare(CORPUS, tmp_path).manifest
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(DataMissing, match="split train of task=micro is empty"):
         prepare(Micro(stories=1), tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from micro_transformer.data.sources import Source
-from micro_transformer.data.text import Report
+from micro_transformer.data.text import Report, sentences
 from micro_transformer.data.tokenizer import Tokenizer
 
 
@@ -82,6 +82,16 @@ class Corpus:
     def rows(self, read: Any, report: Report) -> dict[str, Rows]:
         """Split name -> rows, from what the origin's `read` returned."""
         raise NotImplementedError
+
+    def sentences(self, text: str) -> list[str]:
+        """The sentences of a row's text by their letters and digits: what is kept apart."""
+        return sentences(text)
+
+    def may_recur(self, tier: str) -> str:
+        """Why sentences of this variant may stand in two splits, "" where none does; they are
+        counted then, not dropped.
+        """
+        return ""
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
         """Figures worth keeping beside the data."""

@@ -17,6 +17,7 @@ SEED = 20240607  # of the stories
 TRAIN_SHARE = 0.9
 LICENCE = "MIT, written by this project"
 ABOUT = "SYNTHETIC: tiny stories drawn from our own grammar"
+RECURS = "the grammar has few sentences; what differs from story to story is their combination"
 BIASES = (
     "Sixteen first names, one plot, a few dozen words: says nothing about natural language beyond "
     "agreement, word order and recall; women and men, good and bad ends are balanced."
@@ -35,6 +36,9 @@ class Micro(Corpus):
 
     def origins(self) -> list[Origin]:
         return [Origin((Grammar(),), self.draw, LICENCE, ABOUT, BIASES)]
+
+    def may_recur(self, tier: str) -> str:
+        return stand_in(tier)
 
     def draw(self, paths: list[Path], report: Report) -> list[Story]:
         """The stories, all different: one that was drawn twice could stand in two splits."""
@@ -75,6 +79,11 @@ def read_as(language: str, groups: int, stories: int) -> list[Document]:
         Document(f"stories-{g}", "".join(_text(SEED + 1 + g, i, language) for i in range(stories)))
         for g in range(groups)
     ]
+
+
+def stand_in(tier: str) -> str:
+    """Why sentences of our stories are in two splits."""
+    return RECURS if tier == Grammar.tier else ""
 
 
 def one_a_line(stories: str) -> list[str]:

