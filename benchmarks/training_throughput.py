@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from micro_transformer import build
 from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
 
 VOCAB, WIDTH, LAYERS, HEADS, BATCH, LENGTH = 256, 288, 8, 9, 8, 256
 
@@ -27,7 +28,7 @@ def ours(*words):
     class Bytes:
         vocab_size = VOCAB
 
-    return build.model(job.config, Bytes())
+    return build.model(resolve(job.config), Bytes())
 
 
 def gpt2():

@@ -26,7 +26,8 @@ def task(config: Config) -> Task:
 
 
 def model(config: Config, task: Task) -> DecoderLM:
-    """The net with initial weights drawn from the seed, on the configured device."""
+    """The net with initial weights drawn from the seed, on the configured device. It reads texts
+    under the scaling of its recipe."""
     dims = make_dims(config, task.vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "init"))
@@ -37,9 +38,17 @@ def model(config: Config, task: Task) -> DecoderLM:
             make_ffn=lambda: make("ffn", config["ffn"], dims),
             make_kernel=kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
         )
+    _stretch(net, config)
     if config["train"]["grad_checkpointing"]:
         net.use_checkpointing()
     return net.to(config["device"])
+
+
+def _stretch(net: DecoderLM, config: Config) -> None:
+    start = config["origin"]
+    if start is not None and schema.component("posenc", config).facts.get("scalable"):
+        scaling = make("scaling", start["scaling"])
+        net.posenc.stretch(scaling, start["train"]["context"])  # type: ignore[operator]
 
 
 def make_dims(config: Config, vocab_size: int) -> Dims:

@@ -7,15 +7,17 @@ from typing import Any
 from micro_transformer.components import make
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
 from micro_transformer.nn.models import DecoderLM
-from micro_transformer.schema import component
+from micro_transformer.schema import NO_SCALING, component
 
 Config = dict[str, Any]
 MB = 1e6
 
 
 def stretch(net: DecoderLM, config: Config) -> None:
-    """The net reads texts under the configured RoPE scaling, from the length it was trained on."""
-    if component("posenc", config).facts.get("scalable"):
+    """The net reads texts under the configured RoPE scaling, from the length it was trained on;
+    without one, as its recipe has it."""
+    scalable = component("posenc", config).facts.get("scalable")
+    if scalable and config["scaling"]["kind"] != NO_SCALING:
         net.posenc.stretch(make("scaling", config["scaling"]), config["train"]["context"])  # type: ignore[operator]
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from micro_transformer.components import Component, find
-from micro_transformer.schema import LISTS, NO_SCALING, choices_of, component
+from micro_transformer.schema import LISTS, NO_SCALING, component, origin, read_choice
 
 
 def misfits(config: dict[str, Any]) -> list[str]:
     """The rules that a configuration without faults breaks."""
-    return [*_heads(config), *_positions(config), *_recipe(config), *_caches(config)]
+    rules = (_heads, _positions, _recipe, _fine_tuning, _caches)
+    return [line for rule in rules for line in rule(config)]
 
 
 def _heads(config: dict[str, Any]) -> Iterator[str]:
@@ -27,8 +28,10 @@ def _heads(config: dict[str, Any]) -> Iterator[str]:
             f"heads of {head_dim} channels cannot be turned in pairs; "
             f"posenc kind {posenc.kind} needs an even head width"
         )
-    elif scaling.facts.get("divides_by_width_less_two") and head_dim == 2:
-        yield said + f"scaling kind {scaling.kind} needs heads of more than 2 channels"
+    elif head_dim == 2:
+        for each in (scaling, _trained_scaling(config)):
+            if each.facts.get("divides_by_width_less_two"):
+                yield said + f"scaling kind {each.kind} needs heads of more than 2 channels"
 
 
 def _positions(config: dict[str, Any]) -> Iterator[str]:
@@ -63,14 +66,61 @@ def _recipe(config: dict[str, Any]) -> Iterator[str]:
         )
     if len(train["betas"]) != 2:
         yield f"train.betas={train['betas']}: must be two numbers"
-    if train["kernel"] not in choices_of("attention"):
-        yield f"train.kernel={train['kernel']}: must be one of {', '.join(choices_of('attention'))}"
     if train["precision"] == "fp16" and config["device"] == "cpu":
         yield "train.precision=fp16: needs device=cuda; use train.precision=bf16 or fp32"
     if train["warmup_steps"] >= train["steps"]:
         yield (
             f"train.warmup_steps={train['warmup_steps']}: must be less than "
             f"train.steps={train['steps']}; nothing would be trained at the full rate"
+        )
+
+
+def _trained_scaling(config: dict[str, Any]) -> Component:
+    return find("scaling", read_choice("scaling", config["train"]["scaling"])["kind"])
+
+
+def _fine_tuning(config: dict[str, Any]) -> Iterator[str]:
+    """Rules of a recipe that starts from the weights of another."""
+    train, start, scaling = config["train"], origin(config["train"]), _trained_scaling(config)
+    is_scaled = scaling.kind != NO_SCALING
+    if start is None:
+        if is_scaled:
+            yield (
+                f"train.scaling={train['scaling']}: stretches a trained net; name its recipe as "
+                "train.base, or use train.scaling=none"
+            )
+        return
+    base = start["train"]
+    if base["base"] is not None:
+        yield (
+            f"train.base={train['base']}: starts from other weights itself, those of "
+            f"{base['base']}; name a recipe that starts from fresh ones"
+        )
+        return
+    if is_scaled:
+        yield from _stretching(config, scaling, base["context"])
+    yield from (
+        f"train.base={train['base']}: {line}" for line in _recipe({**config, "train": base})
+    )
+
+
+def _stretching(config: dict[str, Any], scaling: Component, base_len: int) -> Iterator[str]:
+    train, posenc = config["train"], component("posenc", config)
+    if not posenc.facts.get("scalable"):
+        yield (
+            f"train.scaling={train['scaling']}: stretches rotary positions, and posenc kind "
+            f"{posenc.kind} has none; use train.scaling=none or posenc=rope"
+        )
+    if train["context"] <= base_len:
+        yield (
+            f"train.context={train['context']}: not longer than the {base_len} tokens of "
+            f"train.base={train['base']}, so there is nothing to stretch; use a longer one or "
+            "train.scaling=none"
+        )
+    if config["scaling"]["kind"] != NO_SCALING:
+        yield (
+            f"scaling kind {config['scaling']['kind']}: a net fine-tuned under "
+            f"train.scaling={train['scaling']} is read under that; use scaling=none"
         )
 
 

@@ -4,19 +4,19 @@ What was never measured is said to be unknown, not guessed.
 """
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import fits, results, sweepfolder
+from micro_transformer import fits, lineage, results, sweepfolder
 from micro_transformer.fingerprint import digest
-from micro_transformer.identity import Fingerprints, data_digest, fingerprints
+from micro_transformer.identity import data_digest, fingerprints
 from micro_transformer.inventory import stored
+from micro_transformer.lineage import Training
 from micro_transformer.planning import Job, Plan
 from micro_transformer.repro import cpu_name, resolve
 from micro_transformer.results import RunRecord
-from micro_transformer.store import Entry
 
 Config = dict[str, Any]
 RECORDS = ("multirun", "outputs")
@@ -27,13 +27,12 @@ RECIPE = ("batch_size", "context", "accumulate", "optimizer", "precision", "thre
 
 @dataclass(frozen=True)
 class Cell:
-    """A job that makes sense, and whether its record and its training are there already."""
+    """A job that makes sense, its training, and whether its record is there already."""
 
     job: Job
     config: Config
-    prints: Fingerprints
+    training: Training
     is_recorded: bool
-    is_trained: bool
 
 
 def forecast(plan: Plan) -> str:
@@ -41,17 +40,16 @@ def forecast(plan: Plan) -> str:
     senseless = {job.folder.name: fits.misfits(job.config) for job in plan.jobs}
     cells = [_cell(job) for job in plan.jobs if not senseless[job.folder.name]]
     todo = [cell for cell in cells if not cell.is_recorded]
-    trainings = {cell.prints.train: cell for cell in cells}
-    needed = {cell.prints.train: cell for cell in todo if not cell.is_trained}
-    there = sum(cell.is_trained for cell in trainings.values())
+    trainings, needed = _trainings(cells), _trainings(todo, missing=True)
+    there = len(trainings) - len(_trainings(cells, missing=True))
     past, workers = _past(plan.folder), plan.workers or 1
     lines = [
         f"{len(plan.jobs)} jobs -> {plan.folder}",
         f"  valid      {len(cells)}, of which recorded {len(cells) - len(todo)}, to do {len(todo)}",
         *_senseless(senseless),
         f"  trainings  {len(trainings)}: {there} stored, {len(needed)} to train",
-        f"  time       {_time(list(needed.values()), todo, past, workers)}",
-        f"  disk       {_disk(list(needed.values()))}",
+        f"  time       {_time(needed, todo, past, workers)}",
+        f"  disk       {_disk(needed)}",
         f"  memory     {_memory(todo, past, workers)}",
     ]
     return "\n".join(lines)
@@ -66,8 +64,21 @@ def _cell(job: Job) -> Cell:
         and results.is_final(known)
         and known.fingerprints.get("run") == prints.run
     )
-    entry = Entry(Path(config["store"]["dir"]), prints.train)
-    return Cell(job, config, prints, is_recorded, entry.is_complete())
+    return Cell(job, config, lineage.of(config, prints), is_recorded)
+
+
+def _trainings(cells: list[Cell], missing: bool = False) -> list[Training]:
+    """The trainings of the cells, each once, with the base of one that is not stored; all, or those
+    that are missing."""
+    found: dict[str, Training] = {}
+    for cell in cells:
+        training: Training | None = cell.training
+        while training is not None:
+            is_stored = training.entry.is_complete()
+            if not (missing and is_stored):
+                found[training.entry.fingerprint] = training
+            training = None if is_stored else training.base
+    return list(found.values())
 
 
 def _senseless(rules: dict[str, list[str]]) -> list[str]:
@@ -105,18 +116,23 @@ def _medians(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     return {key: statistics.median(values) for key, values in found.items()}
 
 
-def _time(needed: list[Cell], todo: list[Cell], past: list[RunRecord], workers: int) -> str:
+def _step_times(record: RunRecord) -> Iterator[tuple[str, float]]:
+    """(kind of training, seconds a step) of what was trained for a record: its own, its base's."""
+    base = (record.config.get("origin") or {}).get("train")
+    for phase, recipe in (("train", record.config.get("train")), ("base", base)):
+        seconds = record.phases.get(phase)
+        if seconds and recipe and recipe.get("steps"):
+            yield _training_key({**record.config, "train": recipe}), seconds / recipe["steps"]
+
+
+def _time(needed: list[Training], todo: list[Cell], past: list[RunRecord], workers: int) -> str:
     """Seconds in words; a lower bound when some cells have no precedent."""
-    a_step = _medians(
-        (_training_key(r.config), r.phases["train"] / r.config["train"]["steps"])  # type: ignore[operator]
-        for r in past
-        if r.phases.get("train") and r.config.get("train", {}).get("steps")
-    )
+    a_step = _medians(pair for record in past for pair in _step_times(record))
     a_measurement = _medians((_measuring_key(r.config), r.phases.get("measure")) for r in past)
-    times = [_of(a_step, _training_key, c.config) for c in needed]
+    times = [_of(a_step, _training_key, t.config) for t in needed]
     times = [
-        t if t is None else t * c.config["train"]["steps"]
-        for t, c in zip(times, needed, strict=True)
+        s if s is None else s * t.config["train"]["steps"]
+        for s, t in zip(times, needed, strict=True)
     ]
     untrained = times.count(None)
     times += [_of(a_measurement, _measuring_key, c.config) for c in todo]
@@ -135,15 +151,15 @@ def _of(known: dict[str, float], key: Callable[[Config], str], config: Config) -
     return known.get(key(config))
 
 
-def _disk(needed: list[Cell]) -> str:
+def _disk(needed: list[Training]) -> str:
     """What the trainings leave in the store, from stored ones of the same net."""
     sizes = _medians(
         (digest(s.factors["config"]["model"]), float(s.size_bytes))
-        for root in {Path(cell.config["store"]["dir"]) for cell in needed}
+        for root in {Path(t.config["store"]["dir"]) for t in needed}
         for s in stored(root)
         if s.entry.is_complete()
     )
-    found = [sizes.get(digest(cell.config["model"])) for cell in needed]
+    found = [sizes.get(digest(t.config["model"])) for t in needed]
     known = [size for size in found if size is not None]
     if found and not known:
         return "unknown: no such net is stored"

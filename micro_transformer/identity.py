@@ -30,7 +30,9 @@ class Fingerprints:
 
 def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
     """Identity of a resolved configuration with the code and data it would use now."""
-    trained_by = code_digests([*TRAINING_CODE, *_modules(config, TRAINED), _kernel(config)])
+    trained_by = code_digests(
+        [*TRAINING_CODE, *_modules(config, TRAINED), _kernel(config["train"]), *_start(config)]
+    )
     measured_by = code_digests([*_modules(config, MEASURED), *_measures(config)])
     factors = {
         "config": {key: config[key] for key in schema.TRAIN_FACTORS},
@@ -64,10 +66,16 @@ def _modules(config: dict[str, Any], groups: Iterable[str]) -> list[str]:
     return [schema.component(group, config).module for group in groups]
 
 
-def _kernel(config: dict[str, Any]) -> str:
-    return find(
-        "attention", schema.read_choice("attention", config["train"]["kernel"])["kind"]
-    ).module
+def _kernel(recipe: dict[str, Any]) -> str:
+    return find("attention", schema.read_choice("attention", recipe["kernel"])["kind"]).module
+
+
+def _start(config: dict[str, Any]) -> list[str]:
+    """What only the base's training and the stretching of its net run."""
+    start = config["origin"]
+    if start is None:
+        return []
+    return [_kernel(start["train"]), find("scaling", start["scaling"]["kind"]).module]
 
 
 def _measures(config: dict[str, Any]) -> list[str]:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import fits, results, store, supervise, sweepfolder
+from micro_transformer import fits, lineage, results, store, supervise, sweepfolder
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints
+from micro_transformer.lineage import Training
 from micro_transformer.planning import Job, identity
 from micro_transformer.presence import Presence
 from micro_transformer.ranks import Ranks, need
@@ -75,14 +76,18 @@ def is_recorded(job: Job) -> bool:
 def help_train(job: Job) -> int:
     """Exit code of a rank that is not the first: it trains with the others and records nothing."""
     config = resolve(job.config)
-    prints = fingerprints(config, data_digest(config))
-    entry = Entry(Path(config["store"]["dir"]), prints.train)
+    training = lineage.of(config, fingerprints(config, data_digest(config)))
+    return 0 if is_recorded(job) else _help(job, training)
+
+
+def _help(job: Job, training: Training) -> int:
     with suppress(Damaged):  # the first rank sets it aside and trains again
-        if is_recorded(job) or entry.verify():
+        if training.entry.verify():
             return 0
+    if training.base is not None and (code := _help(job, training.base)):
+        return code
     log_file = job.folder / f"rank{Ranks.started().rank}.log"
-    work = "micro_transformer.worker:train"
-    outcome = supervise.run(work, config, entry, prints.factors, log=log_file)
+    outcome = supervise.run("micro_transformer.worker:train", *training.work, log=log_file)
     if outcome.status != results.OK:
         log.error("rank %d: %s: %s", Ranks.started().rank, outcome.status, outcome.error)
     return int(outcome.status != results.OK)
@@ -137,27 +142,39 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases
     if rules:
         phases.outcome = supervise.Outcome(results.INVALID, error="; ".join(rules))
         return
-    entry = Entry(Path(config["store"]["dir"]), prints.train)
-    if not _is_trained(entry):
-        need(config["ranks"])
-        _phase(phases, job, "train", config, entry, prints.factors)
-        if phases.outcome.status != results.OK:
-            return
-        entry.note({"seconds": phases.seconds["train"], "beside": phases.beside["train"]})
-    groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
-    _phase(phases, job, "measure", config, entry, job.folder, groups)
+    training = lineage.of(config, prints)
+    if _train(job, training, phases):
+        groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
+        _phase(phases, job, "measure", config, training.entry, job.folder, groups)
+
+
+def _train(job: Job, training: Training, phases: Phases, name: str = "train") -> bool:
+    """Whether the training lies in the store; what was not there is trained, its base first."""
+    if training.is_stored():
+        return True
+    if training.base is not None and not _train(job, training.base, phases, "base"):
+        return False
+    need(training.config["ranks"])
+    _phase(phases, job, "train", *training.work, name=name)
+    if phases.outcome.status != results.OK:
+        return False
+    training.entry.note({"seconds": phases.seconds[name], "beside": phases.beside[name]})
+    return True
 
 
 def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:
     return job.in_sweep and config["run"]["bench"] == "alone" and bool(config["bench"]["measures"])
 
 
-def _phase(phases: Phases, job: Job, name: str, config: dict[str, Any], *args: Any) -> None:
-    """The worker's function of that name has run; phases says how."""
+def _phase(
+    phases: Phases, job: Job, work: str, config: dict[str, Any], *args: Any, name: str = ""
+) -> None:
+    """The worker's function `work` has run; phases says how, under another name if one is given."""
+    name = name or work
     clock, log_file = time.monotonic(), job.folder / LOG
     with Presence() as presence:
         phases.outcome = supervise.run(
-            f"micro_transformer.worker:{name}",
+            f"micro_transformer.worker:{work}",
             config,
             *args,
             log=log_file,
@@ -167,16 +184,6 @@ def _phase(phases: Phases, job: Job, name: str, config: dict[str, Any], *args: A
     phases.seconds[name], phases.beside[name] = time.monotonic() - clock, presence.beside
     if phases.outcome.status == results.OK:
         phases.seconds[f"{name}/work"] = phases.outcome.value["seconds"]
-
-
-def _is_trained(entry: Entry) -> bool:
-    """Whether a whole training lies in the store; a damaged one is named and set aside."""
-    try:
-        return entry.verify()
-    except Damaged as damage:
-        log.warning("%s; it is set aside and trained again", damage)
-        entry.set_aside()
-        return False
 
 
 def _record(

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from micro_transformer import schema
+
 
 def stream(seed: int, *names: object) -> int:
     """A seed of its own for each named stream, in [0, 2^63): streams share no draws."""
@@ -82,7 +84,8 @@ def cuda_usable() -> bool:
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with each `auto` replaced by what it means on this machine."""
+    """The configuration with each `auto` replaced by what it means on this machine, and with
+    `origin`, the content of what its recipe starts from."""
     device = config["device"]
     if device == "auto":
         device = "cuda" if cuda_usable() else "cpu"
@@ -95,7 +98,11 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
         bench["threads"] = cores()
-    return {**config, "device": device, "train": train, "bench": bench}
+    origin = schema.origin(train)
+    if origin is not None:  # one machine trains both: `auto` of the base means the same
+        autos = [knob for knob in ("precision", "threads") if origin["train"][knob] == "auto"]
+        origin["train"] |= {knob: train[knob] for knob in autos}
+    return {**config, "device": device, "train": train, "bench": bench, "origin": origin}
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:

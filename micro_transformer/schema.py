@@ -45,6 +45,8 @@ class Model:
 class Train:
     """conf/train: a recipe. Every field is part of the identity of trained weights."""
 
+    base: str | None  # a recipe whose weights this one starts from; None: fresh weights
+    scaling: str  # how RoPE is stretched from the base's context to this one's
     steps: Count
     batch_size: Count
     context: Count
@@ -120,7 +122,9 @@ SCALARS: dict[str, Any] = {
 }
 # What trained weights depend on; everything else is measured on the same weights.
 TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
-TRAIN_FACTORS = (*TRAINED_GROUPS, "seed", "device", "ranks")
+TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
+# Knobs of a recipe that name a file of conf/<group>.
+NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
 NO_SCALING = "NoScaling"
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
@@ -133,6 +137,7 @@ def faults(config: dict[str, Any]) -> list[str]:
     for name, section in SECTIONS.items():
         fields = typing.get_type_hints(section, include_extras=True)
         complaints += _section(name, config.get(name), fields)
+    complaints += _names(config.get("train"))
     complaints += _sweep_name(config.get("run"))
     for group in COMPONENTS:
         complaints += _component(group, group, config.get(group))
@@ -156,6 +161,17 @@ def groups() -> list[str]:
     return sorted(path.name for path in CONF.iterdir() if path.is_dir())
 
 
+def origin(train: dict[str, Any]) -> dict[str, Any] | None:
+    """What a recipe starts from: the base's recipe as its file has it, and the scaling that takes
+    the base's context to this one's. None: from fresh weights."""
+    if train["base"] is None:
+        return None
+    base, scaling = read_choice("train", train["base"]), read_choice("scaling", train["scaling"])
+    if "factor" in scaling:
+        scaling["factor"] = train["context"] / base["context"]
+    return {"train": base, "scaling": scaling}
+
+
 def _strays(config: dict[str, Any]) -> list[str]:
     known = {*SCALARS, *SECTIONS, *COMPONENTS, *LISTS}
     return [
@@ -176,6 +192,15 @@ def _targets(node: Any, path: str = "") -> Iterator[str]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _targets(value, f"{path}.{i}")
+
+
+def _names(train: Any) -> Iterator[str]:
+    """A recipe names other files by their choice."""
+    for knob, group in NAMES.items():
+        name = train.get(knob) if isinstance(train, dict) else None
+        if isinstance(name, str) and name not in choices_of(group):
+            known = ", ".join(choices_of(group))
+            yield f"train.{knob}={_short(name)}: must be one of {known}"
 
 
 def _sweep_name(run: Any) -> list[str]:

@@ -7,7 +7,8 @@
     prune --stale --unfinished --older-than DAYS [FP ...]    lists what would go; --yes deletes it
 
 Only a folder that is named by the hash of the factors it holds is taken for a training. Anything
-else in the store is left alone.
+else in the store is left alone. A training that others started from may go: they hold weights of
+their own, and it is trained again, to the same bits, when a new one asks for it.
 """
 
 import argparse

@@ -95,7 +95,7 @@ class Trainer:
                     self._store()
                 self._stop_in_good_order(stored)
         self.model.load_state_dict(self.best_weights)
-        progress.cost = self._cost()
+        progress.cost |= self._cost()
         if self.ranks.is_first:
             self.entry.finish({"weights.safetensors": self._weights(), "state.json": self._state()})
         return progress

@@ -27,10 +27,13 @@ Config = dict[str, Any]
 TRACED = 8  # tokens of validation text that a trace looks at
 
 
-def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, Any]:
+def train(
+    config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None
+) -> dict[str, Any]:
     """The entry holds the finished training; another process that trains it is waited for.
 
-    Returns the seconds that the loop itself took.
+    base: the finished training whose weights this one starts from; None: fresh ones. Returns the
+    seconds that the loop itself took.
     """
     stop = StopRequest().install()
     make_deterministic(config["train"]["threads"])
@@ -41,14 +44,18 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, An
         stop.number = ranks.largest(stop.number or 0) or None
         stop.check()
 
-    with joined(config["device"], entry.fingerprint) as ranks, _sole_trainer(entry, stop, ranks.is_first):
+    with (
+        joined(config["device"], entry.fingerprint) as ranks,
+        _sole_trainer(entry, stop, ranks.is_first),
+    ):
         if ranks.from_first(entry.is_complete()):
             return {"seconds": 0.0}
         if ranks.is_first:
             entry.open(factors)
         task = build.task(config)
+        model, spent = _start(build.model(config, task), base)
         trainer = Trainer(
-            build.model(config, task),
+            model,
             task,
             build.recipe(config),
             seed=config["seed"],
@@ -57,9 +64,25 @@ def train(config: Config, entry: Entry, factors: dict[str, Any]) -> dict[str, An
             check_stop=check_stop,
             ranks=ranks,
         )
+        trainer.progress.cost = spent
         started = time.monotonic()
         trainer.run()
         return {"seconds": time.monotonic() - started}
+
+
+def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
+    """The model with the base's weights, and what those cost; as it is without a base."""
+    if base is None:
+        return model, {}
+    state = _load(model, base.final)
+    return model, {f"base/{name}": value for name, value in state["progress"]["cost"].items()}
+
+
+def _load(model: DecoderLM, final: Path) -> dict[str, Any]:
+    """The model has the stored weights; returns their state. Damaged if a byte differs."""
+    files = read_snapshot(final)
+    model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
+    return json.loads(files["state.json"])
 
 
 def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
@@ -101,12 +124,11 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
 
 def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
     """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
-    files = read_snapshot(final)
     model = build.model(config, task)
-    model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
+    state = _load(model, final)
     model.use_kernel(build.kernel_maker(config["attention"]))
     equip.stretch(model, config)
-    return model.eval(), json.loads(files["state.json"])
+    return model.eval(), state
 
 
 def sizes(model: nn.Module) -> dict[str, int]:

@@ -15,7 +15,7 @@ FLOORS = [
     | {"presence", "sweepfolder", "ranks"},
     {"nn", "decoding", "data", "rows"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
-    {"subject", "probes", "tables"},
+    {"subject", "probes", "tables", "lineage"},
     {"training", "evals", "bench", "plots"},
     {"build", "equip", "command_line"},
     {"worker", "planning", "report", "status"},
@@ -24,7 +24,7 @@ FLOORS = [
 ]
 GROUND = FLOORS[0]
 TORCHLESS = GROUND | {"stats", "tables", "plots", "report", "planning", "command_line"}
-TORCHLESS |= {"identity", "app", "jobs", "forecast", "status"}
+TORCHLESS |= {"identity", "app", "jobs", "forecast", "status", "lineage"}
 
 
 def room(module: str) -> str:

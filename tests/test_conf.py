@@ -7,6 +7,7 @@ import yaml
 
 from micro_transformer import build, components, fits, schema
 from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
 
 FILES = sorted(schema.CONF.rglob("*.yaml"))
 GROUPS = [g for g in schema.groups() if g not in ("option", "sweep")]
@@ -80,6 +81,6 @@ def test_the_words_none_on_and_off_stay_words():
 def test_a_size_is_what_its_name_says(name):
     """Total parameters of the decoder over characters, with GELU, within 5 %."""
     (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
-    net = build.model(job.config, SimpleNamespace(vocab_size=70))
+    net = build.model(resolve(job.config), SimpleNamespace(vocab_size=70))
     count = sum(p.numel() for p in net.parameters())
     assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)

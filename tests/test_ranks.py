@@ -113,3 +113,13 @@ def test_shares_are_all_rows_once_and_draws_differ():
     assert Ranks().share(whole) is whole
     names = [Ranks(rank, 3).name for rank in range(3)]
     assert len(set(names)) == 3 and names[0] == Ranks().name
+
+
+def test_ranks_train_a_base_and_then_what_starts_from_it(lab):
+    """They meet twice; torchrun's store still holds the addresses of the first meeting."""
+    words = ["train=extend", "train.base=smoke", "train.context=64", "train.batch_size=2"]
+    words += ["train.steps=4", "train.warmup_steps=1", "train.eval_every=4", "train.lr=0.001"]
+    assert lab(*words, torchrun=TORCHRUN).wait(timeout=120) == 0, lab.said()
+    (record,) = results.load_records(lab.folder / "outputs").records
+    assert record.status == "ok" and {"base", "train", "measure"} <= set(record.phases)
+    assert len(list(lab.folder.glob("checkpoints/*/final"))) == 2
