@@ -24,6 +24,7 @@ from micro_transformer.generation import ModelStep
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
 from micro_transformer.nn.cache.metered import metered
 from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
 
 VOCAB, CONTEXT, LONG, SHORT = 256, 2048, 32768, 2048
 BUDGET_MB = 64
@@ -32,7 +33,7 @@ CACHES = ("contiguous", "paged", "paged_int8", "paged_offload")
 
 def config(cache, *words):
     (job,) = make_plan(["model=8m", "device=cpu", f"cache={cache}", *words]).jobs
-    return job.config
+    return resolve(job.config)
 
 
 def net():
