@@ -1,5 +1,6 @@
 """Every yaml of every group is data that composes, and says all of its knobs."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -84,3 +85,13 @@ def test_a_size_is_what_its_name_says(name):
     net = build.model(resolve(job.config), SimpleNamespace(vocab_size=70))
     count = sum(p.numel() for p in net.parameters())
     assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.es.md"])
+def test_the_readme_names_every_choice(readme: str) -> None:
+    """The table of parts is the folders of conf, but arch, which an option sets."""
+    text = (schema.CONF.parent / readme).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\w ]+) \| [^|]+ \|$", text, re.MULTILINE)
+    assert {group: sorted(choices.split()) for group, choices in rows} == {
+        group: schema.choices_of(group) for group in schema.groups() if group != "arch"
+    }
