@@ -10,7 +10,7 @@
 # edit      builds again after an edit of the code: no package may be installed again
 # test      `make test` in the image, as its own user, without network
 # train     `make train && make eval` in the image on its own data, without network
-# notebook  the notebook image: its server answers only who has the token (not among the default steps)
+# notebook  the notebook image: its server answers only who has the token
 #
 # CONTEXT         folder to build from; this repository unless set
 # DOCKER_LAB_DIR  where base and images are kept (about 5 GB); deleting it is all the cleaning needed
@@ -38,7 +38,7 @@ main() {
   [ "$(id -u)" = 0 ] || stop "needs root, for debootstrap and chroot"
   mkdir -p "$LAB"
   trap tidy EXIT
-  [ $# -gt 0 ] || set -- base build edit test train
+  [ $# -gt 0 ] || set -- base build edit test train notebook
   local step
   for step; do
     case $step in
@@ -175,7 +175,7 @@ step_notebook() {
   build "$CONTEXT" notebook
   echo "notebook image $(size "$IMAGE:notebook")"
   local command
-  command=$("${B[@]}" inspect --type image --format '{{join .OCIv1.Config.Cmd " "}}' "$IMAGE:notebook")
+  command=$("${B[@]}" inspect --type image --format '{{range .OCIv1.Config.Cmd}}{{.}} {{end}}' "$IMAGE:notebook")
   inside notebook "$command >server.log 2>&1 & python3 -c '$ASK_WITH_AND_WITHOUT_TOKEN'"
 }
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from tests.sweeps import run_sweep
 
 CONF = Path(__file__).parents[1] / "conf"
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine breaks no law
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

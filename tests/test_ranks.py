@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.optimizer=adamw"]
 WORDS += ["train.lr=0.001", "train.threads=1", "bench.threads=1", "bench=none", "eval=none"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN += ["--local-addr", "127.0.0.1"]  # a container without network cannot resolve its own name
 
 
 @pytest.fixture

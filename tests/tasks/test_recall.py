@@ -13,6 +13,7 @@ from micro_transformer.data.recall import Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.identity import fingerprints
 from micro_transformer.planning import make_plan
+from micro_transformer.repro import resolve
 from micro_transformer.schema import read_choice
 from micro_transformer.tasks.recall import Recall, answers
 
@@ -216,7 +217,9 @@ def test_the_record_names_what_is_scored():
 
 def test_identity_needs_no_data_and_follows_the_knobs():
     prints = [
-        fingerprints(make_plan(["task=recall", "device=cpu", *more]).jobs[0].config, "drawn").train
+        fingerprints(
+            resolve(make_plan(["task=recall", "device=cpu", *more]).jobs[0].config), "drawn"
+        ).train
         for more in ([], ["task.pairs=16"], ["task.grow_every=50"])
     ]
     assert len({*prints}) == 3
