@@ -43,7 +43,7 @@ def lab(tmp_path, micro_data):
                 )
 
         def run(self, *words):
-            return self.start(*words).wait(timeout=120)
+            return self.start(*words).wait(timeout=400)
 
         def said(self, number):
             return (tmp_path / f"out{number}").read_text()
@@ -85,7 +85,7 @@ def test_alone_in_a_sweep_and_beside_another_a_job_gives_the_same_bits(lab):
 def test_two_commands_in_one_folder_share_the_jobs(lab):
     words = [*QUIET, "seed=1,2,3,4", "run.sweep=both", "-m"]
     twins = [lab.start(*words) for _ in range(2)]
-    assert [twin.wait(timeout=120) for twin in twins] == [0, 0]
+    assert [twin.wait(timeout=400) for twin in twins] == [0, 0]
     ends = [lab.said(i).count("[INFO] - tiny-") for i in (1, 2)]
     fresh = sum(
         "recorded before" not in line and "left to" not in line
