@@ -22,7 +22,6 @@ import torch
 from micro_transformer import build, equip, memory
 from micro_transformer.generation import ModelStep
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.nn.cache.metered import metered
 from micro_transformer.planning import make_plan
 from micro_transformer.repro import resolve
 
@@ -65,7 +64,7 @@ def empty(model, cache, max_len, *words):
 
 def shuffle_table(cache):
     """The blocks of each layer's row lie in the pool in another order; the text is the same."""
-    for layer in metered(cache):
+    for layer in cache.layers:
         order = list(range(len(layer.pool)))
         random.Random(0).shuffle(order)
         layer.pool = [layer.pool[number] for number in order]
@@ -116,7 +115,7 @@ def int8(model, rounds):
 def offload(model, rounds):
     """A step's speed over that of reading the bytes it brings back, from the same kind of file."""
     step, token = filled(model, "paged_offload", LONG, rounds), torch.tensor([[7]])
-    layers = metered(step.cache)
+    layers = step.cache.layers
     before = sum(layer.traffic().transferred_bytes for layer in layers)
     step(token)
     brought = sum(layer.traffic().transferred_bytes for layer in layers) - before

@@ -24,7 +24,7 @@ JOB += ["train.threads=1", "bench=none", "eval=none", "train.eval_every=100"]
 
 
 def command(folder):
-    where = [f"{k}={folder}/{v}" for k, v in (("data.dir", "../data"), ("store.dir", "store"))]
+    where = [f"data.dir={folder.parent}/data", f"store.dir={folder}/store"]
     return [sys.executable, str(ROOT / "run.py"), *JOB, *where, f"hydra.run.dir={folder}/run"]
 
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from micro_transformer.decoding.base import PAD, Step, StepOutput, Strategy
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
-from micro_transformer.nn.cache.metered import emptied
 from micro_transformer.nn.models import DecoderLM
 
 MakeLayer = Callable[[CacheSpec], CacheLayer]
@@ -48,7 +47,7 @@ class ModelStep:
     def restart(self) -> None:
         """The text is forgotten; the next one, of as many rows, goes into the same memory."""
         assert self.cache is not None, "there is a text"
-        self.cache, self._seen = emptied(self.cache), None
+        self.cache, self._seen = self.cache.emptied(), None
 
     def _start(self, batch: int) -> Cache:
         dims, weight = self.model.dims, self.model.embedding.weight

@@ -14,7 +14,6 @@ from micro_transformer.bench.footprint import peak_of
 from micro_transformer.generation import ModelStep
 from micro_transformer.knobs import Count
 from micro_transformer.nn.cache.base import Cache
-from micro_transformer.nn.cache.metered import metered
 from micro_transformer.subject import Subject
 
 WARM_TOKENS = 8
@@ -80,7 +79,7 @@ class Memory:
 
 
 def _bytes(cache: Cache, length: int) -> dict[str, float | None]:
-    layers = metered(cache)
+    layers = cache.layers
     held, predicted = cache.nbytes(), sum(layer.predicted_nbytes(length) for layer in layers)
     moved = [layer.traffic() for layer in layers]
     return {

@@ -1,6 +1,6 @@
 """Attention over keys that lie in several pieces, exactly as if they lay in one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,24 +24,37 @@ def _in_two_passes(
     context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
 ) -> Tensor:
     """All scores, one softmax, then the values: half the operations where scores are few."""
-    parts = []
-    for segment in segments:
+    products = [queries(segment.view) @ segment.k.mT for segment in segments]
+    scores = torch.cat(products, -1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
+    for segment, piece in zip(segments, _pieces(scores, segments), strict=True):
         mask, bias = context.sight(segment.start, segment.stop, segment.view).whole()
-        parts.append(masked_scores(queries(segment.view), segment.k, mask, bias, scale))
-    scores = torch.cat(parts, -1)
+        if bias is not None:
+            piece += bias
+        if not mask.sees_all:
+            piece.masked_fill_(~mask.dense(), NEVER)
     if not context.plain:  # a query that sees nothing gets 0, not NaN
         dead = (scores == NEVER).all(-1, keepdim=True)
         scores = scores.masked_fill(dead, 0.0)
     weights = scores.softmax(-1)
     if not context.plain:
         weights = weights.masked_fill(dead, 0.0)
-    out, at = None, 0
-    for segment in segments:
-        size = segment.stop - segment.start
-        piece = weights[..., at : at + size].to(segment.v.dtype) @ segment.v
-        out, at = piece if out is None else out + piece, at + size
+    weights = weights.to(products[0].dtype)
+    out = None
+    for segment, piece in zip(segments, _pieces(weights, segments), strict=True):
+        product = piece @ segment.v
+        out = product if out is None else out.add_(product)
     assert out is not None, "there is a segment"
     return out
+
+
+def _pieces(x: Tensor, segments: Sequence[Segment]) -> Iterator[Tensor]:
+    """Views of (..., all keys), one for each segment's keys."""
+    at = 0
+    for segment in segments:
+        size = segment.stop - segment.start
+        yield x.narrow(-1, at, size)
+        at += size
 
 
 def _online(

@@ -8,7 +8,6 @@ import torch
 
 from micro_transformer.components import make
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.nn.cache.metered import emptied, metered
 from micro_transformer.nn.tiers import FileTier, HostTier
 from micro_transformer.schema import read_choice
 from tests.conftest import build, make_cache, members, random_ids, tiny_decoder
@@ -35,9 +34,9 @@ def test_bytes_are_those_predicted_from_sizes(cache: str, tokens: int) -> None:
         held = make_cache(cache, net, 2, 13)
         for part in ids.split(chunks, 1):
             net(part, held)
-        predicted = [layer.predicted_nbytes(tokens) for layer in metered(held)]
+        predicted = [layer.predicted_nbytes(tokens) for layer in held.layers]
         assert [layer.nbytes() for layer in held.layers] == predicted
-        used = sum(layer.used_nbytes() for layer in metered(held))
+        used = sum(layer.used_nbytes() for layer in held.layers)
         assert 0 <= used <= held.nbytes() and (used > 0 or not held.stores or tokens % 4 == 0)
 
 
@@ -48,8 +47,8 @@ def test_an_emptied_cache_is_as_good_as_new(cache: str) -> None:
     used = make_cache(cache, net, 2)
     net(random_ids(2, 11), used)
     used.reorder(torch.tensor([1]))
-    used = emptied(used)
-    assert used.length == 0 and sum(layer.used_nbytes() for layer in metered(used)) == 0
+    used = used.emptied()
+    assert used.length == 0 and sum(layer.used_nbytes() for layer in used.layers) == 0
     fresh = make_cache(cache, net, 2)
     assert torch.equal(net(ids, used), net(ids, fresh))
     assert used.nbytes() == fresh.nbytes()
@@ -114,9 +113,9 @@ def test_offload_leaves_away_what_a_window_cannot_see() -> None:
     cache = make_cache("paged_offload", net, 1)
     with torch.inference_mode():
         net(random_ids(1, 21), cache)
-        before = metered(cache)[0].traffic().transfers
+        before = cache.layers[0].traffic().transfers
         net(random_ids(1, 1), cache)
-    assert metered(cache)[0].traffic().transfers == before + 2  # one block of five
+    assert cache.layers[0].traffic().transfers == before + 2  # one block of five
 
 
 def test_offload_goes_on_where_another_cache_ends() -> None:

@@ -1,6 +1,7 @@
 """The seam of key-value caches. A cache is passed into a forward, never stored in a module."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -52,6 +53,16 @@ class Segment:
         self.k, self.v, self.view = k, v, view
 
 
+@dataclass
+class Traffic:
+    """Bytes that lie on other tiers, and what has gone to them and come back since the start."""
+
+    host_bytes: int = 0  # in the memory of the CPU, beside a GPU
+    file_bytes: int = 0
+    transfers: int = 0  # of a block's keys or values
+    transferred_bytes: int = 0
+
+
 class CacheLayer:
     """Keys and values of one attention layer."""
 
@@ -76,9 +87,30 @@ class CacheLayer:
         """Row i holds what row rows[i] held; fewer rows are the ones left."""
         raise NotImplementedError
 
+    def reset(self) -> None:
+        """No token is held, in as many rows as at first."""
+        raise NotImplementedError
+
     def nbytes(self) -> int:
         """Bytes of the storages that are held."""
         raise NotImplementedError
+
+    def predicted_nbytes(self, tokens: int) -> int:
+        """What `nbytes` is with so many tokens in every row: from sizes alone, not the storages."""
+        raise NotImplementedError
+
+    def used_nbytes(self) -> int:
+        """Of `nbytes`, those that hold tokens; the rest is fragmentation or work space."""
+        raise NotImplementedError
+
+    def traffic(self) -> Traffic:
+        """What lies elsewhere; nothing, but for a cache with more tiers than one."""
+        return Traffic()
+
+    def token_nbytes(self) -> int:
+        """Bytes of a token's key and value, in every row, as the net computes them."""
+        spec = self.spec
+        return 2 * spec.batch * spec.num_heads * spec.head_dim * spec.dtype.itemsize
 
 
 class Cache:
@@ -103,6 +135,12 @@ class Cache:
         cache = cls([make_layer(spec) for _ in range(num_layers)], spec.max_len)
         cache.check_budget()
         return cache
+
+    def emptied(self) -> "Cache":
+        """A cache for the next text, on the memory of this one, which is no longer used."""
+        for layer in self.layers:
+            layer.reset()
+        return Cache(self.layers, self.planned_len)
 
     @property
     def plain(self) -> bool:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheSpec, Segment
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
-class Contiguous(Metered):
+class Contiguous(CacheLayer):
     """(B, H, max_len, d) for keys and for values; appending copies only what is new."""
 
     def __init__(self, spec: CacheSpec):

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheSpec, Segment
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
-class NoCache(Metered):
+class NoCache(CacheLayer):
     """Passes keys and values through, and keeps none."""
 
     stores = False

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import CacheSpec, Segment
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 from micro_transformer.nn.tail import Tail
 
 
-class Packing(Metered):
+class Packing(CacheLayer):
     """`newest` columns at most stay; when they are so many, the `portion` oldest are packed.
 
     Packing comes after the queries of a forward have attended: a chunk sees itself as it came.

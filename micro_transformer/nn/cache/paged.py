@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import CacheSpec, Segment
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
-class Paged(Metered):
+class Paged(CacheLayer):
     """Fixed blocks of `block` tokens from a pool, a table of them for each row (Kwon et al., 2023).
 
     A block is taken when a row reaches it, so at most a block a row is held beyond its tokens; a

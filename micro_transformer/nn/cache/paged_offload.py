@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
-from micro_transformer.nn.cache.metered import Traffic
+from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, Traffic
 from micro_transformer.nn.cache.packing import Packing
 from micro_transformer.nn.tiers import FileTier, HostTier
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, View
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
 from micro_transformer.nn.ring import Ring
 
 
@@ -38,7 +37,7 @@ class Recent(View):
         return (k_pos >= self.sinks) & (k_pos > q_pos - self.window)
 
 
-class Sink(Metered):
+class Sink(CacheLayer):
     """StreamingLLM: the first `sinks` keys of a row and the last `window` (Xiao et al., 2023).
 
     Positions are places in the cache: what is between sinks and window has never been. The authors

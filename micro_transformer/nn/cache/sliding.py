@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from micro_transformer.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, View
-from micro_transformer.nn.cache.metered import Metered
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
 from micro_transformer.nn.ring import Ring
 
 
@@ -21,7 +20,7 @@ class LastKeys(View):
         return k_pos > q_pos - self.width
 
 
-class Sliding(Metered):
+class Sliding(CacheLayer):
     """A query sees `window` keys, its own included, at their true positions; older ones are gone.
 
     The net computes what it would under the mask of conf/pattern/sliding, whatever it was trained
