@@ -49,7 +49,7 @@ profile: setup data/.$(TASK)  ## Write profile/trace.json and a Markdown table
 sweep: setup data/.$(TASK)  ## Positions x seeds on real text, with the table
 	$(PY) run.py task=$(TASK) sweep=demo
 
-readme: setup  ## Make the result tables of the READMEs from results/
+readme: setup  ## Make the results in the READMEs and docs/findings.md from results/
 	$(PY) -m micro_transformer.report.readme
 
 report: setup  ## Make the report of the demo sweep again from its records

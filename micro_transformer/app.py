@@ -48,11 +48,11 @@ def main() -> None:
             print(f"error: {line}", file=sys.stderr)
         sys.exit(BAD_CONFIG)
     if plan.jobs[0].config["check"]:
-        print(describe(plan))
+        _show(describe(plan))
         return
     _need_data(plan)
     if plan.jobs[0].config["run"]["plan"]:
-        print(forecast(plan))
+        _show(forecast(plan))
         return
     if not Ranks.started().is_first:
         sys.exit(jobs.help_train(plan.jobs[0]))
@@ -65,6 +65,14 @@ def main() -> None:
         _load_report()
         _hydra_main()
     sys.exit(_conclude(plan))
+
+
+def _show(text: str) -> None:
+    """Prints; a reader that has seen enough (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_sweep(plan: Plan) -> None:

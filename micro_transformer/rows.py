@@ -81,6 +81,11 @@ class Row:
         )
 
     @property
+    def is_senseless(self) -> bool:
+        """The configuration makes no sense, such as a RoPE scaling without RoPE."""
+        return not self.ok and bool(self.bad) and all(r.status == INVALID for r in self.bad)
+
+    @property
     def reason(self) -> str:
         """Why there is no result, "" when there is one."""
         return "" if self.ok else reason(self.bad[0]) if self.bad else "not run"
@@ -114,7 +119,7 @@ class Board:
         found += [f"records disagree: {name}" for name in self.disagreeing]
         for row in self.rows:
             lost = [f"seed {r.seed} {reason(r)}" for r in row.bad if r.status != INVALID]
-            if lost or (row.missing and not _is_senseless(row)):
+            if lost or (row.missing and not row.is_senseless):
                 lost += [f"seed {seed} missing" for seed in row.missing]
                 found.append(f"{row.name}: {'; '.join(lost)}")
         return found
@@ -274,10 +279,6 @@ def _modules_differ(records: list[RunRecord]) -> bool:
 def _mixture_in_words(what: str, part: Callable[[RunRecord], str], records: list[RunRecord]) -> str:
     counts = Counter(part(r) for r in records)
     return f"mixed {what} (" + ", ".join(f"{v}: {n} runs" for v, n in counts.most_common()) + ")"
-
-
-def _is_senseless(row: Row) -> bool:
-    return bool(row.bad) and all(r.status == INVALID for r in row.bad)
 
 
 def _threads(threads: Any) -> str | None:

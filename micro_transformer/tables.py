@@ -17,6 +17,7 @@ from micro_transformer.measures import (
     end_of,
     has_place,
     is_beside,
+    places,
 )
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
@@ -51,14 +52,16 @@ def brief(board: Board) -> Table:
     settings = board.settings
     for setting in settings:
         place = f" [{setting}]" if len(settings) > 1 else ""
-        table.columns += [f"Tokens/s{place}", f"{_memory(setting)}{place}", f"ms/batch{place}"]
+        table.columns += [f"{title}{place}" for title, _ in _brief_costs(board, setting)]
     table.columns += ["n", "Seeds"]
     table.note = f"Measured on {settings[0]}." if len(settings) == 1 else ""
-    for row in board.rows:
+    shown = [row for row in board.rows if not row.is_senseless] or board.rows
+    if hidden := len(board.rows) - len(shown):
+        table.note += f" {plural(hidden, 'cell')} of the cross without a sense not shown."
+    for row in shown:
         cells = [Cell(row.name, row.name), _quality_cell(row, quality.key if quality else None)]
         for setting in settings:
-            memory = VRAM if setting.startswith("cuda") else RSS
-            cells += [cost_cell(row, m.key, setting) for m in (TOKENS_PER_S, memory, MS_PER_BATCH)]
+            cells += [cost_cell(row, key, setting) for _, key in _brief_costs(board, setting)]
         total = len(row.ok) + len(row.bad) + len(row.missing)
         n = f"{len(row.ok)}" if len(row.ok) == total else f"{len(row.ok)}/{total}"
         table.rows.append([*cells, Cell(n, len(row.ok)), Cell(_seeds(row), _seeds(row))])
@@ -167,10 +170,26 @@ def decimals(summary: Summary) -> int:
     return min(4, max(0, digits - 1 - int(f"{size:e}".split("e")[1])))
 
 
+def _brief_costs(board: Board, setting: str) -> list[tuple[str, str]]:
+    """(title, key) of the brief's costs; where none was measured, of those at the longest context,
+    if there are any."""
+    memory = VRAM if setting.startswith("cuda") else RSS
+    usual = [("Tokens/s", TOKENS_PER_S.key), (_memory(setting), memory.key),
+             ("ms/batch", MS_PER_BATCH.key)]  # fmt: skip
+    there = {key for record in board.records for key in record.cost}
+    known = [
+        places(there, start) for start in ("cache/tokens_per_s", "cache/rss_gb", "cache/bytes")
+    ]
+    farthest = [measure_of(keys[max(keys)]) for keys in known if keys]
+    if not farthest or any(key in there for _, key in usual):
+        return usual
+    return [(m.title, m.key) for m in farthest]
+
+
 def _quality_cell(row: Row, key: str | None) -> Cell:
     if not row.ok:
         return Cell(row.reason)
-    return Cell(ABSENT) if key is None else metric_cell(row, key)
+    return Cell(OK) if key is None else metric_cell(row, key)
 
 
 def _memory(setting: str) -> str:

@@ -126,6 +126,15 @@ def test_check_prints_the_plan_and_runs_nothing(lab):
     assert list(lab.folder.iterdir()) == []
 
 
+def test_a_reader_that_leaves_early_is_no_error(lab):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "run.py"), "check=true"]
+    done = subprocess.run(command, cwd=lab.folder, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_damaged_weights_are_refused_by_name_and_trained_again(lab):
     words = ["bench=none", "eval=none"]
     assert lab(*words).returncode == 0

@@ -42,7 +42,7 @@ def _plots(found: Study) -> Iterator[Plot | None]:
     yield plots.loss_by_context(board)
     yield plots.recall_map(board, "recall")
     yield plots.recall_map(board, "needle")
-    for effects in found.effects[:1]:
+    for effects in [e for e in found.effects if not e.measure.is_ratio][:1]:
         lines = [
             (f"{c.factor}: {c.a} − {c.b}", c.estimate.value, *interval, c.verdict == "differs")
             for c in effects.contrasts

@@ -1,40 +1,102 @@
-"""python -m micro_transformer.report.readme: the READMEs' result tables, made from records.
+"""python -m micro_transformer.report.readme: what the documents show of results/, from records.
 
-A README holds the table between `<!-- results:NAME -->` and `<!-- /results -->`, where NAME is a
-folder of results/. Nobody types a number.
+Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` stands what the records of results/NAME say:
+`results` their table, `findings` their conclusions and what was measured by place, `figures` the
+pictures named by the words, which lie in docs/figures. Nobody types a number.
 """
 
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from micro_transformer import tables
+from micro_transformer.fingerprint import digest
+from micro_transformer.report.by_place import tables_by_place
+from micro_transformer.report.drawing import draw
+from micro_transformer.report.study import study
 from micro_transformer.results import load_records
-from micro_transformer.rows import collect
+from micro_transformer.rows import Board, collect
 from micro_transformer.store import write_file
 
 ROOT = Path(__file__).resolve().parents[2]
-READMES = ("README.md", "README.es.md")
-BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+DOCUMENTS = ("README.md", "README.es.md", "docs/findings.md")
+FIGURES = Path("docs/figures")
+BLOCK = re.compile(r"(<!-- (\w+):([\w-]+)((?: [\w-]+)*) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def refreshed(text: str, results: Path) -> str:
-    """The text with every table between its marks made anew from results/NAME."""
-    return BLOCK.sub(lambda m: f"{m[1]}\n{table(results / m[2])}\n\n{m[3]}", text)
+    """The text with everything between marks made anew. KeyError: an unknown kind."""
+
+    def anew(mark: re.Match[str]) -> str:
+        return f"{mark[1]}\n{KINDS[mark[2]](results / mark[3], mark[4].split())}\n\n{mark[5]}"
+
+    return BLOCK.sub(anew, text)
 
 
-def table(folder: Path) -> str:
+def pictures(text: str, results: Path) -> Iterator[tuple[str, bytes]]:
+    """(file name, SVG) of each figure that the text shows. ValueError: there is no such figure."""
+    for _, kind, name, words, _ in BLOCK.findall(text):
+        if kind == "figures":
+            found = {
+                d.name: d for i, b in enumerate(_boards(results / name)) for d in draw(study(b), i)
+            }
+            for word in words.split():
+                if word not in found:
+                    raise ValueError(f"results/{name} has no figure {word}; has {', '.join(found)}")
+                yield _picture(results / name, word), found[word].svg
+
+
+def _table(folder: Path, words: list[str]) -> str:
     """The brief's table of a sweep, as Markdown."""
-    boards = collect(load_records(folder).records)
-    return "\n\n".join(tables.as_markdown(tables.brief(board)) for board in boards)
+    return "\n\n".join(tables.as_markdown(tables.brief(board)) for board in _boards(folder))
+
+
+def _findings(folder: Path, words: list[str]) -> str:
+    parts = []
+    for board in _boards(folder):
+        found = study(board)
+        said = [claim.text for claim in (*found.headlines, *found.facts)]
+        parts.append("\n".join(f"- {tables.markdown(text)}" for text in said))
+        parts += [tables.as_markdown(table).strip() for table in tables_by_place(board)]
+    return "\n\n".join(parts)
+
+
+def _figures(folder: Path, words: list[str]) -> str:
+    """Links; they change with the records, so that a picture of other records is noticed."""
+    made = digest(sorted(path.read_text() for path in folder.rglob("record.json")))[:8]
+    shown = [f"![{word.replace('_', ' ')}](figures/{_picture(folder, word)})" for word in words]
+    return "\n\n".join([*shown, f"From the records {made}."])
+
+
+KINDS: dict[str, Callable[[Path, list[str]], str]] = {
+    "results": _table,
+    "findings": _findings,
+    "figures": _figures,
+}
+
+
+def _boards(folder: Path) -> list[Board]:
+    return collect(load_records(folder).records)
+
+
+def _picture(folder: Path, word: str) -> str:
+    return f"{folder.name}-{word}.svg"
 
 
 def main() -> int:
-    """Exit code 0; says which files changed."""
-    for name in READMES:
+    """Exit code 0, or 3 where a mark asks for what is not there; says which files changed."""
+    results = ROOT / "results"
+    for name in DOCUMENTS:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        after = refreshed(before, ROOT / "results")
+        try:
+            after, drawn = refreshed(before, results), dict(pictures(before, results))
+        except (KeyError, ValueError) as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            return 3
+        for file, svg in drawn.items():
+            write_file(ROOT / FIGURES / file, svg)
         if after != before:
             write_file(path, after.encode())
         print(f"{name}: {'made anew' if after != before else 'up to date'}")

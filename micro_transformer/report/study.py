@@ -16,6 +16,9 @@ from micro_transformer.measures import (
 )
 from micro_transformer.report import words
 from micro_transformer.report.by_place import tables_by_place
+from micro_transformer.report.drift import drift_claims, farthest
+from micro_transformer.report.held import held_claims
+from micro_transformer.report.numbers import p_text, sized
 from micro_transformer.report.words import Claim
 from micro_transformer.rows import Board, value_of
 from micro_transformer.stats.effects import BETTER, Effects, analyse
@@ -66,19 +69,17 @@ def study(board: Board) -> Study:
     """The board studied."""
     found = Study(board)
     judged = quality({k for r in board.records for k, v in r.metrics.items() if v is not None})
-    if judged is None:
-        return found
-    wanted = [judged, *COMPARED]
+    wanted = [*([judged] if judged else []), *farthest(board), *COMPARED]
     found.effects = [
         analyse(board, m) for m in wanted if any(value_of(r, m.key) for r in board.records)
     ]
-    shown = tables.shown_quality(board) or judged
-    for setting in board.settings:
-        for cost in TRADED:
-            points = pareto(board, cost, shown, setting)
-            if len(points) > 1:
-                found.fronts.append(Front(cost, shown, setting, points))
-    _scale(found)
+    if shown := tables.shown_quality(board):
+        for setting in board.settings:
+            for cost in TRADED:
+                points = pareto(board, cost, shown, setting)
+                if len(points) > 1:
+                    found.fronts.append(Front(cost, shown, setting, points))
+        _scale(found)
     _say(found, shown)
     return found
 
@@ -97,16 +98,16 @@ def effects_table(effects: Effects) -> Table:
         value, interval = words.contrast_words(m, c)
         table.rows.append([
             *(Cell(text, text) for text in (c.factor, c.a, c.b)),
-            Cell(value, c.estimate.value), Cell(interval), Cell(words.p_text(c.p), c.p),
+            Cell(value, c.estimate.value), Cell(interval), Cell(p_text(c.p), c.p),
             Cell(c.verdict, c.verdict), Cell(str(c.seeds), c.seeds),
             Cell(f"{c.met}/{c.settings}", c.met),
-            Cell(words.sized(m, c.detectable), c.detectable),
+            Cell(sized(m, c.detectable), c.detectable),
         ])  # fmt: skip
     for x in effects.interactions:
         test = f"F({x.freedom[0]}, {x.freedom[1]}) = {x.f:.3g}"
         verdict = "depends" if x.p < 0.05 else "none seen"
         cells = [Cell(" × ".join(x.factors)), *(Cell("—") for _ in range(2)), Cell(test, x.f),
-                 Cell("—"), Cell(words.p_text(x.p), x.p), Cell(verdict, verdict)]  # fmt: skip
+                 Cell("—"), Cell(p_text(x.p), x.p), Cell(verdict, verdict)]  # fmt: skip
         table.rows.append([*cells, Cell("—"), Cell("—"), Cell("—")])
     return table
 
@@ -166,19 +167,26 @@ def _scale(found: Study) -> None:
         found.law = power_law(found.sizes, found.ppls)
 
 
-def _say(found: Study, shown: Measure) -> None:
-    first, *rest = found.effects
-    found.headlines = words.claims(first)
-    costs = [words.claims(effects) for effects in rest]
+def _say(found: Study, shown: Measure | None) -> None:
+    """Headlines are tests, facts are not."""
+    board = found.board
+    tests = [effects for effects in found.effects if not effects.measure.is_ratio]
+    costs = [effects for effects in found.effects if effects.measure.is_ratio]
+    found.headlines = words.interleave([drift_claims(board), *map(words.claims, tests)])
     found.headlines += words.interleave(
-        [[c for c in some if c.verdict == BETTER] for some in costs], HEADLINES // 2
+        [[c for c in words.claims(effects) if c.verdict == BETTER] for effects in costs],
+        HEADLINES // 2 if found.headlines else HEADLINES,
     )
-    found.facts = words.best(found.board, shown.key, shown, shown.label)
+    found.facts = held_claims(board)
+    if shown:
+        found.facts += words.best(board, shown.key, shown, shown.label)
     if found.law:
         found.facts.append(words.slope(found.law))
-    found.facts += words.scatter(found.board, shown.key, shown.label)
-    found.facts += words.noise(first)
-    if any(effects.contrasts for effects in rest):
+    if shown:
+        found.facts += words.scatter(board, shown.key, shown.label)
+    for effects in tests[:1]:
+        found.facts += words.noise(effects)
+    if any(effects.contrasts for effects in costs):
         found.facts.append(Claim(ONE_AFTER_THE_OTHER, "note"))
     notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)
     found.facts += [Claim(note, "note") for note in notes]

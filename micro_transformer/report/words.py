@@ -6,7 +6,18 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from micro_transformer.measures import Measure
+from micro_transformer.measures import Measure, has_place
+from micro_transformer.report.numbers import (
+    decimals,
+    equals,
+    inside,
+    percent,
+    ratio,
+    signed,
+    sized,
+    times,
+    unit_of,
+)
 from micro_transformer.rows import Board, Row, Summary, shared_name
 from micro_transformer.stats.effects import (
     BETTER,
@@ -39,7 +50,7 @@ def claims(effects: Effects) -> list[Claim]:
         if contrast.verdict != IDENTICAL:
             found.append((abs(contrast.estimate.value), _claim(effects.measure, contrast)))
     found.sort(key=lambda item: (ORDER.index(item[1].verdict), -item[0]))
-    crosses = [_interaction(cross) for cross in effects.interactions]
+    crosses = [_interaction(effects.measure, cross) for cross in effects.interactions]
     seen = [c for c in crosses if c.verdict == BETTER]
     return [*(claim for _, claim in found), *seen, *(c for c in crosses if c.verdict != BETTER)]
 
@@ -130,15 +141,10 @@ def contrast_words(measure: Measure, contrast: Contrast) -> tuple[str, str]:
     """(difference, 95 % interval) of a contrast, as the effects table shows them."""
     size, interval = contrast.estimate.value, contrast.estimate.interval()
     if interval is None:
-        return _signed(measure, size, size), "—"
+        return signed(measure, size, size), "—"
     half = (interval[1] - interval[0]) / 2
-    low, high = (_signed(measure, end, half or size) for end in interval)
-    return _signed(measure, size, half or size), f"{low} to {high}"
-
-
-def p_text(p: float | None) -> str:
-    """`0.004`, `< 0.001`, or a dash."""
-    return "—" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    low, high = (signed(measure, end, half or size) for end in interval)
+    return signed(measure, size, half or size), f"{low} to {high}"
 
 
 def _claim(measure: Measure, c: Contrast) -> Claim:
@@ -149,9 +155,10 @@ def _claim(measure: Measure, c: Contrast) -> Claim:
     )
     basis = f"n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'}{where}"
     size = abs(c.estimate.value)
+    about = _about(measure, c.factor)
     if c.verdict == UNTESTED:
         return Claim(
-            f"{c.factor}: {good} is {_ahead(measure, size)} {bad}, not tested: "
+            f"{about}: {good} is {_ahead(measure, size)} {bad}, not tested: "
             "without repetitions chance cannot be told from effect.",
             UNTESTED,
         )
@@ -161,21 +168,21 @@ def _claim(measure: Measure, c: Contrast) -> Claim:
         small = size + half < measure.margin and not measure.is_ratio
         note = f"; less than the {measure.margin:g} that matters" if small else ""
         return Claim(
-            f"{c.factor}: {_beats(measure, good, bad, size, half)} "
-            f"(95 %, {basis}, Holm p {_equals(c.p)}{note}).",
+            f"{about}: {_beats(measure, good, bad, size, half)} "
+            f"(95 %, {basis}, Holm p {equals(c.p)}{note}).",
             BETTER,
         )
     if c.verdict == EQUAL:
         return Claim(
-            f"{c.factor}: no difference larger than {sized(measure, measure.margin)} between {c.a}"
+            f"{about}: no difference larger than {sized(measure, measure.margin)} between {c.a}"
             f" and {c.b} (measured {_range(measure, low, high)}, 95 %, {basis}, "
-            f"Holm p {_equals(c.p_beyond)} of a larger one).",
+            f"Holm p {equals(c.p_beyond)} of a larger one).",
             EQUAL,
         )
     found = f"; 80 % power from {sized(measure, c.detectable)} on" if c.detectable else ""
     return Claim(
-        f"{c.factor}: undecided between {c.a} and {c.b}: {_range(measure, low, high)} for {c.a} "
-        f"(95 %, {basis}, Holm p {_equals(c.p)}{found}).",
+        f"{about}: undecided between {c.a} and {c.b}: {_range(measure, low, high)} for {c.a} "
+        f"(95 %, {basis}, Holm p {equals(c.p)}{found}).",
         OPEN,
     )
 
@@ -196,22 +203,28 @@ def _identical(effects: Effects, group: tuple[str, list[str], Contrast]) -> tupl
     factor, levels, c = group
     names = f"{', '.join(levels[:-1])} and {levels[-1]}"
     text = (
-        f"{factor}: {names} give the same {_inside(effects.measure.label)} to the last bit "
+        f"{factor}: {names} give the same {inside(effects.measure.label)} to the last bit "
         f"wherever they were compared (n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'})."
     )
     return 0.0, Claim(text, IDENTICAL)
 
 
-def _interaction(cross: Interaction) -> Claim:
-    one, two = cross.factors
-    test = f"F({cross.freedom[0]}, {cross.freedom[1]}) = {cross.f:.3g}, Holm p {_equals(cross.p)}"
+def _interaction(measure: Measure, cross: Interaction) -> Claim:
+    pair = _about(measure, " × ".join(cross.factors))
+    test = f"F({cross.freedom[0]}, {cross.freedom[1]}) = {cross.f:.3g}, Holm p {equals(cross.p)}"
     if cross.p < 0.05:
         return Claim(
-            f"{one} × {two}: what one does depends on the other ({test}); "
+            f"{pair}: what one does depends on the other ({test}); "
             "the differences above are averages, read the rows.",
             BETTER,
         )
-    return Claim(f"{one} × {two}: no interaction seen ({test}); that is no proof of none.", OPEN)
+    return Claim(f"{pair}: no interaction seen ({test}); that is no proof of none.", OPEN)
+
+
+def _about(measure: Measure, factor: str) -> str:
+    """The factor, and the place of a figure that has one; a ratio names its figure anyway."""
+    at_a_place = has_place(measure.key) and not measure.is_ratio
+    return f"{factor}, {inside(measure.label)}" if at_a_place else factor
 
 
 def _ahead(measure: Measure, size: float) -> str:
@@ -222,70 +235,26 @@ def _ahead(measure: Measure, size: float) -> str:
 def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> str:
     """`rope beats alibi by 0.042 ± 0.006 nats`; `paged has 12 % more tokens/s than none (…)`."""
     if not measure.is_ratio:
-        digits = _digits(half or size)
-        return f"{good} beats {bad} by {size:.{digits}f} ± {half:.{digits}f}{_unit(measure)}"
-    label = _inside(measure.label)
+        digits = decimals(half or size)
+        return f"{good} beats {bad} by {size:.{digits}f} ± {half:.{digits}f}{unit_of(measure)}"
+    label = inside(measure.label)
     if measure.lower_is_better:
-        value, low, high = (_percent(1 - _ratio(-x)) for x in (size, size - half, size + half))
+        value, low, high = (percent(1 - ratio(-x)) for x in (size, size - half, size + half))
         return f"{good} takes {value} less {label} than {bad} ({low} to {high})"
     if size > math.log(2):
-        value, low, high = (f"{_ratio(x):.2f}" for x in (size, size - half, size + half))
+        value, low, high = (times(ratio(x)) for x in (size, size - half, size + half))
         return f"{good} has {value} times the {label} of {bad} ({low} to {high})"
-    value, low, high = (_percent(_ratio(x) - 1) for x in (size, size - half, size + half))
+    value, low, high = (percent(ratio(x) - 1) for x in (size, size - half, size + half))
     return f"{good} has {value} more {label} than {bad} ({low} to {high})"
 
 
 def _range(measure: Measure, low: float, high: float) -> str:
-    unit = f" {_inside(measure.label)}" if measure.is_ratio else _unit(measure)
+    unit = f" {inside(measure.label)}" if measure.is_ratio else unit_of(measure)
     half = (high - low) / 2
-    return f"{_signed(measure, low, half)} to {_signed(measure, high, half)}{unit}"
+    return f"{signed(measure, low, half)} to {signed(measure, high, half)}{unit}"
 
 
-def _signed(measure: Measure, value: float, size: float) -> str:
-    """The value with its sign, to two digits of `size`; of a ratio as a share."""
-    if measure.is_ratio:
-        return _percent(_ratio(value) - 1, "+")
-    return f"{value:+.{_digits(size)}f}".replace("-", "−")
-
-
-def sized(measure: Measure, value: float | None) -> str:
-    """A difference without sign, with its unit; of a ratio as a share; a dash for none."""
-    if value is None:
-        return "—"
-    if measure.is_ratio:
-        return _percent(_ratio(value) - 1) if value != measure.margin else f"{100 * value:g} %"
-    return f"{value:.{_digits(value)}f}{_unit(measure)}"
-
-
-def _unit(measure: Measure) -> str:
-    return f" {measure.unit}" if measure.unit else f" {measure.label}"
-
-
-def _percent(share: float, sign: str = "") -> str:
-    digits = 0 if abs(share) >= 0.1 else 1
-    return f"{100 * share:{sign}.{digits}f} %".replace("-", "−")
-
-
-def _inside(label: str) -> str:
-    """The label in the middle of a sentence: acronyms stay."""
-    return label[:1].lower() + label[1:] if label[1:2].islower() else label
-
-
-def _ratio(value: float) -> float:
-    return math.exp(min(value, 700.0))
-
-
-def _equals(p: float | None) -> str:
-    return p_text(p) if p is not None and p < 0.001 else f"= {p_text(p)}"
-
-
-def _digits(value: float) -> int:
-    """Decimals that show two digits of a value, 2 to 5."""
-    size = abs(value)
-    return 3 if not size else min(5, max(2, 1 - math.floor(math.log10(size))))
-
-
-def interleave(lists: list[list[Claim]], limit: int) -> list[Claim]:
+def interleave(lists: list[list[Claim]], limit: int | None = None) -> list[Claim]:
     """The first claims of each list in turn, up to the limit."""
     rounds = itertools.zip_longest(*lists)
     return [claim for some in rounds for claim in some if claim is not None][:limit]

@@ -74,7 +74,7 @@ def _markdown(
     parts = [f"# {tables.markdown(title)}", ""]
     for found in studies:
         parts += [f"## {tables.markdown(found.board.title)}", ""]
-        parts += _bullets([claim.text for claim in found.headlines[:20]])
+        parts += _bullets([claim.text for claim in found.headlines[:40]])
         parts += _bullets([claim.text for claim in found.facts])
         parts += [tables.as_markdown(table) for table in found.tables]
     if both is not None:

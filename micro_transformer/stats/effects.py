@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from scipy.stats import bartlett
+
 from micro_transformer.measures import Measure
 from micro_transformer.rows import Board, is_disturbed, setting_of, value_of
 from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable, holm
@@ -231,8 +233,23 @@ def _say_what_is_missing(factors: list[str], values: list[Value], effects: Effec
     per_cell = Counter(v.levels for v in values)
     if len(set(per_cell.values())) > 1:
         effects.notes.append("Configurations have unequal numbers of seeds.")
+    if effects.contrasts and _scatters_unequally(values):
+        effects.notes.append(
+            f"{effects.measure.label}: some configurations scatter far more over seeds than "
+            "others (Bartlett's test, p < 0.01); the pooled intervals are too wide "
+            "for the steady ones and too narrow for the others."
+        )
     if effects.contrasts and all(c.estimate.se is None for c in effects.contrasts):
         effects.notes.append("No repetition: without a second seed no difference can be tested.")
+
+
+def _scatters_unequally(values: list[Value]) -> bool:
+    cells: dict[Cell, dict[str, float]] = {}  # one figure a training
+    for v in values:
+        cells.setdefault(v.levels, {})[v.training] = v.value
+    groups = {tuple(sorted(held.values())) for held in cells.values()}  # a cache repeats a row
+    groups = {group for group in groups if len(set(group)) > 1}
+    return len(groups) > 1 and float(bartlett(*groups).pvalue) < 0.01
 
 
 def _without(cell: Cell, i: int) -> Cell:

@@ -237,3 +237,39 @@ def test_history_lines_that_are_no_figures_are_left_out(tmp_path):
     bad = json.dumps({"step": 50, "val/loss": "x"}) + "\n" + json.dumps({"step": 60, "epoch": None})
     (folder / "00000" / "history.jsonl").write_text(bad + '\n{"step": 1e999, "val/loss": 2}\n')
     assert write_report(folder).gaps == []
+
+
+def test_distance_is_judged_by_rows_and_between_them():
+    def placed(loss_far):
+        records = []
+        for posenc, far in loss_far.items():
+            for seed in (42, 43, 44):
+                record = make_record(seed, 1.6 + seed / 1e4, posenc=posenc)
+                record.config["train"]["context"] = 512
+                noise = 0.004 * (seed - 43)
+                end = None if far is None else far + noise * seed / 43
+                record.metrics |= {"context/loss@256": 1.8 + noise, "context/loss@512": 1.7 + noise,
+                                   "context/loss@8192": end}  # fmt: skip
+                records.append(record)
+        (board,) = collect(records)
+        return study(board)
+
+    found = placed({"rope": 3.1, "alibi": 1.7, "learned": None})
+    said = {claim.text: claim.verdict for claim in found.headlines}
+    rows = {t.split(":")[0]: t for t in said if "against 512" in t or "n/a" in t}
+    assert "1.400 ± " in rows["posenc=rope"] and "nats higher" in rows["posenc=rope"]
+    assert "undecided" in rows["posenc=alibi"]
+    absent = rows["posenc=learned, loss with 8192 tokens of context"]
+    assert "no trained position past 512" in absent
+    between = [t for t in said if "alibi beats rope by 1.4" in t]
+    assert len(between) == 1 and said[between[0]] == "differs"
+    assert found.effects[1].measure.key == "context/loss@8192"
+
+
+def test_unequal_scatter_is_said():
+    records = []
+    for posenc, spread in (("rope", 1e-4), ("alibi", 0.3)):
+        for seed in range(5):
+            records.append(make_record(seed, 1.6 + spread * (seed * 7 % 5), posenc=posenc))
+    (board,) = collect(records)
+    assert any("scatter far more" in claim.text for claim in study(board).facts)
