@@ -7,17 +7,13 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from micro_transformer.measures import (
-    MS_PER_BATCH,
     PPL,
-    RSS,
     SPEED,
-    TOKENS_PER_S,
     VRAM,
     Measure,
     end_of,
     has_place,
     is_beside,
-    places,
 )
 from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
@@ -43,29 +39,6 @@ class Table:
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
     note: str = ""
-
-
-def brief(board: Board) -> Table:
-    """Config | quality mean ± std | Tokens/s | Peak memory | ms/batch | n | seeds."""
-    quality = shown_quality(board)
-    table = Table(board.title, ["Config", f"{quality.title} mean ± std" if quality else "Result"])
-    settings = board.settings
-    for setting in settings:
-        place = f" [{setting}]" if len(settings) > 1 else ""
-        table.columns += [f"{title}{place}" for title, _ in _brief_costs(board, setting)]
-    table.columns += ["n", "Seeds"]
-    table.note = f"Measured on {settings[0]}." if len(settings) == 1 else ""
-    shown = [row for row in board.rows if not row.is_senseless] or board.rows
-    if hidden := len(board.rows) - len(shown):
-        table.note += f" {plural(hidden, 'cell')} of the cross without a sense not shown."
-    for row in shown:
-        cells = [Cell(row.name, row.name), _quality_cell(row, quality.key if quality else None)]
-        for setting in settings:
-            cells += [cost_cell(row, key, setting) for _, key in _brief_costs(board, setting)]
-        total = len(row.ok) + len(row.bad) + len(row.missing)
-        n = f"{len(row.ok)}" if len(row.ok) == total else f"{len(row.ok)}/{total}"
-        table.rows.append([*cells, Cell(n, len(row.ok)), Cell(_seeds(row), _seeds(row))])
-    return table
 
 
 def all_metrics(board: Board) -> Table:
@@ -168,39 +141,6 @@ def decimals(summary: Summary) -> int:
     if not size:
         return 2
     return min(4, max(0, digits - 1 - int(f"{size:e}".split("e")[1])))
-
-
-def _brief_costs(board: Board, setting: str) -> list[tuple[str, str]]:
-    """(title, key) of the brief's costs; where none was measured, of those at the longest context,
-    if there are any."""
-    memory = VRAM if setting.startswith("cuda") else RSS
-    usual = [("Tokens/s", TOKENS_PER_S.key), (_memory(setting), memory.key),
-             ("ms/batch", MS_PER_BATCH.key)]  # fmt: skip
-    there = {key for record in board.records for key in record.cost}
-    known = [
-        places(there, start) for start in ("cache/tokens_per_s", "cache/rss_gb", "cache/bytes")
-    ]
-    farthest = [measure_of(keys[max(keys)]) for keys in known if keys]
-    if not farthest or any(key in there for _, key in usual):
-        return usual
-    return [(m.title, m.key) for m in farthest]
-
-
-def _quality_cell(row: Row, key: str | None) -> Cell:
-    if not row.ok:
-        return Cell(row.reason)
-    return Cell(OK) if key is None else metric_cell(row, key)
-
-
-def _memory(setting: str) -> str:
-    return "Peak VRAM (GB)" if setting.startswith("cuda") else "Peak memory (RSS, GB)"
-
-
-def _seeds(row: Row) -> str:
-    """`42, 43 (44: killed)`."""
-    lost = [f"{r.seed}: {r.status}" for r in row.bad] + [f"{s}: missing" for s in row.missing]
-    good = ", ".join(map(str, row.seeds))
-    return " ".join(part for part in (good, f"({', '.join(lost)})" if lost else "") if part)
 
 
 def as_text(table: Table) -> str:

@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 from micro_transformer import tables
+from micro_transformer.report.brief import brief
 from micro_transformer.rows import Summary, collect, reason, setting_of, value_of
 from tests.records import make_record, make_sweep
 
@@ -96,7 +97,7 @@ def test_costs_of_other_devices_threads_and_schemas_have_their_own_columns():
     more.env["threads"] = 8
     (board,) = collect([here, there, more])
     assert len(board.settings) == len({setting_of(r) for r in (here, there, more)}) == 3
-    table = tables.brief(board)
+    table = brief(board)
     (row,) = table.rows
     assert sum(c.startswith("Tokens/s [") for c in table.columns) == 3
     assert sum(cell.text.startswith("900") for cell in row) == 3
@@ -119,7 +120,7 @@ def test_a_cell_without_a_result_says_why(status, error, expected):
     record = make_record(status=status, error=error)
     assert reason(record) == expected
     (board,) = collect([record])
-    assert expected in tables.as_markdown(tables.brief(board)).replace("\\", "")
+    assert expected in tables.as_markdown(brief(board)).replace("\\", "")
 
 
 def test_gaps_are_named_and_senseless_cells_are_none():

@@ -7,7 +7,7 @@ that break scatter far more than those that hold. The rows of a measure are one 
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
@@ -15,7 +15,7 @@ from micro_transformer.measures import Measure, measure, places
 from micro_transformer.report.numbers import equals, inside, signed
 from micro_transformer.report.words import Claim
 from micro_transformer.rows import Board, Row, value_of
-from micro_transformer.stats.effects import ALPHA, BETTER, OPEN, UNTESTED
+from micro_transformer.stats.effects import ALPHA, BETTER, EQUAL, OPEN, UNTESTED
 from micro_transformer.stats.fit import holm
 from micro_transformer.tables import metric_cell
 
@@ -23,6 +23,7 @@ from micro_transformer.tables import metric_cell
 FAMILIES = {
     "context/loss": "loss of the same targets with {far} tokens of context against {near}",
     "recall/accuracy": "recall over {far} tokens against {near}",
+    "needle/accuracy": "needles found over {far} tokens against {near}",
 }
 COSTS = ("cache/tokens_per_s",)
 
@@ -35,7 +36,8 @@ class Drift:
     near: int
     mean: float
     half: float | None
-    p: float | None
+    p: float | None  # of a difference
+    p_beyond: float | None  # of one beyond the measure's margin
     seeds: int
 
 
@@ -53,12 +55,12 @@ def drift_claims(board: Board) -> list[Claim]:
         if len(known) < 2:
             continue
         far = max(known)
-        drifts = [drift for row in board.rows if (drift := _drift(row, known, far)) is not None]
-        adjusted = holm([drift.p for drift in drifts])
         measured = measure(known[far])
-        for drift, p in zip(drifts, adjusted, strict=True):
+        drifts = [d for row in board.rows if (d := _drift(row, known, measured.margin)) is not None]
+        differ, beyond = holm([d.p for d in drifts]), holm([d.p_beyond for d in drifts])
+        for drift, p, q in zip(drifts, differ, beyond, strict=True):
             named = what.format(far=far, near=drift.near)
-            found.append(_claim(drift, p, measured, named))
+            found.append(_claim(replace(drift, p=p, p_beyond=q), measured, named))
         found += _absent(board, measured)
     return found
 
@@ -69,7 +71,8 @@ def _known(board: Board, start: str) -> dict[int, str]:
     return places({key for key, value in figures if value is not None}, start)
 
 
-def _drift(row: Row, known: dict[int, str], far: int) -> Drift | None:
+def _drift(row: Row, known: dict[int, str], margin: float) -> Drift | None:
+    far = max(known)
     trained = [r.config.get("train", {}).get("context") for r in row.ok]
     near = min(known, key=lambda at: abs(math.log(at / (trained[0] or 1)))) if trained else far
     if near >= far:
@@ -80,24 +83,29 @@ def _drift(row: Row, known: dict[int, str], far: int) -> Drift | None:
         return None
     mean, n = statistics.fmean(steps), len(steps)
     if n < 2 or len(set(steps)) == 1:
-        return Drift(row, near, mean, None, None, n)
-    se = statistics.stdev(steps) / math.sqrt(n)
-    half, p = float(stats.t.ppf(0.975, n - 1)) * se, 2 * float(stats.t.sf(abs(mean) / se, n - 1))
-    return Drift(row, near, mean, half, p, n)
+        return Drift(row, near, mean, None, None, None, n)
+    se, tail = statistics.stdev(steps) / math.sqrt(n), stats.t(n - 1)
+    half, p = float(tail.ppf(0.975)) * se, 2 * float(tail.sf(abs(mean) / se))
+    return Drift(row, near, mean, half, p, float(tail.sf((margin - abs(mean)) / se)), n)
 
 
-def _claim(drift: Drift, p: float | None, measured: Measure, what: str) -> Claim:
+def _claim(drift: Drift, measured: Measure, what: str) -> Claim:
     about, n, unit = f"{drift.row.name}: {what}", drift.seeds, measured.unit and f" {measured.unit}"
     size, more = f"{abs(drift.mean):.3f}", "higher" if drift.mean > 0 else "lower"
-    if p is None or drift.half is None:
+    if drift.p is None or drift.p_beyond is None or drift.half is None:
         change = f"{size}{unit} {more}" if drift.mean else "the same"
         why = f"in each of {n} seeds" if n > 1 else "one seed, not tested"
         return Claim(f"{about}: {change} ({why}).", UNTESTED)
-    basis = f"95 %, n = {n} seeds, Holm p {equals(p)}"
-    if p < ALPHA:
-        return Claim(f"{about}: {size} ± {drift.half:.3f}{unit} {more} ({basis}).", BETTER)
     ends = (drift.mean - drift.half, drift.mean + drift.half)
     low, high = (signed(measured, end, drift.half) for end in ends)
+    basis = f"95 %, n = {n} seeds, Holm p {equals(drift.p)}"
+    if drift.p_beyond < ALPHA:
+        held = (
+            f"{low} to {high}, 95 %, n = {n} seeds, Holm p {equals(drift.p_beyond)} of a larger one"
+        )
+        return Claim(f"{about}: no change larger than {measured.margin:g}{unit} ({held}).", EQUAL)
+    if drift.p < ALPHA:
+        return Claim(f"{about}: {size} ± {drift.half:.3f}{unit} {more} ({basis}).", BETTER)
     return Claim(f"{about}: undecided, {low} to {high}{unit} ({basis}).", OPEN)
 
 

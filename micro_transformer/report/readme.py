@@ -12,6 +12,7 @@ from pathlib import Path
 
 from micro_transformer import tables
 from micro_transformer.fingerprint import digest
+from micro_transformer.report.brief import brief
 from micro_transformer.report.by_place import tables_by_place
 from micro_transformer.report.drawing import draw
 from micro_transformer.report.study import study
@@ -49,7 +50,7 @@ def pictures(text: str, results: Path) -> Iterator[tuple[str, bytes]]:
 
 def _table(folder: Path, words: list[str]) -> str:
     """The brief's table of a sweep, as Markdown."""
-    return "\n\n".join(tables.as_markdown(tables.brief(board)) for board in _boards(folder))
+    return "\n\n".join(tables.as_markdown(brief(board)) for board in _boards(folder))
 
 
 def _findings(folder: Path, words: list[str]) -> str:

@@ -15,6 +15,7 @@ from micro_transformer.measures import (
     quality,
 )
 from micro_transformer.report import words
+from micro_transformer.report.brief import brief
 from micro_transformer.report.by_place import tables_by_place
 from micro_transformer.report.drift import drift_claims, farthest
 from micro_transformer.report.held import held_claims
@@ -57,7 +58,7 @@ class Study:
     @property
     def tables(self) -> list[Table]:
         """Every table of the board, the brief's first."""
-        found = [tables.brief(self.board), tables.speed(self.board)]
+        found = [brief(self.board), tables.speed(self.board)]
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
         found += [front_table(front) for front in self.fronts[:1]]
         found += [*tables_by_place(self.board), tables.all_metrics(self.board)]
@@ -71,7 +72,9 @@ def study(board: Board) -> Study:
     judged = quality({k for r in board.records for k, v in r.metrics.items() if v is not None})
     wanted = [*([judged] if judged else []), *farthest(board), *COMPARED]
     found.effects = [
-        analyse(board, m) for m in wanted if any(value_of(r, m.key) for r in board.records)
+        analyse(board, m)
+        for m in wanted
+        if any(value_of(r, m.key) is not None for r in board.records)
     ]
     if shown := tables.shown_quality(board):
         for setting in board.settings:

@@ -115,7 +115,12 @@ def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
     if len(known) < 2:
         return []
     _, _, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
-    name = shared_name([row for _, row, s in known if s == summary])
+    alike = [row for _, row, s in known if s == summary]
+    if len(alike) == len(known):
+        return [
+            Claim(f"All {len(known)} configurations have the same {label}, {summary.mean:.3g}.")
+        ]
+    name = shared_name(alike)
     return [
         Claim(
             f"Best mean {label} of {len(known)} configurations: {name} with "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micro_transformer import tables
+from micro_transformer.report.brief import brief
 from micro_transformer.report.drawing import Drawn, draw
 from micro_transformer.report.page import page
 from micro_transformer.report.study import Study, across, study
@@ -62,7 +63,7 @@ def _save(drawn: list[Drawn], folder: Path) -> None:
 def _terminal(studies: list[Study]) -> str:
     parts = []
     for found in studies:
-        parts.append(tables.as_text(tables.brief(found.board)))
+        parts.append(tables.as_text(brief(found.board)))
         said = [*found.headlines[:5], *found.facts[:2]]
         parts.append("\n".join(f"- {tables.printable(claim.text)}" for claim in said))
     return "\n\n".join(part for part in parts if part)

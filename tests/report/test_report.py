@@ -12,13 +12,14 @@ from html.parser import HTMLParser
 import pytest
 
 from micro_transformer.report.__main__ import main
+from micro_transformer.report.brief import brief
 from micro_transformer.report.study import study
 from micro_transformer.report.words import slope
 from micro_transformer.report.write import write_report
 from micro_transformer.results import MEASURED_BESIDE
 from micro_transformer.rows import collect
 from micro_transformer.stats.power_law import power_law
-from micro_transformer.tables import as_text, brief
+from micro_transformer.tables import as_text
 from tests.records import add_places, make_record, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "alibi"], "cache": ["none", "paged"]}
@@ -247,18 +248,19 @@ def test_distance_is_judged_by_rows_and_between_them():
                 record = make_record(seed, 1.6 + seed / 1e4, posenc=posenc)
                 record.config["train"]["context"] = 512
                 noise = 0.004 * (seed - 43)
-                end = None if far is None else far + noise * seed / 43
+                end = None if far is None else far + noise * seed / 43 * (posenc != "none")
                 record.metrics |= {"context/loss@256": 1.8 + noise, "context/loss@512": 1.7 + noise,
                                    "context/loss@8192": end}  # fmt: skip
                 records.append(record)
         (board,) = collect(records)
         return study(board)
 
-    found = placed({"rope": 3.1, "alibi": 1.7, "learned": None})
+    found = placed({"rope": 3.1, "alibi": 1.7, "none": 1.701, "learned": None})
     said = {claim.text: claim.verdict for claim in found.headlines}
     rows = {t.split(":")[0]: t for t in said if "against 512" in t or "n/a" in t}
     assert "1.400 ± " in rows["posenc=rope"] and "nats higher" in rows["posenc=rope"]
-    assert "undecided" in rows["posenc=alibi"]
+    assert "no change larger than 0.01 nats (−0.0" in rows["posenc=alibi"]
+    assert "undecided, −0.0" in rows["posenc=none"]
     absent = rows["posenc=learned, loss with 8192 tokens of context"]
     assert "no trained position past 512" in absent
     between = [t for t in said if "alibi beats rope by 1.4" in t]
@@ -273,3 +275,15 @@ def test_unequal_scatter_is_said():
             records.append(make_record(seed, 1.6 + spread * (seed * 7 % 5), posenc=posenc))
     (board,) = collect(records)
     assert any("scatter far more" in claim.text for claim in study(board).facts)
+
+
+def test_a_figure_that_is_nothing_everywhere_is_a_figure():
+    records = [make_record(seed, posenc=p) for p in ("rope", "alibi") for seed in (42, 43)]
+    for record in records:
+        record.metrics = {"needle/accuracy@64": 0.0, "needle/accuracy@1024": 0.0}
+        record.cost = {}
+    (board,) = collect(records)
+    found = study(board)
+    said = [claim.text for claim in (*found.headlines, *found.facts)]
+    assert any("rope, alibi" in t or "alibi and rope" in t or "rope and alibi" in t for t in said)
+    assert any(text.startswith("All 2 configurations have the same Needle") for text in said)
