@@ -204,8 +204,8 @@ def test_no_process_outlives_a_killed_command(lab):
     assert children
     main.kill()
     main.wait()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert not alive
+    _, left = psutil.wait_procs(children, timeout=5)
+    assert all(p.status() == psutil.STATUS_ZOMBIE for p in left)  # dead; who inherits it is slow
 
 
 def test_a_stop_reaches_the_workers_of_a_launcher(lab):

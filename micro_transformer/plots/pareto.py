@@ -35,7 +35,7 @@ def pareto_plot(points: list[Point], cost: Measure, quality: Measure, setting: s
         axes.plot(*zip(*front, strict=True), color="#0072B2", linewidth=1, zorder=0)
         names = _number(axes, points)
         axes.set(xlabel=_axis(cost), ylabel=_axis(quality))
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LOOKS))
         if names:
             figure.supxlabel(names, fontsize=7, x=0.01, ha="left", family="monospace")
     note = f"± std over seeds, {counted([p.quality.n for p in points])}; line: no other row's "

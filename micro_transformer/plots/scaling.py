@@ -21,7 +21,7 @@ def scaling_plot(xs: Sequence[float], ys: Sequence[float], law: PowerLaw, where:
         plain_log(axes.yaxis)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(sizes, [f"{x / 1e6:.3g} M" for x in sizes])
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper right")  # "best" warns when the machine is slow
     note = f"n = {len(xs)} runs of {law.sizes} sizes; the error is that of the means of the sizes "
     note += f"around the line; {where}"
     return finished(Plot("scaling", "PPL against parameters", note, figure))
