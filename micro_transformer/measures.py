@@ -54,12 +54,12 @@ _KNOWN = {
         Measure("test/f1_macro", "Macro F1", "", False, margin=0.01),
         Measure("test/accuracy", "Accuracy", "", False, margin=0.01),
         Measure("val/recall", "Recall", "", False, margin=0.05),
-        Measure("recall/trained_length", "Recall, trained length", "", False, margin=0.05),
+        Measure("recall/trained_length", "Recall at the trained length", "", False, margin=0.05),
     )
 }  # fmt: skip
 # What a run is judged by: the first that is there.
 QUALITY = (
-    "val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss", "recall/trained_length",
+    "recall/trained_length", "val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss",
 )  # fmt: skip
 SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, CACHE)
 _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")

@@ -82,8 +82,9 @@ def without_result(board: Board) -> Table:
 
 def shown_quality(board: Board) -> Measure | None:
     """The measure in the quality column: PPL where there is a loss."""
-    quality = quality_of({k for r in board.records for k, v in r.metrics.items() if v is not None})
-    return PPL if quality is not None and quality.key == "val/loss" else quality
+    known = {k for r in board.records for k, v in r.metrics.items() if v is not None}
+    quality = quality_of(known)
+    return PPL if quality and quality.key == "val/loss" and PPL.key in known else quality
 
 
 def figure(summary: Summary, absent: str = ABSENT) -> Cell:

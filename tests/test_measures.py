@@ -12,7 +12,7 @@ from micro_transformer.measures import measure
         ("ppl/4k-8k", "PPL, 4k-8k", True),
         ("context/loss@8192", "Loss with 8192 tokens of context (nats)", True),
         ("recall/accuracy@4096", "Recall at 4096 tokens", False),
-        ("recall/trained_length", "Recall, trained length", False),
+        ("recall/trained_length", "Recall at the trained length", False),
         ("needle/accuracy@64", "Needle at 64 tokens", False),
         ("new/perplexity", "new/perplexity", True),
         ("new/accuracy", "new/accuracy", False),

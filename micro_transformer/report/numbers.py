@@ -2,7 +2,7 @@
 
 import math
 
-from micro_transformer.measures import Measure
+from micro_transformer.measures import Measure, has_place
 
 
 def p_text(p: float | None) -> str:
@@ -27,8 +27,10 @@ def sized(measure: Measure, value: float | None) -> str:
 
 
 def unit_of(measure: Measure) -> str:
-    """What stands behind a difference: the unit, or the name of what has none."""
-    return f" {measure.unit}" if measure.unit else f" {measure.label}"
+    """What stands behind a difference: the unit, or what it is of if no place was named before."""
+    if measure.unit or has_place(measure.key):
+        return measure.unit and f" {measure.unit}"
+    return f" of {inside(measure.label)}"
 
 
 def percent(share: float, sign: str = "") -> str:

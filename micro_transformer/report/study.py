@@ -70,7 +70,7 @@ def study(board: Board) -> Study:
     """The board studied."""
     found = Study(board)
     judged = quality({k for r in board.records for k, v in r.metrics.items() if v is not None})
-    wanted = [*([judged] if judged else []), *farthest(board), *COMPARED]
+    wanted = dict.fromkeys([*([judged] if judged else []), *farthest(board), *COMPARED])
     found.effects = [
         analyse(board, m)
         for m in wanted

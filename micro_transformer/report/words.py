@@ -96,7 +96,8 @@ def scatter(board: Board, key: str, label: str) -> list[Claim]:
             f"({name}, n = {summary.n})."
         )
     ]
-    frozen = [row.name for share, row, _ in shares if share == 0]
+    # a share of right answers may be 1 for every seed
+    frozen = [row.name for share, row, s in shares if share == 0 and s.mean != 1]
     if frozen:
         found.append(
             Claim(

@@ -285,5 +285,14 @@ def test_a_figure_that_is_nothing_everywhere_is_a_figure():
     (board,) = collect(records)
     found = study(board)
     said = [claim.text for claim in (*found.headlines, *found.facts)]
-    assert any("rope, alibi" in t or "alibi and rope" in t or "rope and alibi" in t for t in said)
+    assert len([t for t in said if "give the same needle" in t]) == 1
     assert any(text.startswith("All 2 configurations have the same Needle") for text in said)
+
+
+@pytest.mark.parametrize(("accuracy", "suspicious"), [(1.0, False), (0.73, True)])
+def test_seeds_that_agree_are_suspicious_unless_all_is_right(accuracy, suspicious):
+    records = [make_record(seed, posenc=p) for p in ("rope", "alibi") for seed in (42, 43)]
+    for record in records:
+        record.metrics = {"recall/trained_length": accuracy}
+    (board,) = collect(records)
+    assert any("may not reach" in claim.text for claim in study(board).facts) == suspicious
