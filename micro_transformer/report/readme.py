@@ -2,7 +2,8 @@
 
 Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` stands what the records of results/NAME say:
 `results` their table, `findings` their conclusions and what was measured by place, `figures` the
-pictures named by the words, which lie in docs/figures. Nobody types a number.
+pictures named by the words, which lie in docs/figures. Nobody types a number. The table of parts
+is brought up to date too.
 """
 
 import re
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from micro_transformer import tables
+from micro_transformer import schema, tables
 from micro_transformer.fingerprint import digest
 from micro_transformer.report.brief import brief
 from micro_transformer.report.by_place import tables_by_place
@@ -23,6 +24,7 @@ from micro_transformer.store import write_file
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "README.es.md", "docs/findings.md")
 FIGURES = Path("docs/figures")
+PARTS = re.compile(r"^(\| `(\w+)` \| )([\w ]+)( \| [^|]+ \|)$", re.MULTILINE)
 BLOCK = re.compile(r"(<!-- (\w+):([\w-]+)((?: [\w-]+)*) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -33,6 +35,17 @@ def refreshed(text: str, results: Path) -> str:
         return f"{mark[1]}\n{KINDS[mark[2]](results / mark[3], mark[4].split())}\n\n{mark[5]}"
 
     return BLOCK.sub(anew, text)
+
+
+def with_every_choice(text: str) -> str:
+    """The text with each choice in its table of parts: new ones last, lost ones out."""
+
+    def listed(row: re.Match[str]) -> str:
+        known, named = schema.choices_of(row[2]), row[3].split()
+        kept = [choice for choice in named if choice in known]
+        return row[1] + " ".join([*kept, *(c for c in known if c not in named)]) + row[4]
+
+    return PARTS.sub(listed, text)
 
 
 def pictures(text: str, results: Path) -> Iterator[tuple[str, bytes]]:
@@ -93,6 +106,7 @@ def main() -> int:
         before = path.read_text(encoding="utf-8")
         try:
             after, drawn = refreshed(before, results), dict(pictures(before, results))
+            after = with_every_choice(after)
         except (KeyError, ValueError) as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             return 3
