@@ -23,7 +23,7 @@ from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
-from micro_transformer.planning import Job, Plan, make_plan
+from micro_transformer.planning import Job, Plan, in_rounds, make_plan
 from micro_transformer.ranks import Ranks
 from micro_transformer.repro import cores, resolve
 
@@ -86,7 +86,7 @@ def _run_sweep(plan: Plan) -> None:
         elif plan.by_launcher:
             _launch()
         else:
-            _run_in_turn(plan.jobs)
+            _run_in_turn(in_rounds(plan.jobs))
         if (plan.folder / sweepfolder.STOP).exists():
             return
         settle = jobs.account_for if plan.workers is None else jobs.run_job
@@ -94,7 +94,7 @@ def _run_sweep(plan: Plan) -> None:
             if sweepfolder.read_record(job.folder) is None or sweepfolder.is_claimed(job.folder):
                 settle(job)
         if plan.jobs[0].config["run"]["bench"] == "alone":
-            for job in plan.jobs:
+            for job in in_rounds(plan.jobs):
                 jobs.measure_alone(job)
 
 

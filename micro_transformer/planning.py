@@ -1,6 +1,7 @@
 """From a command line to the jobs it means, checked before anything runs. Knows no torch."""
 
 import copy
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,18 @@ def identity(config: dict[str, Any]) -> str:
     """The hash of what a run computes: everything but where things lie and how they are run."""
     ignored = (*schema.WITHOUT_IDENTITY, "hydra")
     return digest({key: value for key, value in config.items() if key not in ignored})
+
+
+def in_rounds(jobs: list[Job]) -> list[Job]:
+    """One seed after another, each a round of all its configurations in an order of its own. A
+    machine that grows slower meanwhile slows rounds, which the statistics pair off, and not one
+    configuration more than another."""
+    rounds: dict[int, list[Job]] = {}
+    for job in jobs:
+        rounds.setdefault(job.config["seed"], []).append(job)
+    for seed, members in rounds.items():
+        random.Random(seed).shuffle(members)
+    return [job for members in rounds.values() for job in members]
 
 
 def job_name(_root_: DictConfig) -> str:

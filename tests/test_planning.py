@@ -116,3 +116,14 @@ def test_how_a_run_is_run_is_no_part_of_its_identity():
     )
     (changed,) = make_plan(["seed=1", "train.steps=399"]).jobs
     assert plain.id == other.id != changed.id
+
+
+def test_each_seed_is_a_round_in_an_order_of_its_own():
+    jobs = make_plan(["posenc=rope,alibi,none", "cache=none,paged", "seed=1,2,3,4", "-m"]).jobs
+    ordered = planning.in_rounds(jobs)
+    assert sorted(job.folder.name for job in ordered) == sorted(job.folder.name for job in jobs)
+    seeds = [job.config["seed"] for job in ordered]
+    assert seeds == sorted(seeds)
+    rounds = [[(job.choices["posenc"], job.choices["cache"]) for job in ordered[i : i + 6]]
+              for i in range(0, 24, 6)]  # fmt: skip
+    assert len(set(map(tuple, rounds))) > 1 and planning.in_rounds(jobs) == ordered

@@ -13,7 +13,7 @@ import pytest
 
 from micro_transformer.report.__main__ import main
 from micro_transformer.report.brief import brief
-from micro_transformer.report.study import study
+from micro_transformer.report.study import IN_ROUNDS, ONE_AFTER_THE_OTHER, order_note, study
 from micro_transformer.report.words import slope
 from micro_transformer.report.write import write_report
 from micro_transformer.results import MEASURED_BESIDE
@@ -296,3 +296,18 @@ def test_seeds_that_agree_are_suspicious_unless_all_is_right(accuracy, suspiciou
         record.metrics = {"recall/trained_length": accuracy}
     (board,) = collect(records)
     assert any("may not reach" in claim.text for claim in study(board).facts) == suspicious
+
+
+def test_the_order_of_the_runs_is_read_off_their_times():
+    def noted(order):
+        records = []
+        for i, (posenc, seed) in enumerate(order):
+            record = make_record(seed, 1.6 + seed / 1e3, posenc=posenc)
+            record.started = f"2026-01-02T03:{i:02d}:00Z"
+            records.append(record)
+        (board,) = collect(records)
+        return order_note(board)
+
+    rounds = [("rope", 42), ("alibi", 42), ("alibi", 43), ("rope", 43)]
+    assert noted(rounds) == IN_ROUNDS
+    assert noted([rounds[i] for i in (0, 3, 1, 2)]) == ONE_AFTER_THE_OTHER
