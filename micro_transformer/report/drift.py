@@ -14,6 +14,7 @@ from scipy import stats
 from micro_transformer.measures import Measure, measure, places
 from micro_transformer.report.numbers import equals, inside, signed
 from micro_transformer.report.words import Claim
+from micro_transformer.results import leaves
 from micro_transformer.rows import Board, Row, value_of
 from micro_transformer.stats.effects import ALPHA, BETTER, EQUAL, OPEN, UNTESTED
 from micro_transformer.stats.fit import holm
@@ -73,8 +74,10 @@ def _known(board: Board, start: str) -> dict[int, str]:
 
 def _drift(row: Row, known: dict[int, str], margin: float) -> Drift | None:
     far = max(known)
-    trained = [r.config.get("train", {}).get("context") for r in row.ok]
-    near = min(known, key=lambda at: abs(math.log(at / (trained[0] or 1)))) if trained else far
+    trained = dict(leaves(row.ok[0].config)).get("train.context") if row.ok else None
+    if not isinstance(trained, int) or trained < 1:
+        return None
+    near = min(known, key=lambda at: abs(math.log(at / trained)))
     if near >= far:
         return None
     ends = [(value_of(r, known[near]), value_of(r, known[far])) for r in row.ok]
