@@ -26,14 +26,15 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = ["bench=none", "run.show_samples=0", "train.threads=1", "bench.threads=1", "device=cpu"]
 SMOKE = ["model=tiny", "train=smoke", *QUIET]
+MICRO = ["task=micro", *SMOKE]
 PREPARED = ("shakespeare", "cuentos", "regenta", "micro")  # of their smallest size
 RUNS = {
     "default": QUIET,
     **{f"{task} smoke": [f"task={task}", *SMOKE] for task in PREPARED},
     "recall smoke": ["task=recall", "eval=recall", "task.window=64", "train.context=64", *SMOKE],
-    "alibi, manual": ["task=micro", "posenc=alibi", "attention=manual", "train.kernel=manual", *SMOKE],
-    "sliding, int8": ["task=micro", "pattern=sliding", "cache=paged_int8", "cache.block=32", *SMOKE],
-    "long context": ["task=micro", "eval=long_context", "scaling=yarn", *SMOKE],
+    "alibi, manual": [*MICRO, "posenc=alibi", "attention=manual", "train.kernel=manual"],
+    "sliding, int8": [*MICRO, "pattern=sliding", "cache=paged_int8", "cache.block=32"],
+    "long context": [*MICRO, "eval=long_context", "scaling=yarn"],
 }  # fmt: skip
 
 
