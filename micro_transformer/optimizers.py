@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from micro_transformer.muon import Muon
 from micro_transformer.schema import Train
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Optimizers:
@@ -25,8 +28,11 @@ class Optimizers:
             "adamw": torch.optim.AdamW(groups, lr=recipe.lr, betas=(beta1, beta2), fused=True)
         }
         if matrices:
-            self.members["muon"] = torch.optim.Muon(
-                matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay
+            self.members["muon"] = Muon(
+                matrices,
+                lr=recipe.matrix_lr,
+                weight_decay=recipe.weight_decay,
+                dtype=DTYPES[recipe.matrix_dtype],
             )
         self._full_rates = {
             name: [group["lr"] for group in member.param_groups]

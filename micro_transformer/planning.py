@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from micro_transformer import fits, schema
 from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
+from micro_transformer.machine import cores
 from micro_transformer.ranks import Ranks
-from micro_transformer.repro import cores
 
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
 
