@@ -34,6 +34,7 @@ ONEDNN |= {step: step for step in ("avx", "avx2", "avx2_vnni")}
 ONEDNN |= {f"avx512_core_{kind}": f"avx512_{kind}" for kind in ("vnni", "bf16", "fp16")}
 ONEDNN |= {"avx10_1_512": "avx512_fp16"}
 BF16_ON_CPU = {"avx512_bf16", "amx_bf16"}
+DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
 BF16_ON_GPU = 8.0  # compute capability of the first GPUs that have it
 
 
@@ -85,13 +86,15 @@ def threads(processes: int = 1) -> int:
 
 @cache
 def cuda_usable() -> bool:
-    """Whether torch was built for CUDA and a driver is loaded; asked without importing torch."""
+    """Whether torch was built for CUDA and may use a GPU; asked without importing torch. A
+    container sees its host's driver in /proc, and only the devices that it was given."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False
     version = (Path(spec.origin).parent / "version.py").read_text()
     built = any(line.startswith("cuda") and "None" not in line for line in version.splitlines())
-    return built and Path("/proc/driver/nvidia/version").exists()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    return built and not hidden and all(Path(path).exists() for path in DRIVER)
 
 
 def _limits() -> Iterator[str]:
