@@ -23,9 +23,10 @@ from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
+from micro_transformer.machine import cores, threads
 from micro_transformer.planning import Job, Plan, in_rounds, make_plan
 from micro_transformer.ranks import Ranks
-from micro_transformer.repro import cores, resolve
+from micro_transformer.repro import resolve
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
@@ -84,7 +85,7 @@ def _run_sweep(plan: Plan) -> None:
         if all(map(jobs.is_recorded, plan.jobs)):  # spares Hydra's 0.1 s a job
             print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
         elif plan.by_launcher:
-            _launch()
+            _launch(plan)
         else:
             _run_in_turn(in_rounds(plan.jobs))
         if (plan.folder / sweepfolder.STOP).exists():
@@ -112,8 +113,10 @@ def _run_in_turn(planned: list[Job]) -> None:
         _end_of(job)
 
 
-def _launch() -> None:
+def _launch(plan: Plan) -> None:
     """The launcher has done what it could; jobs that it lost are without a record."""
+    if plan.workers:  # joblib would set cores / n_jobs: `threads: auto` must mean one thing for all
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
     try:
         _hydra_main()
     except SystemExit as end:
@@ -124,10 +127,10 @@ def _launch() -> None:
 
 def _warn_of_crowding(plan: Plan) -> None:
     """Says so when the jobs that run at once ask for more threads than there are cores."""
-    threads = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
-    if plan.workers and plan.workers > 1 and plan.workers * threads > cores():
+    each = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
+    if plan.workers and plan.workers > 1 and plan.workers * each > cores():
         print(
-            f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={threads} is more than "
+            f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={each} is more than "
             f"{cores()} cores; crowded jobs can be many times slower: set train.threads="
             f"{max(1, cores() // plan.workers)}",
             file=sys.stderr,

@@ -6,11 +6,13 @@ it is used. The data must be prepared; the score is over the whole split, unsmoo
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.machine import cuda_usable
 from micro_transformer.store import Damaged, Entry
 
 
@@ -30,7 +32,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     lines = (f"{name:<24} {value:.6g}" for name, value in found.items())
-    print(json.dumps(found) if asked.json else "\n".join(lines))
+    plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
+    print(json.dumps(plain, allow_nan=False) if asked.json else "\n".join(lines))
     return 0
 
 
@@ -43,6 +46,8 @@ def score(checkpoint: Path, split: str, data_dir: str) -> dict[str, float]:
     entry.verify()
     config: dict[str, Any] = {**factors(entry)["config"], "data": {"dir": data_dir}}
     config |= {"attention": {"kind": "Auto"}, "scaling": {"kind": "NoScaling"}}
+    if not cuda_usable():
+        config["device"] = "cpu"
     make_deterministic(config["train"]["threads"])
     task = build.task(config)
     model, _ = worker.load(config, entry.final, task)

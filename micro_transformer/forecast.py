@@ -14,15 +14,19 @@ from micro_transformer.fingerprint import digest
 from micro_transformer.identity import data_digest, fingerprints
 from micro_transformer.inventory import stored
 from micro_transformer.lineage import Training
+from micro_transformer.machine import cpu_name
 from micro_transformer.planning import Job, Plan
-from micro_transformer.repro import cpu_name, resolve
+from micro_transformer.repro import resolve
 from micro_transformer.results import RunRecord
 
 Config = dict[str, Any]
 RECORDS = ("multirun", "outputs")
 SIZED = ("arch", "model", "ffn", "task", "device")  # knobs that the cost of a step follows
 MEASURED = ("model", "task", "eval", "bench", "cache", "decoding", "device")
-RECIPE = ("batch_size", "context", "accumulate", "optimizer", "precision", "threads", "eval_every")
+RECIPE = (
+    "batch_size", "context", "accumulate", "optimizer", "precision", "matrix_dtype", "threads",
+    "eval_every",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

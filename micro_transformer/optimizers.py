@@ -1,19 +1,28 @@
-"""Optimizers and their rate: AdamW for all, or Muon for the matrices and AdamW for the rest."""
+"""Optimizers, their rate and precision: AdamW for all, or Muon for the matrices and AdamW for the
+rest.
+"""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from micro_transformer.muon import Muon
 from micro_transformer.schema import Train
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Optimizers:
-    """One or two optimizers that step together under one schedule."""
+    """One or two optimizers that step together under one schedule. To the scaler of fp16 they are
+    one, so that a gradient that is not finite skips the step of both.
+    """
 
-    def __init__(self, model: nn.Module, recipe: Train):
-        self.recipe = recipe
+    def __init__(self, model: nn.Module, recipe: Train, device: str):
+        self.model, self.recipe, self.device = model, recipe, device
+        self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         matrices, decayed, others = _partition(model, recipe.optimizer == "muon")
         groups = [
             {"params": decayed, "weight_decay": recipe.weight_decay},
@@ -25,8 +34,11 @@ class Optimizers:
             "adamw": torch.optim.AdamW(groups, lr=recipe.lr, betas=(beta1, beta2), fused=True)
         }
         if matrices:
-            self.members["muon"] = torch.optim.Muon(
-                matrices, lr=recipe.matrix_lr, weight_decay=recipe.weight_decay
+            self.members["muon"] = Muon(
+                matrices,
+                lr=recipe.matrix_lr,
+                weight_decay=recipe.weight_decay,
+                dtype=DTYPES[recipe.matrix_dtype],
             )
         self._full_rates = {
             name: [group["lr"] for group in member.param_groups]
@@ -40,6 +52,40 @@ class Optimizers:
             for group, rate in zip(member.param_groups, self._full_rates[name], strict=True):
                 group["lr"] = rate * factor
         return self.recipe.lr * factor
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all members."""
+        return [group for member in self.members.values() for group in member.param_groups]
+
+    def step(self) -> None:
+        """Every member has made its step."""
+        for member in self.members.values():
+            member.step()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass in the recipe's precision."""
+        if self.recipe.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=DTYPES[self.recipe.precision])
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of the loss are added, scaled as fp16 needs it."""
+        self.scaler.scale(loss).backward()
+
+    def update(self) -> float | None:
+        """The weights are stepped, or left alone where fp16 overflowed; the gradients are gone.
+        Returns their norm when clipping, None where it overflowed in fp16.
+        """
+        norm = None
+        self.scaler.unscale_(self)  # type: ignore[arg-type]
+        if self.recipe.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip).item()
+        self.scaler.step(self)  # type: ignore[arg-type]
+        self.scaler.update()
+        self.model.zero_grad(set_to_none=True)
+        skipped = self.scaler.is_enabled() and norm is not None and not math.isfinite(norm)
+        return None if skipped else norm
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the optimizers' state, named member.parameter.key."""

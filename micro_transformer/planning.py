@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from micro_transformer import fits, schema
 from micro_transformer.command_line import BadConfig, parsed, unknown_key
 from micro_transformer.fingerprint import digest
+from micro_transformer.machine import cores, cuda_usable
 from micro_transformer.ranks import Ranks
-from micro_transformer.repro import cores
 
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
 
@@ -104,11 +104,11 @@ def make_plan(arguments: Sequence[str]) -> Plan:
             bool({"-m", "--multirun"} & set(flags)) or getattr(mode, "name", mode) == "MULTIRUN"
         )
         if not multirun:
-            return _single(base, overrides, texts)
+            return _possible_here(_single(base, overrides, texts))
         if Ranks.started().size > 1:
             raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
         params = [f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()]
-        return _sweep(parsed(parser, params) + overrides, texts, base)
+        return _possible_here(_sweep(parsed(parser, params) + overrides, texts, base))
 
 
 def _single(base: DictConfig, overrides: list[Any], texts: list[str]) -> Plan:
@@ -231,6 +231,15 @@ def _refuse(jobs: list[Job], alone: bool) -> None:
     misfits = [fits.misfits(job.config) for job in jobs]
     if all(misfits):
         raise BadConfig(line for lines in misfits for line in lines)
+
+
+def _possible_here(plan: Plan) -> Plan:
+    """The plan; BadConfig when its jobs are this machine's and it lacks the device."""
+    is_elsewhere = plan.multirun and plan.workers is None
+    on_gpu = any(job.config["device"] == "cuda" for job in plan.jobs)
+    if on_gpu and not is_elsewhere and not cuda_usable():
+        raise BadConfig(["device=cuda: torch sees no CUDA GPU here; use device=cpu or auto"])
+    return plan
 
 
 def _each_value_once(jobs: list[Job]) -> Iterable[Job]:

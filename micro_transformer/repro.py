@@ -5,7 +5,6 @@ torch is imported only where it is used.
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import random
@@ -14,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import schema
+from micro_transformer import machine, schema
 
 
 def stream(seed: int, *names: object) -> int:
@@ -45,64 +44,27 @@ def make_deterministic(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of this CPU as Linux names them; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(
-        next((line.split(":")[1].split() for line in lines if line.startswith("flags")), ())
-    )
-
-
-def cpu_name() -> str:
-    """Model name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def cuda_usable() -> bool:
-    """Whether torch was built for CUDA and a driver is loaded; asked without importing torch."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return False
-    version = (Path(spec.origin).parent / "version.py").read_text()
-    built = any(line.startswith("cuda") and "None" not in line for line in version.splitlines())
-    return built and Path("/proc/driver/nvidia/version").exists()
-
-
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with each `auto` replaced by what it means on this machine, and with
     `origin`, the content of what its recipe starts from."""
     device = config["device"]
     if device == "auto":
-        device = "cuda" if cuda_usable() else "cpu"
-    train = dict(config["train"])
-    if train["precision"] == "auto":
-        fast_bf16 = device == "cuda" or cpu_flags() & {"avx512_bf16", "amx_bf16"}
-        train["precision"] = "bf16" if fast_bf16 else "fp32"
-    if train["threads"] == "auto":
-        train["threads"] = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        device = "cuda" if machine.cuda_usable() else "cpu"
+    narrow = "bf16" if machine.has_bf16(device) else "fp32"
+    here = {"precision": narrow, "matrix_dtype": narrow, "threads": machine.threads(_local_ranks())}
+    train = {k: here[k] if v == "auto" and k in here else v for k, v in config["train"].items()}
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
-        bench["threads"] = cores()
+        bench["threads"] = machine.threads()
     origin = schema.origin(train)
     if origin is not None:  # one machine trains both: `auto` of the base means the same
-        autos = [knob for knob in ("precision", "threads") if origin["train"][knob] == "auto"]
-        origin["train"] |= {knob: train[knob] for knob in autos}
+        origin["train"] |= {knob: train[knob] for knob in here if origin["train"][knob] == "auto"}
     return {**config, "device": device, "train": train, "bench": bench, "origin": origin}
+
+
+def _local_ranks() -> int:
+    """Processes that train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
@@ -111,8 +73,9 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "python": platform.python_version(),
         "os": platform.platform(terse=True),
-        "cpu": cpu_name(),
-        "cores": cores(),
+        "cpu": machine.cpu_name(),
+        "isa": machine.isa(),
+        "cores": machine.cores(),
         "device": device,
         "threads": threads,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

@@ -64,6 +64,7 @@ class Train:
     label_smoothing: Rate
     dropout: Rate
     precision: Literal["auto", "fp32", "bf16", "fp16"]
+    matrix_dtype: Literal["auto", "fp32", "bf16"]  # of Muon's Newton-Schulz
     kernel: str
     threads: Count | Literal["auto"]
     grad_checkpointing: bool

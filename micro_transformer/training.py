@@ -6,13 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from micro_transformer import memory
@@ -25,7 +24,6 @@ from micro_transformer.store import Damaged, Entry, read_snapshot
 from micro_transformer.tasks.base import Task
 
 log = logging.getLogger(__name__)
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFinite(Exception):
@@ -39,7 +37,7 @@ class Progress:
     """Where a training stands: all of its state that is no tensor."""
 
     step: int = 0
-    best: float = math.inf
+    best: float | None = None
     best_step: int = 0
     bad_evaluations: int = 0
     stopped_early: bool = False
@@ -72,8 +70,7 @@ class Trainer:
         self.model, self.task, self.recipe = model, task, recipe
         self.seed, self.device, self.entry, self.check_stop = seed, device, entry, check_stop
         self.ranks = ranks
-        self.optimizers = Optimizers(model, recipe)
-        self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
+        self.optimizers = Optimizers(model, recipe, device)
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
         self.forward: Any = torch.compile(model) if recipe.compile else model
@@ -106,50 +103,38 @@ class Trainer:
         torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for part in range(self.recipe.accumulate):
-            whole = self.task.train_batch(
-                seed=stream(self.seed, "data"),
-                step=step * self.recipe.accumulate + part,
-                batch_size=self.recipe.batch_size,
-                context=self.recipe.context,
-                device=self.device,
-            )
-            batch, weight = self._share(whole)
-            with self._precision():
+        for batch, weight in self._shares(step):
+            with self.optimizers.autocast():
                 loss = self.task.loss(self.forward, batch, self.recipe.label_smoothing)
-                loss = loss * weight + auxiliary_loss(self.model)
-                loss = loss / self.recipe.accumulate
-            self.scaler.scale(loss).backward()
+                loss = loss * weight + auxiliary_loss(self.model) / self.recipe.accumulate
+            self.optimizers.backward(loss)
             total += loss.detach()
         self.ranks.average_gradients(self.model)
-        norm = self._update()
-        mean = self.ranks.mean(total).item()
-        if not math.isfinite(mean):
-            raise NonFinite(f"train/loss is {mean} at step {step + 1}")
-        return {"step": step + 1, "train/loss": mean, "lr": rate, "grad_norm": norm}
+        norm = self.optimizers.update()
+        line = {"train/loss": self.ranks.mean(total).item(), "grad_norm": norm}
+        for name, value in line.items():
+            if value is not None and not math.isfinite(value):
+                raise NonFinite(f"{name} is {value} at step {step + 1}")
+        return {"step": step + 1, "lr": rate, **line}
 
-    def _share(self, whole: Any) -> tuple[Any, float]:
-        """This rank's rows, and the weight with which the ranks' mean is the mean over all rows."""
-        batch, scored = self.ranks.share(whole), self.task.num_scored
-        alone = self.ranks.size == 1
-        return batch, 1.0 if alone else self.ranks.size * scored(batch) / scored(whole)
-
-    def _update(self) -> float | None:
-        """The optimizers stepped, gradients are gone; returns their norm when clipping."""
-        members, norm = self.optimizers.members.values(), None
-        if self.recipe.clip is not None:
-            for member in members:
-                self.scaler.unscale_(member)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip).item()
-        for member in members:
-            self.scaler.step(member)
-        self.scaler.update()
-        self.model.zero_grad(set_to_none=True)
-        return norm
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        dtype = AUTOCAST.get(self.recipe.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device, dtype=dtype)
+    def _shares(self, step: int) -> list[tuple[Any, float]]:
+        """This rank's rows of each micro-batch of the step, with the weight that makes the sum over
+        micro-batches, as the mean over ranks, the mean over all targets.
+        """
+        recipe, scored = self.recipe, self.task.num_scored
+        wholes = [
+            self.task.train_batch(
+                seed=stream(self.seed, "data"),
+                step=step * recipe.accumulate + part,
+                batch_size=recipe.batch_size,
+                context=recipe.context,
+                device=self.device,
+            )
+            for part in range(recipe.accumulate)
+        ]
+        targets = max(1, sum(map(scored, wholes)))
+        shares = map(self.ranks.share, wholes)
+        return [(share, self.ranks.size * scored(share) / targets) for share in shares]
 
     def _record(self, line: dict[str, Any], bar: tqdm) -> None:
         """The history has the step's line, with an evaluation when one is due."""
@@ -158,9 +143,10 @@ class Trainer:
         line["seconds"] = round(progress.train_seconds, 3)
         if progress.step % recipe.eval_every == 0 or progress.step == recipe.steps:
             self.model.eval()
-            if self.ranks.is_first:
-                line |= {f"val/{k}": v for k, v in self.task.score(self.model, "val").items()}
-            self._judge(self.ranks.from_first(line.get(self.task.watch, math.nan)))
+            scores = self.task.score(self.model, "val") if self.ranks.is_first else {}
+            found = {f"val/{name}": value for name, value in scores.items()}
+            self._judge(self.ranks.from_first(found.get(self.task.watch, math.nan)))
+            line |= {k: v if math.isfinite(v) else None for k, v in found.items()}
         progress.history.append(line)
         bar.update()
         if progress.step % 10 == 0 or self.task.watch in line:
@@ -173,7 +159,7 @@ class Trainer:
         progress = self.progress
         if not math.isfinite(value):
             raise NonFinite(f"{self.task.watch} is {value} at step {progress.step}")
-        if value < progress.best:
+        if progress.best is None or value < progress.best:
             progress.best, progress.best_step, progress.bad_evaluations = value, progress.step, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
         else:
@@ -205,13 +191,12 @@ class Trainer:
             raise
 
     def _weights(self) -> bytes:
-        return safetensors.torch.save(
-            {k: v.contiguous() for k, v in self.model.state_dict().items()}
-        )
+        return _tensors(self.model.state_dict())
 
     def _state(self) -> bytes:
-        scaler = self.scaler.state_dict()
-        return json.dumps({"progress": vars(self.progress), "scaler": scaler}).encode()
+        scaler = self.optimizers.scaler.state_dict()
+        state = {"progress": vars(self.progress), "scaler": scaler}
+        return json.dumps(state, allow_nan=False).encode()
 
     def _store(self) -> None:
         """The state after this step is on disk."""
@@ -247,7 +232,7 @@ class Trainer:
         state = json.loads(files["state.json"])
         self.progress = Progress(**state["progress"])
         self.progress.resumes += 1
-        self.scaler.load_state_dict(state["scaler"])
+        self.optimizers.scaler.load_state_dict(state["scaler"])
         self.model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
         self.optimizers.load_state(safetensors.torch.load(files["optimizer.safetensors"]))
         if "best.safetensors" in files:
@@ -256,4 +241,9 @@ class Trainer:
 
 def _tensors(tensors: dict[str, Tensor]) -> bytes:
     """Copies, since tied weights share memory and the format knows no sharing."""
-    return safetensors.torch.save({name: t.detach().clone() for name, t in tensors.items()})
+    return safetensors.torch.save(
+        {
+            name: t.detach().clone(memory_format=torch.contiguous_format)
+            for name, t in tensors.items()
+        }
+    )

@@ -132,21 +132,22 @@ def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, A
     return model.eval(), state
 
 
-def sizes(model: nn.Module) -> dict[str, int]:
+def sizes(model: DecoderLM) -> dict[str, int]:
     """Parameters in all, trained, used for one token; operations for one token, forward.
 
-    flops_per_token counts two operations a weight of every matrix; attention over the context comes
-    on top.
+    flops_per_token counts two operations a weight of every matrix, the vocabulary's too when it
+    shares the embedding's table; attention over the context comes on top.
     """
     parameters = list(model.parameters())
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     total = sum(p.numel() for p in parameters)
-    matrices = sum(p.numel() for p in parameters if p.ndim == 2 and id(p) not in tables)
+    matrices = {id(p): p.numel() for p in parameters if p.ndim == 2 and id(p) not in tables}
+    matrices |= {id(p): p.numel() for p in model.output_weights()}
     return {
         "params": total,
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "active_params": total,
-        "flops_per_token": 2 * matrices,
+        "flops_per_token": 2 * sum(matrices.values()),
     }
 
 

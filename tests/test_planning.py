@@ -1,5 +1,6 @@
 """A command line is understood whole, or refused in one line, before anything runs."""
 
+import dataclasses
 import re
 
 import pytest
@@ -127,3 +128,16 @@ def test_each_seed_is_a_round_in_an_order_of_its_own():
     rounds = [[(job.choices["posenc"], job.choices["cache"]) for job in ordered[i : i + 6]]
               for i in range(0, 24, 6)]  # fmt: skip
     assert len(set(map(tuple, rounds))) > 1 and planning.in_rounds(jobs) == ordered
+
+
+@pytest.mark.parametrize("words", [["device=cuda"], ["device=cuda", "seed=1,2", "-m"]])
+def test_a_gpu_that_is_not_here_is_refused_unless_the_jobs_go_elsewhere(monkeypatch, words):
+    monkeypatch.setattr(planning, "cuda_usable", lambda: False)
+    with pytest.raises(BadConfig) as bad:
+        make_plan(words)
+    assert bad.value.lines == ["device=cuda: torch sees no CUDA GPU here; use device=cpu or auto"]
+    monkeypatch.setattr(planning, "cuda_usable", lambda: True)
+    plan = make_plan(words)
+    monkeypatch.setattr(planning, "cuda_usable", lambda: False)
+    for_slurm = dataclasses.replace(plan, multirun=True, workers=None)
+    assert planning._possible_here(for_slurm) is for_slurm

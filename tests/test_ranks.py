@@ -102,17 +102,37 @@ def test_a_training_for_ranks_that_were_not_started_says_how_to_start_them(lab):
     assert "torchrun --standalone --nproc-per-node 2" in lab.said()
 
 
-def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread():
-    whole = Windows(torch.randint(1, 9, (6, 5)), torch.randint(0, 3, (6, 5)))  # 0 is PAD
+@pytest.mark.parametrize("ranks, accumulate", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2)])
+def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ranks, accumulate):
+    """Over ranks and micro-batches; a micro-batch without a target counts nothing."""
+    size = (accumulate, 6, 5)
+    wholes = list(map(Windows, torch.randint(1, 9, size), torch.randint(0, 3, size)))  # 0 is PAD
+    wholes[-1].targets[:2] = 0
     task, table = object.__new__(LanguageModeling), torch.randn(9, 9)
-    losses = []
-    for rank in range(2):
-        trainer = SimpleNamespace(ranks=Ranks(rank, 2), task=task)
-        share, weight = Trainer._share(trainer, whole)
-        losses.append(weight * task.loss(lambda ids: table[ids], share))
-    assert torch.stack(losses).mean() == pytest.approx(task.loss(lambda ids: table[ids], whole))
-    plain = [task.loss(lambda ids: table[ids], Ranks(rank, 2).share(whole)) for rank in range(2)]
-    assert torch.stack(plain).mean() != pytest.approx(task.loss(lambda ids: table[ids], whole))
+    task.train_batch = lambda seed, step, **_: wholes[step - 5 * accumulate]
+    recipe = SimpleNamespace(accumulate=accumulate, batch_size=6, context=5)
+    plain, weighted = [], []
+    for rank in range(ranks):
+        trainer = SimpleNamespace(
+            ranks=Ranks(rank, ranks), task=task, recipe=recipe, seed=1, device="cpu"
+        )
+        shares = Trainer._shares(trainer, 5)
+        losses = [task.loss(lambda ids: table[ids], share) for share, _ in shares]
+        plain.append(sum(losses) / accumulate)
+        weighted.append(sum(w * loss for (_, w), loss in zip(shares, losses, strict=True)))
+    whole = Windows(*(torch.cat(columns) for columns in zip(*wholes, strict=True)))
+    right = task.loss(lambda ids: table[ids], whole)
+    assert torch.stack(weighted).mean() == pytest.approx(right)
+    assert (torch.stack(plain).mean() != pytest.approx(right)) == (ranks * accumulate > 1)
+
+
+def test_a_step_without_a_target_has_no_loss():
+    empty = Windows(torch.ones(2, 5, dtype=torch.long), torch.zeros(2, 5, dtype=torch.long))
+    task = object.__new__(LanguageModeling)
+    task.train_batch = lambda **_: empty
+    recipe = SimpleNamespace(accumulate=2, batch_size=2, context=5)
+    trainer = SimpleNamespace(ranks=Ranks(), task=task, recipe=recipe, seed=1, device="cpu")
+    assert [weight for _, weight in Trainer._shares(trainer, 0)] == [0, 0]
 
 
 def test_shares_are_all_rows_once_and_draws_differ():

@@ -1,5 +1,8 @@
 """The trainer: the same seed gives the same bits, also across a kill at any step."""
 
+import dataclasses
+import functools
+import json
 import math
 
 import pytest
@@ -12,14 +15,8 @@ from micro_transformer.repro import resolve, stream
 from micro_transformer.store import Entry, read_snapshot
 from micro_transformer.training import NonFinite, Trainer
 
-WORDS = [
-    "task=micro",
-    "task.stories=300",
-    "model=tiny",
-    "train=smoke",
-    "model.d_model=32",
-    "train.threads=1",
-]
+STORIES = ["task=micro", "task.stories=300"]
+WORDS = ["model=tiny", "train=smoke", "model.d_model=32", "train.threads=1"]
 
 
 class Stop(BaseException):
@@ -29,7 +26,8 @@ class Stop(BaseException):
 @pytest.fixture
 def config(micro_data):
     def make(*words):
-        (job,) = make_plan([*WORDS, f"data.dir={micro_data}", *words]).jobs
+        task = [] if any(word.startswith("task=") for word in words) else STORIES
+        (job,) = make_plan([*task, *WORDS, f"data.dir={micro_data}", *words]).jobs
         return resolve(job.config)
 
     return make
@@ -44,17 +42,21 @@ def train(config, entry, stop_after=None):
         if seen == stop_after:
             raise Stop
 
-    task = build.task(config)
-    trainer = Trainer(
+    return make_trainer(config, entry, check_stop=check_stop).run()
+
+
+def make_trainer(config, entry, **recipe_or_stop):
+    """The trainer of a configuration; knobs of the recipe that a CPU is refused can be given."""
+    task, check_stop = build.task(config), recipe_or_stop.pop("check_stop", lambda: None)
+    return Trainer(
         build.model(config, task),
         task,
-        build.recipe(config),
+        dataclasses.replace(build.recipe(config), **recipe_or_stop),
         seed=config["seed"],
         device="cpu",
         entry=entry,
         check_stop=check_stop,
     )
-    return trainer.run()
 
 
 def curve(progress):
@@ -113,16 +115,28 @@ def test_looking_does_not_change_what_is_trained(config, tmp_path, word):
     assert [line["train/loss"] for line in plain] == [line["train/loss"] for line in looked]
 
 
-def test_accumulated_parts_make_one_step_of_their_mean(config, tmp_path):
-    """Loss and gradient of the first step are the means over its two micro-batches."""
-    cfg = config("train.accumulate=2", "train.batch_size=2", "train.dropout=0")
-    first = train(cfg, Entry(tmp_path, "a")).history[0]
-    task = build.task(cfg)
-    model = build.model(cfg, task)
-    parts = [task.train_batch(stream(cfg["seed"], "data"), step, 2, 32) for step in (0, 1)]
-    loss = sum(task.loss(model, part) for part in parts) / 2
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+UNEVEN = ["task=recall", "task.pairs=4", "task.spare=4", "task.start=16", "task.grow_every=1"]
+UNEVEN += ["task.window=64", "task.sequences=2", "train.context=64", "train.batch_size=1"]
+
+
+@pytest.mark.parametrize("words", [[], UNEVEN])
+def test_accumulated_parts_make_one_step_of_all_their_targets(config, tmp_path, words):
+    """Loss and gradient of the first step are those over the targets of its three micro-batches at
+    once, however these are spread; what the net adds to its loss is added once."""
+    cfg = config(*words, "train.accumulate=3", "train.dropout=0", "train.clip=1e9")
+    trainer = make_trainer(cfg, Entry(tmp_path, "a"))
+    model, task, size = trainer.model, trainer.task, cfg["train"]["batch_size"]
+    ffn = model.blocks()[0].ffn
+    ffn.auxiliary_loss = lambda: 3 * ffn.up.weight.square().mean()
+    draw = functools.partial(task.train_batch, stream(cfg["seed"], "data"))
+    parts = [draw(part, size, cfg["train"]["context"]) for part in range(3)]
+    counts = [task.num_scored(part) for part in parts]
+    assert (len(set(counts)) > 1) == bool(words)
+    whole = sum(task.loss(model, part) * n for part, n in zip(parts, counts, strict=True))
+    loss = whole / sum(counts) + ffn.auxiliary_loss()
+    grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    norm = torch.cat([g.flatten() for g in grads if g is not None]).norm()
+    first = trainer._step(0)
     assert first["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert first["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
 
@@ -153,6 +167,55 @@ def test_a_loss_that_is_no_number_ends_the_training_by_name(config, tmp_path):
     assert NonFinite.status == "nan"
 
 
+def change_gradient(model, name, value):
+    """From now on one number of that weight's gradient is this value."""
+    weight = dict(model.named_parameters())[name]
+    first = (torch.tensor(0),) * weight.ndim
+    weight.register_hook(lambda grad: grad.index_put(first, torch.tensor(value)))
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+@pytest.mark.parametrize("weight", ["stack.blocks.0.ffn.up.weight", "embedding.weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_in_fp16_a_gradient_that_overflows_skips_the_step_of_every_weight(
+    config, tmp_path, clip, weight, value
+):
+    """Whether it is Muon's or AdamW's; the scale is lowered and the norm is null in the history."""
+    trainer = make_trainer(
+        config("train.dropout=0"), Entry(tmp_path, "a"), precision="fp16", clip=clip
+    )
+    trainer._step(0)
+    change_gradient(trainer.model, weight, value)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    scale = trainer.optimizers.scaler.get_scale()
+    line = trainer._step(1)
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+    assert trainer.optimizers.scaler.get_scale() < scale
+    assert line["grad_norm"] is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])  # the square of the last overflows
+def test_a_gradient_without_a_norm_ends_the_training_by_name(config, tmp_path, value):
+    trainer = make_trainer(config(), Entry(tmp_path, "a"))
+    change_gradient(trainer.model, "head.weight", value)
+    with pytest.raises(NonFinite, match="grad_norm is (inf|nan) at step 1"):
+        trainer.run()
+
+
+def test_what_is_stored_is_json_also_where_a_figure_is_infinite(config, tmp_path, monkeypatch):
+    """Before the first evaluation there is no best loss, and a perplexity can be beyond a float."""
+    entry = Entry(tmp_path, "a")
+    trainer = make_trainer(config("train.checkpoint_every=1"), entry)
+    score = trainer.task.score
+    monkeypatch.setattr(trainer.task, "score", lambda *a: score(*a) | {"ppl": math.inf})
+    states = []
+    monkeypatch.setattr(entry, "write_step", lambda step, files: states.append(files["state.json"]))
+    progress = trainer.run()
+    for state in (*states, read_snapshot(entry.final)["state.json"]):
+        json.loads(state, parse_constant=pytest.fail)
+    assert progress.history[-1]["val/ppl"] is None
+
+
 def test_label_smoothing_is_for_training_alone(config, tmp_path):
     cfg = config("train.label_smoothing=0.3", "train.dropout=0")
     task = build.task(cfg)
@@ -181,7 +244,7 @@ def test_the_rate_warms_up_from_above_zero_and_decays(name):
 def test_every_weight_is_stepped_once_and_only_matrices_decay(config, optimizer):
     cfg = config(f"train.optimizer={optimizer}", "train.weight_decay=0.5", "model.bias=true")
     model = build.model(cfg, build.task(cfg))
-    members = Optimizers(model, build.recipe(cfg)).members
+    members = Optimizers(model, build.recipe(cfg), "cpu").members
     groups = [group for member in members.values() for group in member.param_groups]
     stepped = [id(p) for group in groups for p in group["params"]]
     assert sorted(stepped) == sorted(id(p) for p in model.parameters())

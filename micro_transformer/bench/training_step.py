@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,8 +13,6 @@ from micro_transformer.optimizers import Optimizers
 from micro_transformer.repro import stream
 from micro_transformer.schema import Train
 from micro_transformer.subject import Subject
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingStep:
@@ -38,8 +35,7 @@ def stepper(subject: Subject, batch_size: int, context: int) -> Callable[[], Non
     recipe, device = Train(**subject.config["train"]), subject.device
     model = subject.new_model().train()
     forward: Any = torch.compile(model) if recipe.compile else model
-    optimizers = Optimizers(model, recipe)
-    scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
+    optimizers = Optimizers(model, recipe, device)
     done = iter(range(1 << 62))
 
     def step() -> None:
@@ -52,22 +48,10 @@ def stepper(subject: Subject, batch_size: int, context: int) -> Callable[[], Non
             context=context,
             device=device,
         )
-        with _precision(recipe, device):
+        with optimizers.autocast():
             loss = subject.task.loss(forward, batch, recipe.label_smoothing)
             loss = loss + auxiliary_loss(model)
-        scaler.scale(loss).backward()
-        for member in optimizers.members.values():
-            scaler.unscale_(member)
-        if recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        for member in optimizers.members.values():
-            scaler.step(member)
-        scaler.update()
-        model.zero_grad(set_to_none=True)
+        optimizers.backward(loss)
+        optimizers.update()
 
     return step
-
-
-def _precision(recipe: Train, device: str) -> AbstractContextManager[Any]:
-    dtype = AUTOCAST.get(recipe.precision)
-    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)

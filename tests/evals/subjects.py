@@ -23,7 +23,8 @@ from micro_transformer.tasks.recall import Recall
 TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("train.threads=1", "bench.threads=1", "device=cpu")
-TRAIN = {**read_choice("train", "smoke"), "precision": "fp32", "threads": 1}
+TRAIN = {**read_choice("train", "smoke"), "precision": "fp32", "matrix_dtype": "fp32"}
+TRAIN |= {"threads": 1}
 
 
 def component(group: str, choice: str, *runtime):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from micro_transformer import worker
 from micro_transformer.components import find
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.models import DecoderLM, auxiliary_loss
@@ -188,3 +189,18 @@ def _translated(weights: dict[str, torch.Tensor], num_heads: int) -> dict[str, t
             name = name.replace(theirs, ours)
         out[name] = value
     return out
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_operations_of_a_token_are_those_of_the_matrices_it_goes_through(tied: bool) -> None:
+    """A head that shares the embedding's table is multiplied all the same."""
+    sizes = {"vocab_size": 50, "d_model": 64, "num_heads": 2, "tied_embeddings": tied}
+    net = tiny_decoder(ffn="gelu", **sizes)
+    seen: list[int] = []
+    for module in net.modules():
+        if isinstance(module, Linear):
+            module.register_forward_hook(lambda m, *_: seen.append(2 * m.weight.numel()))
+    net(torch.ones(1, 1, dtype=torch.long))
+    found = worker.sizes(net)
+    assert found["flops_per_token"] == sum(seen)
+    assert found["params"] == sum(p.numel() for p in net.parameters())

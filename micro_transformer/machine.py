@@ -1,0 +1,165 @@
+"""What this machine can do, asked without importing torch: instruction sets, cores, CUDA.
+
+Limits that the user or a container sets are part of the machine: under ATEN_CPU_CAPABILITY and
+ONEDNN_MAX_CPU_ISA a server computes as a laptop does, and is taken for one.
+"""
+
+import importlib.util
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# x86 instruction sets, each an extension of the one before: how Linux's names for it begin.
+LADDER = {
+    "sse4": ("sse4_1",),
+    "avx": ("avx", "f16c"),
+    "avx2": ("avx2", "fma"),
+    "avx2_vnni": ("avx_",),
+    "avx512": ("avx512",),
+    "avx512_vnni": ("avx512_vnni",),
+    "avx512_bf16": ("avx512_bf16",),
+    "avx512_fp16": ("avx512_fp16",),
+    "amx": ("amx_",),
+}
+# The last step that a variable leaves. What is not named here limits nothing, as in torch.
+ATEN = {"default": "sse4", "avx2": "avx2"}
+ONEDNN = {"sse41": "sse4", "avx2_vnni_2": "avx2_vnni", "avx512_core": "avx512"}
+ONEDNN |= {step: step for step in ("avx", "avx2", "avx2_vnni")}
+ONEDNN |= {f"avx512_core_{kind}": f"avx512_{kind}" for kind in ("vnni", "bf16", "fp16")}
+ONEDNN |= {"avx10_1_512": "avx512_fp16"}
+BF16_ON_CPU = {"avx512_bf16", "amx_bf16"}
+DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
+BF16_ON_GPU = 8.0  # compute capability of the first GPUs that have it
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets that torch may use on this CPU, as Linux names them; empty elsewhere."""
+    steps = list(LADDER)
+    last = min([steps.index(limit) for limit in _limits()], default=len(steps))
+    lost = tuple(prefix for step in steps[last + 1 :] for prefix in LADDER[step])
+    return frozenset(flag for flag in _all_flags() if not flag.startswith(lost))
+
+
+def isa() -> str:
+    """The newest instruction set that torch may use, a step of LADDER; elsewhere the processor's
+    family."""
+    flags = cpu_flags()
+    steps = (s for s in reversed(LADDER) if any(f.startswith(LADDER[s][0]) for f in flags))
+    return next(steps, platform.machine())
+
+
+def cpu_name() -> str:
+    """Model name of the CPU, and what it is limited to."""
+    names = _lines("model name")
+    name = names[0] if names else platform.processor() or platform.machine()
+    return name if cpu_flags() == _all_flags() else f"{name} limited to {isa()}"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device multiplies in bf16 by instructions of its own."""
+    if device == "cuda":
+        return _compute_capability() >= BF16_ON_GPU
+    return bool(cpu_flags() & BF16_ON_CPU)
+
+
+def cores() -> int:
+    """Cores that this process may use: those of its affinity, its containers' quota and Slurm's."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = _number("SLURM_CPUS_PER_TASK") or mine
+    return max(1, min([mine, granted, *map(int, _quotas())]))
+
+
+def threads(processes: int = 1) -> int:
+    """Threads for each of `processes`: its share of the cores, or OMP_NUM_THREADS if less."""
+    share, wished = max(1, cores() // processes), _number("OMP_NUM_THREADS")
+    by_torchrun = (
+        wished == 1 and (_number("LOCAL_WORLD_SIZE") or 1) > 1
+    )  # its default is nobody's wish
+    return share if wished is None or by_torchrun else min(share, wished)
+
+
+@cache
+def cuda_usable() -> bool:
+    """Whether torch was built for CUDA and may use a GPU; asked without importing torch. A
+    container sees its host's driver in /proc, and only the devices that it was given."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version = (Path(spec.origin).parent / "version.py").read_text()
+    built = any(line.startswith("cuda") and "None" not in line for line in version.splitlines())
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+    return built and not hidden and all(Path(path).exists() for path in DRIVER)
+
+
+def _limits() -> Iterator[str]:
+    aten = os.environ.get("ATEN_CPU_CAPABILITY", "")
+    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", ""))
+    yield from (ATEN[aten],) if aten in ATEN else ()
+    yield from (ONEDNN[onednn.lower()],) if onednn.lower() in ONEDNN else ()
+
+
+def _all_flags() -> frozenset[str]:
+    return frozenset(next((line.split() for line in _lines("flags")), ()))
+
+
+@cache
+def _lines(key: str) -> list[str]:
+    """The values of a key of /proc/cpuinfo; none elsewhere than on Linux."""
+    with suppress(OSError):
+        pairs = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        return [value.strip() for name, _, value in pairs if name.strip() == key]
+    return []
+
+
+@cache
+def _compute_capability() -> float:
+    """The least of the GPUs'; without an answer new enough for everything."""
+    command = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return min(map(float, said.stdout.split()))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return BF16_ON_GPU
+
+
+def _quotas() -> Iterator[float]:
+    """Cores that each control group around this process grants, of cgroup v2 and v1."""
+    with suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                yield from _quotas_of(controllers, path.strip("/"))
+
+
+def _quotas_of(controllers: str, path: str) -> Iterator[float]:
+    """Of a group and those around it. In a container the path may be the host's and not be there;
+    the container's own group is then the root."""
+    roots = [CGROUPS / controllers, CGROUPS / "cpu"] if controllers else [CGROUPS]
+    for root in roots:
+        own = root / path
+        for group in (own, *own.parents[: len(Path(path).parts)]):
+            with suppress(OSError, ValueError):
+                quota, period = _granted(group, bool(controllers))
+                if quota > 0:
+                    yield quota / period
+
+
+def _granted(group: Path, is_v1: bool) -> tuple[int, int]:
+    """Microseconds of CPU time a period, and the period; ValueError when there is no limit."""
+    if is_v1:
+        quota, period = ((group / f"cpu.cfs_{n}_us").read_text() for n in ("quota", "period"))
+    else:
+        quota, period = (group / "cpu.max").read_text().split()
+    return int(quota), int(period)
+
+
+def _number(variable: str) -> int | None:
+    """The whole number above 0 in an environment variable, of a list the first; None: no such."""
+    text = os.environ.get(variable, "").split(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) else None

@@ -1,0 +1,67 @@
+"""Muon (Jordan et al., 2024) for the matrices of a net: each step is its momentum with all singular
+values brought near 1 by Newton-Schulz.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# (n, A, B) with A <= B: n matrices of one shape
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon with two differences: the dtype of Newton-Schulz is chosen, where torch takes
+    bf16 even on a CPU that must emulate it, and all matrices of a shape are one batched product.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], *, lr: float, weight_decay: float, dtype: torch.dtype
+    ):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Every matrix that has a gradient is moved by one step."""
+        for group in self.param_groups:
+            for alike in _by_shape(p for p in group["params"] if p.grad is not None):
+                updates = torch.stack([_wide(self._momentum(p, group)) for p in alike])
+                steps = orthogonal(updates, self.dtype, group)
+                for p, step in zip(alike, steps, strict=True):
+                    stretch = max(1, p.shape[0] / p.shape[1]) ** 0.5
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step if p.shape == step.shape else step.T, alpha=-group["lr"] * stretch)
+
+    def _momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """Nesterov's momentum after this gradient."""
+        grad, state = p.grad, self.state[p]
+        assert grad is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+        return grad.lerp(state["momentum_buffer"], group["momentum"])
+
+
+def orthogonal(x: Tensor, dtype: torch.dtype, knobs: dict[str, Any]) -> Tensor:
+    """(n, A, B) -> the same with singular values near 1 (0.7 to 1.2), computed in `dtype`."""
+    a, b, c = knobs["ns_coefficients"]
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=knobs["eps"])).to(dtype)
+    for _ in range(knobs["ns_steps"]):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _by_shape(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The parameters in groups whose matrices are of one shape when they lie wide."""
+    found: dict[tuple[int, ...], list[Tensor]] = {}
+    for p in parameters:
+        found.setdefault(_wide(p).shape, []).append(p)
+    yield from found.values()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """(A, B) or (B, A) -> (A, B), A <= B."""
+    return x.T if x.shape[0] > x.shape[1] else x
