@@ -13,6 +13,7 @@ from micro_transformer.plots.style import (
     finished,
     legend_below,
     line,
+    plain_log,
     token_axis,
 )
 from micro_transformer.rows import Board, Row
@@ -57,7 +58,7 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
         token_axis(left, list(held))
         if any((s.values[0][: len(held)] > 0).any() for s in shown):
             left.set_yscale("log", nonpositive="mask")
-            left.yaxis.set_major_formatter("{x:g}")
+            plain_log(left.yaxis)
         left.set(xlabel="Context (tokens)", ylabel="Cache (MiB)")
         if right is not None:
             token_axis(right, list(rss))

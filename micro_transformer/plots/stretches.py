@@ -13,6 +13,7 @@ from micro_transformer.plots.style import (
     finished,
     legend_below,
     line,
+    plain_log,
 )
 from micro_transformer.rows import Board, value_of
 
@@ -35,7 +36,7 @@ def ppl_by_stretch(board: Board) -> Plot | None:
         means = np.concatenate([s.mean for s in shown])
         if np.nanmax(means) > 5 * np.nanmin(means):
             axes.set_yscale("log", nonpositive="clip")
-            axes.yaxis.set_major_formatter("{x:g}")
+            plain_log(axes.yaxis)
         axes.set_xticks(list(keys), [_tick(board, name) for name in there])
         axes.set(xlabel="Stretch of the context (tokens before the target)", ylabel="PPL")
         legend_below(figure, axes)

@@ -25,7 +25,7 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
     """The figures of the board of this number."""
     end = "" if number == 0 else f"-{number + 1}"
     names: dict[str, int] = {}
-    for plot in _plots(found):
+    for plot in plots_of(found):
         if plot is not None:
             names[plot.name] = names.get(plot.name, 0) + 1  # a figure of each setting
             again = f"-{names[plot.name]}" if names[plot.name] > 1 else ""
@@ -34,7 +34,8 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
             yield Drawn(plot.name + again + end, caption, *plots.rendered(plot), on_page)
 
 
-def _plots(found: Study) -> Iterator[Plot | None]:
+def plots_of(found: Study) -> Iterator[Plot | None]:
+    """Every figure there can be of a board; None where it lacks the numbers."""
     board, where = found.board, "; ".join(found.board.settings)
     yield plots.ppl_by_epoch(board)
     yield plots.train_and_validation(board)
