@@ -19,6 +19,7 @@ from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
 from micro_transformer.results import OK, RunRecord, flat, leaves
 from micro_transformer.rows import ABSENT, Board, Row, Summary, setting_of, value_of
+from micro_transformer.stats.shared import seeds_of
 
 NOT_MEASURED = "n/a"
 
@@ -47,6 +48,7 @@ def all_metrics(board: Board) -> Table:
     there = {key for record in board.records for key in record.metrics}
     keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
     table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
+    table.note = seeds_of(board.rows).warning
     for row in board.rows:
         cells = [metric_cell(row, key) for key in keys]
         table.rows.append([Cell(row.name, row.name), *cells])

@@ -3,12 +3,11 @@
 import numpy as np
 
 from micro_transformer.measures import stretches
-from micro_transformer.plots.series import at_places, distinct, first_of, missing
+from micro_transformer.plots.series import at_places, distinct, first_of, missing, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
@@ -40,8 +39,9 @@ def ppl_by_stretch(board: Board) -> Plot | None:
         axes.set_xticks(list(keys), [_tick(board, name) for name in there])
         axes.set(xlabel="Stretch of the context (tokens before the target)", ylabel="PPL")
         legend_below(figure, axes)
-    note = f"Mean ± std over seeds, {counted([s.n for s in shown])}{cut(len(shown), len(found))}"
-    note += f"{missing(board, keys.values())}; {'; '.join(board.settings)}"
+    note = f"Mean ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note += f"{cut(len(shown), len(found))}{missing(board, keys.values())}"
+    note += f"; {'; '.join(board.settings)}"
     return finished(Plot("ppl_by_stretch", "PPL by stretch of the context", note, figure))
 
 

@@ -7,7 +7,6 @@ from micro_transformer import plots
 from micro_transformer.measures import TOKENS_PER_S
 from micro_transformer.plots import Plot
 from micro_transformer.report.study import Study
-from micro_transformer.tables import plural
 
 
 @dataclass
@@ -49,7 +48,7 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
             for c in effects.contrasts
             if (interval := c.estimate.interval()) is not None
         ]
-        n = f"n = {plural(effects.seeds, 'seed')}"
+        n = plots.counted([c.seeds for c in effects.contrasts], "paired seed") if lines else ""
         yield plots.effects_plot(lines, effects.measure, n, where)
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)

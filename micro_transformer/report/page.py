@@ -157,7 +157,8 @@ def _trade(study: Study) -> Markup:
         "What it costs",
         tag("div", choose, *views, tag("div", class_="tip", role="status", hidden=True),
             tag("p", legend(), class_="legend"), class_="trade"),
-        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", "; ".join(study.board.settings), ".",
+        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", "; ".join(study.board.settings), ". ",
+            " ".join(dict.fromkeys(front.warning for front in study.fronts)),
             class_="quiet"),
     )  # fmt: skip
 
