@@ -102,7 +102,8 @@ def _run_sweep(plan: Plan) -> None:
 def _run_in_turn(planned: list[Job]) -> None:
     """The jobs have ended, one after another, as they were composed for the plan: Hydra would
     compose each of them twice again, a quarter of a second a job."""
-    logging.basicConfig(format=LINE, level=logging.INFO, stream=sys.stdout)
+    logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
+    logging.getLogger(__package__).setLevel(logging.INFO)  # what libraries do is not the news
     supervise.warm_up()
     _load_report()
     for number, job in enumerate(planned):

@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,10 +74,14 @@ class Row:
         """A metric or cost of each record in `ok`."""
         return [value_of(record, key) for record in self.ok]
 
-    def summary(self, key: str, setting: str | None = None) -> Summary:
-        """Mean and deviation of a metric, or of a cost measured in one setting."""
+    def summary(
+        self, key: str, setting: str | None = None, seeds: Collection[int] | None = None
+    ) -> Summary:
+        """Mean and deviation of a metric, or of a cost measured in one setting, over some seeds."""
         return Summary.of(
-            value_of(r, key) for r in self.ok if setting is None or setting_of(r) == setting
+            value_of(r, key)
+            for r in self.ok
+            if (setting is None or setting_of(r) == setting) and (seeds is None or r.seed in seeds)
         )
 
     @property

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from micro_transformer.measures import (
     PPL,
@@ -19,6 +19,7 @@ from micro_transformer.measures import measure as measure_of
 from micro_transformer.measures import quality as quality_of
 from micro_transformer.results import OK, RunRecord, flat, leaves
 from micro_transformer.rows import ABSENT, Board, Row, Summary, setting_of, value_of
+from micro_transformer.stats.shared import seeds_of
 
 NOT_MEASURED = "n/a"
 
@@ -47,6 +48,7 @@ def all_metrics(board: Board) -> Table:
     there = {key for record in board.records for key in record.metrics}
     keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
     table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
+    table.note = seeds_of(board.rows).warning
     for row in board.rows:
         cells = [metric_cell(row, key) for key in keys]
         table.rows.append([Cell(row.name, row.name), *cells])
@@ -144,8 +146,35 @@ def decimals(summary: Summary) -> int:
     return min(4, max(0, digits - 1 - int(f"{size:e}".split("e")[1])))
 
 
+def filled(table: Table) -> Table:
+    """The table without the columns that hold no figure in any row; the note names those that were
+    asked for, and why where that is known."""
+    columns = list(zip(*table.rows, strict=True))
+    empty = [all(map(_is_absent, cells)) for cells in columns]
+    if not any(empty):
+        return table
+    lost = []
+    for name, cells, nothing in zip(table.columns, columns, empty, strict=True):
+        whys = dict.fromkeys(cell.text for cell in cells if cell.text != ABSENT)
+        if nothing and whys:
+            known = "; ".join(why.removeprefix(f"{NOT_MEASURED}: ") for why in whys if ":" in why)
+            lost.append(f"{name} ({known})" if known else name)
+    note = f"{NOT_MEASURED} in every row: {', '.join(lost)}." if lost else ""
+
+    def kept(line: list) -> list:
+        return [item for item, nothing in zip(line, empty, strict=True) if not nothing]
+
+    note = " ".join(part for part in (table.note, note) if part)
+    return replace(table, columns=kept(table.columns), rows=list(map(kept, table.rows)), note=note)
+
+
+def _is_absent(cell: Cell) -> bool:
+    return cell.value is None and cell.text.split(":")[0] in (ABSENT, NOT_MEASURED)
+
+
 def as_text(table: Table) -> str:
     """Aligned columns for a terminal; control characters are gone."""
+    table = filled(table)
     lines = [table.columns, *([cell.text for cell in row] for row in table.rows)]
     clean = [[printable(text) for text in line] for line in lines]
     widths = [max(map(_width, column)) for column in zip(*clean, strict=True)]
@@ -156,16 +185,12 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """A GitHub table under its title; nothing in a cell is taken as markup."""
+    table = filled(table)
     rows = [table.columns, ["---"] * len(table.columns)]
     body = [[markdown(cell.text) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in [[*map(markdown, rows[0])], rows[1], *body]]
     note = [markdown(table.note), ""] if table.note else []
     return "\n".join([f"### {markdown(table.title)}", "", *note, *lines, ""])
-
-
-def as_csv(table: Table) -> str:
-    """Comma-separated; text that a spreadsheet would run as a formula is quoted."""
-    return csv_text([table.columns, *([cell.text for cell in row] for row in table.rows)])
 
 
 def runs_csv(boards: list[Board]) -> str:

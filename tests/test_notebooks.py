@@ -5,10 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib
 import nbclient
 import nbformat
 import pytest
+from matplotlib import pyplot
 
+from tests.records import add_places, make_record, make_sweep, write_all
 from tests.sweeps import ROOT, environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,3 +59,70 @@ def test_reading_a_sweep(real_sweep, tmp_path, monkeypatch, with_gaps):
     assert ("not tested" if with_gaps else "paired seed") in text  # one pair is no repetition
     assert pictures == (3 if with_gaps else 5)
     assert ("killed" in text.split("Wall time")[-1]) == with_gaps
+
+
+def cells_run_on(sweep: Path, monkeypatch, capsys) -> str:
+    """What is printed when the code runs from top to bottom, without Jupyter."""
+    monkeypatch.setenv("MT_SWEEP", str(sweep))
+    matplotlib.use("Agg")
+    names: dict = {}
+    for code in sources(ROOT / "notebooks" / "05_multirun.ipynb", "code"):
+        plain = "\n".join(line for line in code.split("\n") if not re.match(r"\s*[!%]", line))
+        exec(compile(plain, "cell", "exec"), names)
+        pyplot.close("all")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "results").iterdir()))
+def test_every_sweep_that_we_show_can_be_read(name, monkeypatch, capsys):
+    assert "0 files skipped" in cells_run_on(ROOT / "results" / name, monkeypatch, capsys)
+
+
+def without(*names):
+    """The records of a small sweep without some of their fields."""
+    records = make_sweep({"posenc": ["rope", "alibi"]})
+    for record in records:
+        for name in names:
+            setattr(record, name, {})
+    return records
+
+
+ODD_SWEEPS = {
+    "bench=none": lambda: without("cost"),
+    "eval=none": lambda: without("metrics"),
+    "neither": lambda: without("metrics", "cost"),
+    "one seed": lambda: make_sweep({"posenc": ["rope", "alibi"]}, seeds=(42,)),
+    "one configuration": lambda: make_sweep({}),
+    "one run": lambda: [make_record()],
+    "a seed missing": lambda: make_sweep({"posenc": ["rope", "alibi"]})[:-1],
+    "failures only": lambda: [
+        make_record(s, status="failed", error="boom", metrics={}, cost={}) for s in (1, 2)
+    ],
+    "places": lambda: add_places(make_sweep({"posenc": ["rope", "learned"], "cache": list("ab")})),
+    "two boards": lambda: [make_record(s, task=t) for s in (1, 2) for t in ("micro", "recall")],
+    "no figure is finite": lambda: [
+        make_record(s, metrics={"val/loss": None, "val/ppl": None}, cost={"train/seconds": None})
+        for s in (1, 2)
+    ],
+    "another machine": lambda: [
+        make_record(s, posenc=p, env={"device": p, "threads": s})
+        for s in (1, 2) for p in ("cpu", "cuda")
+    ],
+    "many": lambda: make_sweep({"posenc": list("abcdefghijklm"), "cache": list("xyz")}, (1, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_SWEEPS)
+def test_every_sweep_there_can_be_is_read(name, tmp_path, monkeypatch, capsys):
+    records = ODD_SWEEPS[name]()
+    said = cells_run_on(write_all(records, tmp_path / "sweep"), monkeypatch, capsys)
+    assert f"{len(records)} runs, 0 files skipped" in said
+    assert ("not shown here" in said) == (name == "two boards")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_records_is_one_sentence(there, tmp_path, monkeypatch, capsys):
+    folder = tmp_path if there else tmp_path / "nowhere"
+    said = cells_run_on(folder, monkeypatch, capsys).splitlines()
+    assert said[0] == "0 runs, 0 files skipped" and len(said) == 2
+    assert "holds no record: set MT_SWEEP to a folder that a sweep has written" in said[1]

@@ -1,6 +1,9 @@
 """Figures say what their records say, each in its own look, and are left out without figures."""
 
+import io
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +13,15 @@ from micro_transformer.measures import is_beside, measure, places, quality, stre
 from micro_transformer.plots import style
 from micro_transformer.plots.series import distinct, history
 from micro_transformer.report import by_place
-from micro_transformer.report.drawing import draw
+from micro_transformer.report.drawing import draw, plots_of
 from micro_transformer.report.study import study
+from micro_transformer.results import load_records
 from micro_transformer.rows import collect
 from micro_transformer.tables import absence
 from tests.records import add_places, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "learned"], "cache": ["contiguous", "sliding"]}
+RESULTS = Path(__file__).parents[1] / "results"
 SETTING = "cpu, Test CPU, 2 threads"
 
 
@@ -173,3 +178,32 @@ def test_long_notes_and_many_rows_still_fit(tmp_path):
     assert len(shown) <= 4 and all(len(line) <= 16 * 7.2 for line in shown)
     for one, two in itertools.combinations(lines_of(plot), 2):
         assert one != two
+
+
+def texts_of(found):
+    """Name -> the words of each figure: matplotlib notes beside what it draws what it says."""
+    for plot in filter(None, plots_of(found)):
+        file = io.StringIO()
+        plot.figure.savefig(file, format="svg")
+        yield plot.name, "\n".join(re.findall(r"<!-- (.*?) -->", file.getvalue()))
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in RESULTS.iterdir()))
+def test_no_figure_of_ours_shows_the_source_of_a_formula(name):
+    for board in collect(load_records(RESULTS / name).records):
+        assert not [name for name, text in texts_of(study(board)) if "$" in text]
+
+
+@pytest.mark.parametrize("spread", [3.0, 3000.0])
+def test_no_figure_shows_the_source_of_a_formula(spread, tmp_path):
+    """Whatever its numbers span: half a decade or several."""
+    records = add_places(make_sweep({"model": ["1m", "4m", "12m"]}, seeds=(1, 2)))
+    for record, grown in zip(records, np.geomspace(1, spread, len(records)), strict=True):
+        record.size["params"] = 1e6 * grown
+        record.metrics |= {k: v * grown for k, v in record.metrics.items() if "ppl" in k and v}
+        record.cost = {key: value and value * grown for key, value in record.cost.items()}
+    (board,) = collect(load_records(write_all(records, tmp_path)).records)
+    said = dict(texts_of(study(board)))
+    assert len(said) >= 11, said.keys()
+    assert not [name for name, text in said.items() if "$" in text]
+    assert not [name for name, text in said.items() if not re.search(r"^\d", text, re.MULTILINE)]

@@ -45,6 +45,7 @@ def figure(data: Prepared) -> Path:
         bins = list(np.geomspace(1, max(2, lengths.max() + 1), 40))
         ax.hist(lengths, bins=bins, histtype="step", density=True, label=f"{split}, {column}")
     ax.set(xscale="log", xlabel=f"tokens a {data.manifest['row']}", ylabel="density")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_title(f"{data.manifest['corpus']}, tier {data.manifest['tier']}")
     ax.legend()
     path = data.folder.parent / f"{data.folder.name}.lengths.png"

@@ -17,11 +17,21 @@ from filelock import FileLock
 from micro_transformer.data import apart, files, prepared, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
 from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
-from micro_transformer.data.sources import Grammar, Obtain, Source, Unavailable, fetching, locally
+from micro_transformer.data.sources import (
+    FOLDER_VARIABLE,
+    Folder,
+    Grammar,
+    Obtain,
+    Source,
+    Unavailable,
+    fetching,
+    folder_of_the_user,
+    locally,
+)
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
 
-RECIPE = 2  # goes up when the same sources come to other splits or another manifest
+RECIPE = 3  # goes up when the same sources come to other splits or another manifest
 
 
 def prepare(
@@ -30,12 +40,17 @@ def prepare(
     """The prepared set of a corpus, built if need be; DataMissing when no source can give it.
 
     obtain: `locally` reads what this machine has, `fetching` may download. tier: from sources of
-    this one only.
+    this one only; None where MT_DATA is set: from the folder that it names.
     """
+    tier = tier or _wish(corpus)
     folder = prepared.folder_of(root, corpus.name, corpus.knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         found = _existing(folder, tier)
+        if found is None and tier == Folder.tier and (other := _existing(folder, None)):
+            before = other.manifest["tier"]
+            print(f"note: {corpus.name}: prepared from tier {before}, now made anew from {tier}",
+                  file=sys.stderr)  # fmt: skip
         if found is None or (tier is None and _stands_in(found, corpus)):
             source = _read(corpus, Path(root) / "raw", obtain, tier)
             if found is None or source.origin.tier != found.manifest["tier"]:
@@ -45,7 +60,7 @@ def prepare(
 
 def fetch(corpus: Corpus, root: Path | str, tier: str | None = None) -> str:
     """The place of the best source that could be had and read; its files lie under data/raw."""
-    source = _read(corpus, Path(root) / "raw", fetching, tier)
+    source = _read(corpus, Path(root) / "raw", fetching, tier or _wish(corpus))
     return f"tier {source.origin.tier}, {', '.join(str(s['place']) for s in source.files)}"
 
 
@@ -57,6 +72,27 @@ class _Source:
     files: list[dict[str, str | None]]  # place and sha256
     content: Any
     report: Report
+
+
+def _wish(corpus: Corpus) -> str | None:
+    """Tier MT_DATA where the variable is set and the corpus can be read from a folder; DataMissing
+    when its files are not there: another text in their place is not what was asked for."""
+    named = folder_of_the_user()
+    for origin in corpus.origins():
+        if named is None or origin.tier != Folder.tier:
+            continue
+        try:
+            for source in origin.sources:
+                source.local(named)
+        except Unavailable as error:
+            others = dict.fromkeys(o.tier for o in corpus.origins() if o.tier != Folder.tier)
+            raise DataMissing(
+                f"data: {FOLDER_VARIABLE}={named}: no source for task={corpus.name}: {error}; put "
+                f"the listed file there (data/README.md), unset {FOLDER_VARIABLE}, or ask for "
+                f"another source: {', '.join(f'tier={tier}' for tier in others)}"
+            ) from error
+        return origin.tier
+    return None
 
 
 def _existing(folder: Path, tier: str | None) -> Prepared | None:

@@ -22,6 +22,12 @@ from micro_transformer.data.files import Unavailable
 FOLDER_VARIABLE = "MT_DATA"
 
 
+def folder_of_the_user() -> Path | None:
+    """The folder that MT_DATA names; None where it is not set."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named).expanduser() if named else None
+
+
 @dataclass(frozen=True)
 class Folder:
     """Tier MT_DATA: a file in the folder that the environment variable MT_DATA names, plain or as
@@ -39,14 +45,21 @@ class Folder:
 
     def local(self, raw: Path) -> Path:
         """The verified file; Unavailable when it is absent or another."""
-        folder = os.environ.get(FOLDER_VARIABLE)
-        if not folder:
+        folder = folder_of_the_user()
+        if folder is None:
             raise Unavailable(f"{FOLDER_VARIABLE} is not set")
-        for path in (Path(folder, self.path), Path(folder, self.path + ".gz")):
-            if path.is_file():
-                _verify(path, read_bytes(path, self.size), self.size, self.sha256)
-                return path
-        raise Unavailable(f"{Path(folder, self.path)} is not there (nor as .gz)")
+        plain = folder / self.path
+        try:
+            if not folder.is_dir():
+                raise Unavailable(f"{folder} is no folder")
+            for path in (plain, plain.with_name(f"{plain.name}.gz")):
+                if path.is_file():
+                    _verify(path, read_bytes(path, self.size), self.size, self.sha256)
+                    return path
+            what = "is no regular file" if plain.exists() else "is not there (nor as .gz)"
+        except OSError as error:
+            raise Unavailable(f"{plain} cannot be read: {error.strerror}") from error
+        raise Unavailable(f"{plain} {what}")
 
     def fetch(self, raw: Path) -> Path:
         """The same: there is nothing to fetch."""

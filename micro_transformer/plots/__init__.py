@@ -11,10 +11,10 @@ from micro_transformer.plots.recall import recall_map
 from micro_transformer.plots.scaling import scaling_plot
 from micro_transformer.plots.speed import speed_bars
 from micro_transformer.plots.stretches import ppl_by_stretch
-from micro_transformer.plots.style import Plot, rendered
+from micro_transformer.plots.style import Plot, counted, rendered
 
 __all__ = [
-    "Plot", "effects_plot", "loss_by_context", "memory_by_context", "pareto_plot", "ppl_by_epoch",
-    "ppl_by_stretch", "recall_map", "rendered", "scaling_plot", "speed_bars", "speed_by_context",
-    "train_and_validation",
+    "Plot", "counted", "effects_plot", "loss_by_context", "memory_by_context", "pareto_plot",
+    "ppl_by_epoch", "ppl_by_stretch", "recall_map", "rendered", "scaling_plot", "speed_bars",
+    "speed_by_context", "train_and_validation",
 ]  # fmt: skip

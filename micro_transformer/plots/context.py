@@ -1,12 +1,11 @@
 """The same targets under growing context."""
 
 from micro_transformer.measures import places
-from micro_transformer.plots.series import at_places, distinct, first_of, missing
+from micro_transformer.plots.series import at_places, distinct, first_of, missing, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
@@ -34,7 +33,7 @@ def loss_by_context(board: Board) -> Plot | None:
                  ylabel="Loss of the same targets (nats)")  # fmt: skip
         legend_below(figure, axes)
     targets = {int(n) for r in board.records if (n := value_of(r, "context/n"))}
-    note = f"Mean, band ± std over seeds, {counted([s.n for s in shown])}"
+    note = f"Mean, band ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
     note += f", {max(targets):,} targets each" if targets else ""
     note += f"{cut(len(shown), len(found))}; falling: more context helps; rising: positions break"
     note += f"{missing(board, keys.values())}; {'; '.join(board.settings)}"

@@ -1,11 +1,10 @@
 """Training and validation loss while training."""
 
-from micro_transformer.plots.series import distinct, first_of, history
+from micro_transformer.plots.series import distinct, first_of, history, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
@@ -31,6 +30,6 @@ def train_and_validation(board: Board) -> Plot | None:
         axes.set(xlabel="Step", ylabel="Loss (nats)")
         legend_below(figure, axes)
     note = "Validation with markers, training thin; means over seeds, "
-    note += counted([s.n for s in (validation or training) if s.name in names])
+    note += over_seeds(board.rows, [s.n for s in (validation or training) if s.name in names])
     note += f"{cut(len(names), len(validation or training))}; {'; '.join(board.settings)}"
     return finished(Plot("loss", "Training and validation loss", note, figure))

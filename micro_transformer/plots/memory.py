@@ -3,16 +3,16 @@
 import numpy as np
 
 from micro_transformer.measures import places
-from micro_transformer.plots.series import Series, at_places, distinct, first_of
+from micro_transformer.plots.series import Series, at_places, distinct, first_of, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
     line,
+    plain_log,
     token_axis,
 )
 from micro_transformer.rows import Board, Row
@@ -57,7 +57,7 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
         token_axis(left, list(held))
         if any((s.values[0][: len(held)] > 0).any() for s in shown):
             left.set_yscale("log", nonpositive="mask")
-            left.yaxis.set_major_formatter("{x:g}")
+            plain_log(left.yaxis)
         left.set(xlabel="Context (tokens)", ylabel="Cache (MiB)")
         if right is not None:
             token_axis(right, list(rss))
@@ -66,5 +66,5 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
     seeds = [sum(v is not None for v in row.values(next(iter(held.values()))))
              for row in board.rows if row.ok]  # fmt: skip
     note = "Measured with markers, predicted broad and pale, 0 not drawn; means, "
-    note += f"{counted(seeds)}{cut(len(shown), len(found))}; {setting}"
+    note += f"{over_seeds(board.rows, seeds)}{cut(len(shown), len(found))}; {setting}"
     return finished(Plot("memory_by_context", "Memory against context", note, figure))

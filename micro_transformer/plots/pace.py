@@ -3,12 +3,11 @@
 import numpy as np
 
 from micro_transformer.measures import places
-from micro_transformer.plots.series import at_places, distinct, first_of
+from micro_transformer.plots.series import at_places, distinct, first_of, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
@@ -34,6 +33,6 @@ def speed_by_context(board: Board, setting: str) -> Plot | None:
         axes.set_ylim(bottom=0)
         axes.set(xlabel="Context (tokens)", ylabel="Tokens/s, more is better")
         legend_below(figure, axes)
-    note = f"Mean ± std over seeds, {counted([s.n for s in shown])}{cut(len(shown), len(found))}; "
-    note += setting
+    note = f"Mean ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note += f"{cut(len(shown), len(found))}; {setting}"
     return finished(Plot("speed_by_context", "Decoding speed against context", note, figure))

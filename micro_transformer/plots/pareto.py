@@ -4,7 +4,8 @@ from itertools import zip_longest
 from typing import Any
 
 from micro_transformer.measures import Measure
-from micro_transformer.plots.style import Plot, axes_of, counted, finished, label
+from micro_transformer.plots.series import over_seeds
+from micro_transformer.plots.style import Plot, axes_of, finished, label
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
 
 MOST_NAMES = 16
@@ -18,7 +19,7 @@ LOOKS = {
 
 
 def pareto_plot(points: list[Point], cost: Measure, quality: Measure, setting: str) -> Plot | None:
-    """Quality against cost with ± std; the line joins the rows whose means no other beats."""
+    """Quality against cost with ± std; the line joins rows that surely trade one for the other."""
     if not points:
         return None
     with axes_of(7.2, 4.6) as (figure, axes):
@@ -31,15 +32,16 @@ def pareto_plot(points: list[Point], cost: Measure, quality: Measure, setting: s
                     fmt=marker, color=colour, markerfacecolor=face, elinewidth=0.8, capsize=2,
                     label=f"{standing} ({len(some)})",
                 )  # fmt: skip
-        front = sorted((p.cost.mean, p.quality.mean) for p in points if p.nominal)
+        front = sorted((p.cost.mean, p.quality.mean) for p in points if p.on_line)
         axes.plot(*zip(*front, strict=True), color="#0072B2", linewidth=1, zorder=0)
         names = _number(axes, points)
         axes.set(xlabel=_axis(cost), ylabel=_axis(quality))
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LOOKS))
         if names:
             figure.supxlabel(names, fontsize=7, x=0.01, ha="left", family="monospace")
-    note = f"± std over seeds, {counted([p.quality.n for p in points])}; line: no other row's "
-    note += f"means are better in both; {setting}"
+    seeds = over_seeds([p.row for p in points], [p.quality.n for p in points])
+    note = f"± std over seeds, {seeds}; line: rows that "
+    note += f"trade one for the other with 95 % confidence; {setting}"
     name = "pareto-" + cost.key.replace("/", "-")
     return finished(Plot(name, f"{quality.title} against {cost.title}", note, figure))
 

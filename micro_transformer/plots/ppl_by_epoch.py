@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from micro_transformer.plots.series import Series, distinct, first_of, history
+from micro_transformer.plots.series import Series, distinct, first_of, history, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
@@ -31,7 +30,7 @@ def ppl_by_epoch(board: Board) -> Plot | None:
         axes.set(xlabel="Epoch", ylabel="Validation PPL", yscale="log")
         plain_log(axes.yaxis)
         legend_below(figure, axes)
-    note = f"Mean, band ± std over seeds, {counted([s.n for s in shown])}"
+    note = f"Mean, band ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
     note += f"{cut(len(shown), len(found))}; {'; '.join(board.settings)}"
     return finished(Plot("ppl_by_epoch", "PPL against epoch", note, figure))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from micro_transformer.measures import places
-from micro_transformer.plots.series import missing
+from micro_transformer.plots.series import missing, over_seeds
 from micro_transformer.plots.style import Plot, axes_of, counted, cut, finished, label
 from micro_transformer.rows import Board, Row, Summary, value_of
 
@@ -69,7 +69,8 @@ def _read(board: Board, rows: list[Row], what: str) -> str:
     """How to read the map: seeds, answers, chance and majority, what an arm must have learned."""
     asked = {int(value) for r in board.records for key in r.metrics
              if key.startswith(f"{what}/n@") and (value := value_of(r, key))}  # fmt: skip
-    words = [f"± std over seeds or 95 % interval of one, {counted([len(row.ok) for row in rows])}"]
+    seeds = over_seeds(board.rows, [len(row.ok) for row in rows])
+    words = [f"± std over seeds or 95 % interval of one, {seeds}"]
     if asked:
         words.append(f"{counted(sorted(asked), 'answer')} a seed and distance")
     for key in ("chance", "majority"):

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from micro_transformer.plots.style import MOST_LINES, label
+from micro_transformer.plots.style import MOST_LINES, counted, label
 from micro_transformer.results import read_history
 from micro_transformer.rows import Board, Row, setting_of, shared_name, value_of
+from micro_transformer.stats.shared import seeds_of
 from micro_transformer.tables import absence
 
 
@@ -96,6 +97,12 @@ def missing(board: Board, keys: Iterable[str]) -> str:
         for reason in dict.fromkeys(filter(None, reasons)):
             why.setdefault(reason, []).append(row)
     return "".join(f"; missing: {shared_name(rows)}: {reason}" for reason, rows in why.items())
+
+
+def over_seeds(rows: Iterable[Row], counts: list[int]) -> str:
+    """How many seeds are behind each line, and whether they are the same ones."""
+    warning = seeds_of(rows).warning
+    return counted(counts) + (f"; {warning[0].lower()}{warning[1:]}" if warning else "")
 
 
 def _is_figure(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Bars of a cost, such as the speed of decoding."""
 
 from micro_transformer.measures import Measure
+from micro_transformer.plots.series import over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     HATCHES,
@@ -34,5 +35,6 @@ def speed_bars(board: Board, measure: Measure, setting: str) -> Plot | None:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
     better = "less" if measure.lower_is_better else "more"
-    note = f"± std over seeds; {better} is better{cut(len(shown), len(rows))}; {setting}"
+    seeds = over_seeds(board.rows, [s.n for _, s in shown])
+    note = f"± std over seeds, {seeds}; {better} is better{cut(len(shown), len(rows))}; {setting}"
     return finished(Plot("speed", "Decoding speed", note, figure))

@@ -3,16 +3,16 @@
 import numpy as np
 
 from micro_transformer.measures import stretches
-from micro_transformer.plots.series import at_places, distinct, first_of, missing
+from micro_transformer.plots.series import at_places, distinct, first_of, missing, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
     Plot,
     axes_of,
-    counted,
     cut,
     finished,
     legend_below,
     line,
+    plain_log,
 )
 from micro_transformer.rows import Board, value_of
 
@@ -35,12 +35,13 @@ def ppl_by_stretch(board: Board) -> Plot | None:
         means = np.concatenate([s.mean for s in shown])
         if np.nanmax(means) > 5 * np.nanmin(means):
             axes.set_yscale("log", nonpositive="clip")
-            axes.yaxis.set_major_formatter("{x:g}")
+            plain_log(axes.yaxis)
         axes.set_xticks(list(keys), [_tick(board, name) for name in there])
         axes.set(xlabel="Stretch of the context (tokens before the target)", ylabel="PPL")
         legend_below(figure, axes)
-    note = f"Mean ± std over seeds, {counted([s.n for s in shown])}{cut(len(shown), len(found))}"
-    note += f"{missing(board, keys.values())}; {'; '.join(board.settings)}"
+    note = f"Mean ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note += f"{cut(len(shown), len(found))}{missing(board, keys.values())}"
+    note += f"; {'; '.join(board.settings)}"
     return finished(Plot("ppl_by_stretch", "PPL by stretch of the context", note, figure))
 
 

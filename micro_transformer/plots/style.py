@@ -2,6 +2,7 @@
 dash and marker, each bar its own hatch), with units, n and where it was measured."""
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import matplotlib
 import seaborn
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from micro_transformer.tables import printable
 
@@ -99,10 +100,14 @@ def line(i: int) -> dict[str, Any]:
     return {"color": COLOURS[k], "linestyle": DASHES[k], "marker": marker, "markersize": 4.5}
 
 
-def plain_log(axis: Any, plain: str = "{:g}") -> None:
-    """Plain numbers along a logarithmic axis, evenly spaced where it spans less than a decade."""
-    axis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: plain.format(v)))
+def plain_log(axis: Any) -> None:
+    """Plain numbers along a logarithmic axis with all that it shows drawn: 1, 2 and 5 of each
+    decade, of many decades 1 alone, evenly spaced where it spans less than one."""
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    steps = (1, 2, 5) if decades < 2.5 else (1,)
+    axis.set_major_locator(LogLocator(subs=steps) if decades > 1 else MaxNLocator(6, min_n_ticks=3))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

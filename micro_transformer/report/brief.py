@@ -3,10 +3,12 @@
 from micro_transformer.measures import MS_PER_BATCH, RSS, TOKENS_PER_S, VRAM, measure, places
 from micro_transformer.results import OK
 from micro_transformer.rows import Board, Row, setting_of
+from micro_transformer.stats.shared import seeds_of
 from micro_transformer.tables import (
     Cell,
     Table,
     cost_cell,
+    figure,
     metric_cell,
     plural,
     shown_quality,
@@ -17,6 +19,10 @@ def brief(board: Board) -> Table:
     """Config | quality mean ± std | Tokens/s | Peak memory | ms/batch | n | seeds."""
     quality = shown_quality(board)
     table = Table(board.title, ["Config", f"{quality.title} mean ± std" if quality else "Result"])
+    seeds = seeds_of(board.rows, quality.key if quality else None)
+    on_shared = quality if seeds.differ and seeds.shared else None
+    if on_shared:
+        table.columns.append(f"{on_shared.title} on seeds {seeds.names}")
     settings = _measured_settings(board)
     for setting in settings:
         place = f" [{setting}]" if len(settings) > 1 else ""
@@ -26,9 +32,12 @@ def brief(board: Board) -> Table:
     shown = [row for row in board.rows if not row.is_senseless] or board.rows
     if hidden := len(board.rows) - len(shown):
         table.note += f" {plural(hidden, 'cell')} of the cross without a sense not shown."
-        table.note = table.note.strip()
+    table.note += f" {seeds.warning}." if seeds.warning else ""
+    table.note = table.note.strip()
     for row in shown:
         cells = [Cell(row.name, row.name), _quality_cell(row, quality.key if quality else None)]
+        if on_shared:
+            cells.append(figure(row.summary(on_shared.key, seeds=seeds.shared)))
         for setting in settings:
             cells += [cost_cell(row, key, setting) for _, key in _costs(board, setting)]
         total = len(row.ok) + len(row.bad) + len(row.missing)

@@ -2,6 +2,7 @@
 
 from micro_transformer.measures import places, stretches
 from micro_transformer.rows import Board, value_of
+from micro_transformer.stats.shared import seeds_of
 from micro_transformer.tables import Cell, Table, metric_cell
 
 TITLES = {
@@ -45,7 +46,12 @@ def _table(board: Board, title: str, columns: dict[str, str], counts: dict[str, 
 
 
 def _note(board: Board, counts: dict[str, str]) -> str:
-    """How many targets or answers stand behind each figure of one run."""
+    """How many targets or answers stand behind each figure, and whether means can be compared."""
+    warning = seeds_of(board.rows).warning
+    return " ".join(filter(None, (_counted(board, counts), warning and f"{warning}.")))
+
+
+def _counted(board: Board, counts: dict[str, str]) -> str:
     most = {
         place: max((int(value_of(r, key) or 0) for r in board.records), default=0)
         for place, key in counts.items()

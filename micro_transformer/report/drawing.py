@@ -7,7 +7,6 @@ from micro_transformer import plots
 from micro_transformer.measures import TOKENS_PER_S
 from micro_transformer.plots import Plot
 from micro_transformer.report.study import Study
-from micro_transformer.tables import plural
 
 
 @dataclass
@@ -25,7 +24,7 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
     """The figures of the board of this number."""
     end = "" if number == 0 else f"-{number + 1}"
     names: dict[str, int] = {}
-    for plot in _plots(found):
+    for plot in plots_of(found):
         if plot is not None:
             names[plot.name] = names.get(plot.name, 0) + 1  # a figure of each setting
             again = f"-{names[plot.name]}" if names[plot.name] > 1 else ""
@@ -34,7 +33,8 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
             yield Drawn(plot.name + again + end, caption, *plots.rendered(plot), on_page)
 
 
-def _plots(found: Study) -> Iterator[Plot | None]:
+def plots_of(found: Study) -> Iterator[Plot | None]:
+    """Every figure there can be of a board; None where it lacks the numbers."""
     board, where = found.board, "; ".join(found.board.settings)
     yield plots.ppl_by_epoch(board)
     yield plots.train_and_validation(board)
@@ -48,7 +48,7 @@ def _plots(found: Study) -> Iterator[Plot | None]:
             for c in effects.contrasts
             if (interval := c.estimate.interval()) is not None
         ]
-        n = f"n = {plural(effects.seeds, 'seed')}"
+        n = plots.counted([c.seeds for c in effects.contrasts], "paired seed") if lines else ""
         yield plots.effects_plot(lines, effects.measure, n, where)
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)

@@ -17,7 +17,7 @@ Scale = Callable[[float], float]
 
 
 def front_svg(front: Front) -> Markup:
-    """Points with their ± std, the line through the rows that no other beats in its means."""
+    """Points with their ± std, the line through the rows that surely trade one for the other."""
     xs, x_ticks = _axis([p.cost for p in front.points], LEFT, WIDTH - RIGHT)
     ys, y_ticks = _axis([p.quality for p in front.points], HEIGHT - BOTTOM, TOP)
     grid = [
@@ -35,7 +35,7 @@ def front_svg(front: Front) -> Markup:
         tag("text", _axis_title(front.quality), x=0, y=0, class_="name middle",
             transform=f"translate(17 {middle}) rotate(-90)"),
     ]  # fmt: skip
-    best = sorted((p.cost.mean or 0.0, p.quality.mean or 0.0) for p in front.points if p.nominal)
+    best = sorted((p.cost.mean or 0.0, p.quality.mean or 0.0) for p in front.points if p.on_line)
     line = " ".join(f"{xs(x):.1f},{ys(y):.1f}" for x, y in best)
     order = sorted(front.points, key=lambda p: (p.nominal, p.standing == FRONT))
     points = [_point(front, p, xs, ys) for p in order]

@@ -13,7 +13,7 @@ from micro_transformer.report.study import FRONT_RULE, HEADLINES, Study
 from micro_transformer.report.words import Claim
 from micro_transformer.results import RunRecord
 from micro_transformer.rows import setting_of
-from micro_transformer.tables import Cell, Table, plural
+from micro_transformer.tables import Cell, Table, filled, plural
 
 HERE = Path(__file__).parent
 SAMPLES, SAMPLE_CHARACTERS, MOST_SAMPLES = "samples.txt", 1500, 3
@@ -157,13 +157,15 @@ def _trade(study: Study) -> Markup:
         "What it costs",
         tag("div", choose, *views, tag("div", class_="tip", role="status", hidden=True),
             tag("p", legend(), class_="legend"), class_="trade"),
-        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", "; ".join(study.board.settings), ".",
+        tag("p", FRONT_RULE, " Bars: ± std over seeds. ", "; ".join(study.board.settings), ". ",
+            " ".join(dict.fromkeys(front.warning for front in study.fronts)),
             class_="quiet"),
     )  # fmt: skip
 
 
 def _table(table: Table, heading: bool = True) -> Markup:
     """A table that the script sorts and filters; without it, it is whole."""
+    table = filled(table)
     head = [tag("th", tag("button", name, type="button"), scope="col") for name in table.columns]
     body = [
         tag("tr", *(_cell(c, name) for c, name in zip(row, table.columns, strict=True)))

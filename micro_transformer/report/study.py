@@ -26,6 +26,7 @@ from micro_transformer.rows import Board, value_of
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import Point, pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
+from micro_transformer.stats.shared import seeds_of
 from micro_transformer.tables import Cell, Table
 
 COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
@@ -41,6 +42,12 @@ class Front:
     quality: Measure
     setting: str
     points: list[Point]
+
+    @property
+    def warning(self) -> str:
+        """What the seeds of the rows forbid to read off the means; "" where they are the same."""
+        warning = seeds_of((p.row for p in self.points), self.quality.key, self.setting).warning
+        return f"{warning}; those are shown where there are any." if warning else ""
 
 
 @dataclass
@@ -81,7 +88,7 @@ def study(board: Board) -> Study:
         for setting in board.settings:
             for cost in TRADED:
                 points = pareto(board, cost, shown, setting)
-                if len(points) > 1:
+                if len(points) > 1 and not board.mixed:
                     found.fronts.append(Front(cost, shown, setting, points))
         _scale(found)
     _say(found, shown)
@@ -121,7 +128,7 @@ def front_table(front: Front) -> Table:
     table = Table(
         f"{front.quality.title} against {front.cost.title}",
         ["Config", front.quality.title, front.cost.title, "Standing", "n"],
-        note=f"{front.setting}. {FRONT_RULE}",
+        note=" ".join(filter(None, (f"{front.setting}.", FRONT_RULE, front.warning))),
     )
     order = sorted(front.points, key=lambda p: (not p.nominal, p.quality.mean or 0.0))
     for p in order:
@@ -172,11 +179,17 @@ def across(boards: list[Board]) -> Table | None:
                 named = [Cell(board.title, board.title), Cell(row.name, row.name)]
                 n = Cell(str(summary.n), summary.n)
                 table.rows.append([*named, tables.figure(summary), n])
+    if warning := seeds_of((row for board in boards for row in board.rows), BITS.key).warning:
+        table.note += f" {warning}."
     return table if len({row[0].text for row in table.rows}) > 1 else None
 
 
 def _scale(found: Study) -> None:
-    for record in found.board.records:
+    """Sizes and perplexities on the seeds that all have, and the line through them."""
+    if found.board.mixed:
+        return
+    seeds = seeds_of(found.board.rows, PPL.key).shared
+    for record in (r for r in found.board.records if r.seed in seeds):
         size, ppl = record.size.get("params"), value_of(record, PPL.key)
         if size and ppl:
             found.sizes.append(size)

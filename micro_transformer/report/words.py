@@ -18,7 +18,7 @@ from micro_transformer.report.numbers import (
     times,
     unit_of,
 )
-from micro_transformer.rows import Board, Row, Summary, shared_name
+from micro_transformer.rows import Board, Row, Summary, reason, shared_name
 from micro_transformer.stats.effects import (
     BETTER,
     EQUAL,
@@ -30,6 +30,7 @@ from micro_transformer.stats.effects import (
     Interaction,
 )
 from micro_transformer.stats.power_law import PowerLaw
+from micro_transformer.stats.shared import seeds_of
 from micro_transformer.tables import figure, plural
 
 ORDER = (BETTER, EQUAL, IDENTICAL, OPEN, UNTESTED)
@@ -111,22 +112,27 @@ def scatter(board: Board, key: str, label: str) -> list[Claim]:
 
 
 def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
-    """The row with the best mean: a description, no test."""
-    known = [(s.mean, row, s) for row in board.rows if (s := row.summary(key)).mean is not None]
-    if len(known) < 2:
+    """The row with the best mean over the seeds that all rows have: a description, no test."""
+    rows = [row for row in board.rows if row.summary(key).mean is not None]
+    if len(rows) < 2 or board.mixed:
         return []
-    _, _, summary = (min if measure.lower_is_better else max)(known, key=lambda i: i[0])
-    alike = [row for _, row, s in known if s == summary]
+    seeds = seeds_of(rows, key)
+    if not seeds.shared:
+        return [Claim(f"No configuration is called the best: {inside(seeds.warning)}.", "note")]
+    known = [(row, row.summary(key, seeds=seeds.shared)) for row in rows]
+    choose = min if measure.lower_is_better else max
+    summary = choose((s for _, s in known), key=lambda s: s.mean or 0.0)
+    alike = [row for row, s in known if s == summary]
+    where = f" on the seeds that all have ({seeds.names})" if seeds.differ else ""
     if len(alike) == len(known):
-        return [
-            Claim(f"All {len(known)} configurations have the same {label}, {summary.mean:.3g}.")
-        ]
-    name = shared_name(alike)
+        same = f"All {len(known)} configurations have the same {label}{where}, {summary.mean:.3g}."
+        return [Claim(same)]
+    lost = "".join(f"; it has no result of seed {r.seed} ({reason(r)[:60]})" for r in alike[0].bad)
     return [
         Claim(
-            f"Best mean {label} of {len(known)} configurations: {name} with "
+            f"Best mean {label} of {len(known)} configurations{where}: {shared_name(alike)} with "
             f"{figure(summary).text} (std, n = {summary.n}); the best of many is flattered by "
-            "chance."
+            f"chance{lost}."
         )
     ]
 
@@ -159,7 +165,8 @@ def _claim(measure: Measure, c: Contrast) -> Claim:
     where = (
         "" if c.met == c.settings else f", in the {c.met} of {c.settings} settings that both have"
     )
-    basis = f"n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'}{where}"
+    paired = f"n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'}"
+    basis = (paired if c.seeds else "no seed has both: by way of other configurations") + where
     size = abs(c.estimate.value)
     about = _about(measure, c.factor)
     if c.verdict == UNTESTED:

@@ -167,7 +167,8 @@ def _pairs(i: int, factor: str, layer: Layer, effects: Effects) -> Iterator[Cont
         weights |= {_with(rest, i, layer.stands[i][b]): -1 / len(both) for rest in both}
         estimate = layer.fit.contrast(weights) if both else None
         if estimate is None:
-            effects.notes.append(f"{factor}: {a} and {b} never met in one setting; not compared.")
+            lack = "have no seed in common" if both else "never met in one setting"
+            effects.notes.append(f"{factor}: {a} and {b} {lack}; not compared.")
             continue
         yield Contrast(factor, a, b, estimate, seeds, len(both), len(one.keys() | two.keys()))
 
@@ -230,9 +231,14 @@ def _say_what_is_missing(factors: list[str], values: list[Value], effects: Effec
             f"{len(cells)} of the {full} cells of the cross have results; each comparison uses the "
             "settings in which both sides have one."
         )
-    per_cell = Counter(v.levels for v in values)
-    if len(set(per_cell.values())) > 1:
-        effects.notes.append("Configurations have unequal numbers of seeds.")
+    per_cell: dict[Cell, set[int]] = {}
+    for v in values:
+        per_cell.setdefault(v.levels, set()).add(v.seed)
+    if any(seeds != per_cell[values[0].levels] for seeds in per_cell.values()):
+        effects.notes.append(
+            "Configurations have different seeds: differences are taken within seeds, and a mean "
+            "over all of a configuration's seeds is not comparable with another's."
+        )
     if effects.contrasts and _scatters_unequally(values):
         effects.notes.append(
             f"{effects.measure.label}: some configurations scatter far more over seeds than "

@@ -8,6 +8,7 @@ from pathlib import Path
 from micro_transformer.data.archives import unzip_member
 from micro_transformer.data.corpora.base import Document
 from micro_transformer.data.corpora.splitting import blocks
+from micro_transformer.data.gutenberg import story
 from micro_transformer.data.sources import Download, Package, Unavailable, read_bytes
 from micro_transformer.data.text import Report, read
 
@@ -62,15 +63,11 @@ def _join(lines: list[str]) -> str:
 
 
 def project_gutenberg(path: Path, report: Report) -> str:
-    """Paragraphs, one a line, without the header and the licence that Project Gutenberg adds."""
-    text = read(read_bytes(path), report)
-    start = re.search(r"\*\*\* ?START OF TH.*\n", text)
-    end = re.search(r"\*\*\* ?END OF TH", text)
-    if not start or not end:
+    """Paragraphs, one a line, without what Project Gutenberg adds to a book."""
+    paragraphs = story(read(read_bytes(path), report), report)
+    if paragraphs is None:
         raise Unavailable(f"{path} has no Project Gutenberg markers; not used")
-    body = text[start.end() : end.start()]
-    paragraphs = (re.sub(r"\s+", " ", p).strip() for p in re.split(r"\n\s*\n", body))
-    return "".join(f"{paragraph}\n" for paragraph in paragraphs if paragraph)
+    return "".join(f"{paragraph}\n" for paragraph in paragraphs)
 
 
 def in_blocks(paths: list[Path], report: Report) -> list[Document]:
