@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from micro_transformer.decoding.base import PAD, Step, StepOutput, Strategy
+from micro_transformer.data.tokenizer import FIRST, PAD
+from micro_transformer.decoding.base import Step, StepOutput, Strategy
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 from micro_transformer.nn.models import DecoderLM
 
@@ -17,18 +18,28 @@ class ModelStep:
     """A model with the memory of one decoding: the first call takes the prompts, the others go on.
 
     Prompts of unequal length are filled with PAD on the left; long ones are read in chunks, so that
-    activations stay small. Only the last position is projected to the vocabulary.
+    activations stay small. Only the last position is projected to the vocabulary. Ids that stand
+    for no text have a logit of -inf, whatever the net says, but for the eos of a task that ends its
+    texts with one: a PAD would be read as a gap, and the others are never learned (label smoothing
+    gives them some probability all the same). Error: a row that does not end with a token, or has
+    a PAD after one.
     """
 
-    def __init__(self, model: DecoderLM, make_layer: MakeLayer, *, max_len: int):
+    def __init__(
+        self, model: DecoderLM, make_layer: MakeLayer, *, max_len: int, eos: int | None = None
+    ):
         self.model, self.make_layer, self.max_len = model, make_layer, max_len
         self.cache: Cache | None = None
+        unwritten = [id for id in range(FIRST) if id != eos]
+        self._unwritten = torch.tensor(unwritten, device=model.embedding.weight.device)
         self._seen: Tensor | None = None  # all ids so far, where the cache stores nothing
 
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
         """(B, T) -> logits (B, V) of the next token."""
+        first = self.cache is None or (self.cache.length == 0 and self._seen is None)
+        if first:
+            self._check(ids)
         cache = self._start(ids.shape[0]) if self.cache is None else self.cache
-        first = cache.length == 0
         if parents is not None:
             cache.reorder(parents)
         if not cache.stores:
@@ -40,14 +51,29 @@ class ModelStep:
             chunk = slice(start, start + size)
             given = None if pos is None else pos[:, chunk]
             hidden = self.model.hidden(ids[:, chunk], cache, given)
-        logits = self.model.logits(hidden[:, -1])
-        logits[:, PAD] = float("-inf")  # it is no token: cached or not, it would be read as a gap
-        return StepOutput(logits)
+        logits = self.model.logits(hidden[:, -1]).float()
+        return StepOutput(logits.index_fill_(1, self._unwritten, float("-inf")))
 
     def restart(self) -> None:
         """The text is forgotten; the next one, of as many rows, goes into the same memory."""
         assert self.cache is not None, "there is a text"
         self.cache, self._seen = self.cache.emptied(), None
+
+    def _check(self, ids: Tensor) -> None:
+        if ids.shape[1] < 1:
+            raise ValueError("prompt: has no tokens; give at least one")
+        real, size = ids != PAD, self.model.dims.vocab_size
+        strange = (ids < 0) | (ids >= size)
+        if strange.any():
+            raise ValueError(
+                f"prompt: id {int(ids[strange][0])} is none of the {size} of the vocabulary"
+            )
+        wrong = ~real[:, -1] | (real[:, :-1] & ~real[:, 1:]).any(1)
+        if wrong.any():
+            raise ValueError(
+                f"prompt: row {int(wrong.nonzero()[0])} has no token, or pads (id {PAD}) after "
+                "one; a short row is filled on its left"
+            )
 
     def _start(self, batch: int) -> Cache:
         dims, weight = self.model.dims, self.model.embedding.weight
@@ -81,10 +107,12 @@ def generate(
     """(B, T) prompts, padded on the left -> (B, T + n), the same for the same seed and shape.
 
     watch wraps the step, so that a bench can time its calls: the first is the prefill, each other
-    one a token. Errors: an empty prompt, no new tokens, more tokens than a learned table holds.
+    one a token. eos ends a row; without one no special id is written. Errors: an empty prompt or
+    one with a pad after a token, no new tokens, more tokens than a learned table holds, logits that
+    are no numbers.
     """
     _check(model, prompt, max_new_tokens)
-    step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens)
+    step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens, eos=eos)
     generator = torch.Generator(device=prompt.device).manual_seed(seed)
     was_training = model.training
     model.eval()
@@ -102,8 +130,6 @@ def positions(ids: Tensor) -> Tensor:
 
 def _check(model: DecoderLM, prompt: Tensor, max_new_tokens: int) -> None:
     length = prompt.shape[1]
-    if length < 1:
-        raise ValueError("prompt: has no tokens; give at least one")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1")
     limit = model.posenc.max_len

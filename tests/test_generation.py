@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from micro_transformer import generation
-from micro_transformer.decoding.base import PAD, Step
+from micro_transformer.data.tokenizer import EOS, FIRST, PAD
+from micro_transformer.decoding.base import Step
 from micro_transformer.decoding.greedy import Greedy
 from micro_transformer.generation import ModelStep, generate, positions
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
@@ -29,7 +30,7 @@ def test_greedy_is_the_argmax_of_full_forwards(posenc: str, cache: str) -> None:
     ids = prompt
     for _ in range(12):
         logits = net(ids)[:, -1]
-        logits[:, PAD] = float("-inf")
+        logits[:, :FIRST] = float("-inf")
         ids = torch.cat((ids, logits.argmax(-1, keepdim=True)), 1)
     assert torch.equal(out, ids)
 
@@ -79,11 +80,55 @@ def test_the_same_seed_gives_the_same_text(decoding: str) -> None:
     assert torch.equal(texts[0], texts[2]) == (decoding == "greedy")
 
 
-def test_a_pad_is_never_generated() -> None:
+@pytest.mark.parametrize("cache", ["contiguous", "none"])
+@pytest.mark.parametrize("decoding", DECODERS)
+def test_ids_that_stand_for_no_text_are_never_written(decoding: str, cache: str) -> None:
+    """Smoothing gives them probability, and any net may."""
+    net, prompt = tiny_decoder(), random_ids(8, 3)
+    net.head.weight.data[:FIRST] *= 100
+    out = generate(net, prompt, build("decoding", decoding), 20, make_layer=maker(cache))
+    assert torch.equal(out[:, :3], prompt) and (out[:, 3:] >= FIRST).all()
+
+
+@pytest.mark.parametrize("decoding", DECODERS)
+def test_of_those_ids_only_the_end_of_a_text_is_written(decoding: str) -> None:
     net = tiny_decoder()
-    net.head.weight.data[PAD] = 100 * net.head.weight.data[PAD]
-    out = generate(net, random_ids(8, 3), Greedy(), 20, make_layer=maker("contiguous"))
-    assert (out != PAD).all()
+    net.head.weight.data[:FIRST] *= 100
+    out = generate(
+        net, random_ids(16, 3), build("decoding", decoding), 20, make_layer=maker("none"), eos=EOS
+    )[:, 3:]
+    ended = (out == EOS).cumsum(1)
+    assert ended[:, -1].any() and (out[ended == 0] >= FIRST).all()
+    assert (out[(ended > 0) & (out != EOS)] == PAD).all() and (ended <= 1).all()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[5, 6, PAD, PAD]], "row 0 .*left"),
+        ([[5, 6, 7], [PAD, PAD, PAD]], "row 1 .*left"),
+        ([[5, PAD, 7], [5, 6, 7]], "row 0 .*left"),
+        ([[PAD, 5, PAD, 7]], "row 0 .*left"),
+        ([[]], "no tokens"),
+        ([[5, 20]], "id 20 .* 20 of the vocabulary"),
+        ([[-1, 5]], "id -1 "),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused_in_one_line(cache, rows, said) -> None:
+    with pytest.raises(ValueError, match=f"^prompt: .*{said}") as caught:
+        generate(tiny_decoder(), torch.tensor(rows).long(), Greedy(), 3, make_layer=maker(cache))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("decoding", DECODERS)
+def test_a_net_whose_logits_are_no_numbers_writes_nothing(decoding: str, number: float) -> None:
+    net = tiny_decoder()
+    net.head.weight.data[7] = number
+    with pytest.raises(ValueError, match="^logits: ") as caught:
+        generate(net, random_ids(2, 4), build("decoding", decoding), 3, make_layer=maker("none"))
+    assert "\n" not in str(caught.value)
 
 
 def test_watch_sees_the_prefill_and_then_each_token() -> None:
@@ -109,7 +154,7 @@ def test_rows_go_on_from_their_parents(cache: str) -> None:
         new, parents = random_ids(2, 1), torch.tensor([2, 0])
         logits = step(new, parents).logits
         expected = net(torch.cat((prompt[parents], new), 1))[:, -1]
-    torch.testing.assert_close(logits[:, 1:], expected[:, 1:], rtol=0, atol=2e-4)
+    torch.testing.assert_close(logits[:, FIRST:], expected[:, FIRST:], rtol=0, atol=2e-4)
 
 
 def test_dropout_sleeps_while_generating_and_the_mode_comes_back() -> None:
@@ -169,7 +214,7 @@ def test_8192_tokens_are_written_far_beyond_the_trained_length(scaling: str) -> 
         def watched(ids: torch.Tensor, parents: torch.Tensor | None = None):
             nonlocal steps
             out = step(ids, parents)
-            assert out.logits[:, 1:].isfinite().all(), f"step {steps}"
+            assert out.logits[:, FIRST:].isfinite().all(), f"step {steps}"
             steps += 1
             return out
 
@@ -177,4 +222,5 @@ def test_8192_tokens_are_written_far_beyond_the_trained_length(scaling: str) -> 
 
     make_layer = maker("contiguous")
     out = generate(net, random_ids(1, 4), Greedy(), 8192, make_layer=make_layer, watch=watch)
-    assert steps == 8192 and out.shape == (1, 4 + 8192) and ((out > 0) & (out < 20)).all()
+    new = out[:, 4:]
+    assert steps == new.shape[1] == 8192 and ((new >= FIRST) & (new < 20)).all()

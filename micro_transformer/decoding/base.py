@@ -60,7 +60,7 @@ def extend(
     done = torch.zeros(batch, dtype=torch.bool, device=prompt.device)
     new = prompt
     for end in range(length, length + max_new_tokens):
-        token = choose(out[:, :end], step(new).logits)
+        token = choose(out[:, :end], _drawable(step(new).logits))
         if eos is not None:
             token = token.masked_fill(done, PAD)
             done |= token == eos
@@ -69,3 +69,13 @@ def extend(
             return out[:, : end + 1]
         new = token[:, None]
     return out
+
+
+def _drawable(logits: Tensor) -> Tensor:
+    """The logits; ValueError where a row has no best token: all are -inf, or one is inf or NaN."""
+    if not bool(logits.amax(-1).isfinite().all()):
+        raise ValueError(
+            "logits: not a number, infinite, or no token allowed; the net's weights are damaged or "
+            "its training went astray: look at its loss, and train with a lower rate"
+        )
+    return logits

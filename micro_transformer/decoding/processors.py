@@ -1,9 +1,11 @@
 """What may be done to logits before a token is drawn.
 
-A processor is a pure function (ids (B, T), logits (B, V)) -> new logits (B, V). Sampling applies
-them in this order: repetition, frequency and presence, temperature, top-k, top-p, min-p.
+A processor is a pure function (ids (B, T), logits (B, V)) -> new logits (B, V), and finite ones of
+finite logits, but for tokens that it removes. At its neutral value it changes no bit. Sampling
+applies them in this order: repetition, frequency and presence, temperature, top-k, top-p, min-p.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +15,8 @@ from micro_transformer.decoding.base import PAD
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 NEVER = float("-inf")
+EXTREME = 2.0**50  # a larger penalty or temperature acts as this, a smaller one as its inverse: two
+# of them on one logit are far from the end of float32, 2^128
 
 
 def repetition(penalty: float) -> Processor:
@@ -21,6 +25,7 @@ def repetition(penalty: float) -> Processor:
     Once a token, however often it was seen (Keskar et al., 2019, with the sign put right: dividing
     a negative logit would be a reward). It is not shift-invariant: it takes raw logits.
     """
+    penalty = _within(penalty, 1 / EXTREME)
 
     def apply(ids: Tensor, logits: Tensor) -> Tensor:
         lower = torch.where(logits > 0, logits / penalty, logits * penalty)
@@ -31,6 +36,7 @@ def repetition(penalty: float) -> Processor:
 
 def frequency(penalty: float, *, start: int) -> Processor:
     """l - penalty · (times the token stands in ids[start:]); start is where the prompt ends."""
+    penalty = _within(penalty, -EXTREME)
 
     def apply(ids: Tensor, logits: Tensor) -> Tensor:
         return logits - penalty * _counts(ids[:, start:], logits)
@@ -40,15 +46,17 @@ def frequency(penalty: float, *, start: int) -> Processor:
 
 def presence(penalty: float, *, start: int) -> Processor:
     """l - penalty for every token that stands in ids[start:]; start is where the prompt ends."""
+    penalty = _within(penalty, -EXTREME)
 
     def apply(ids: Tensor, logits: Tensor) -> Tensor:
-        return logits - penalty * (_counts(ids[:, start:], logits) > 0)
+        return logits - penalty * _counts(ids[:, start:], logits).clamp(max=1)
 
     return apply
 
 
 def temperature(value: float) -> Processor:
     """l / value: below 1 sharper, above 1 flatter."""
+    value = _within(value, 1 / EXTREME)
     return lambda ids, logits: logits / value
 
 
@@ -63,10 +71,14 @@ def top_k(k: int) -> Processor:
 
 
 def top_p(p: float) -> Processor:
-    """Only the smallest set of tokens whose probability reaches p (Holtzman et al., 2020)."""
+    """Only the smallest set of tokens whose probability reaches p (Holtzman et al., 2020); 1: all.
+
+    In float64: the sum of thousands of float32 may pass 0.999999 too early or never.
+    """
+    p = p if p < 1 else math.inf  # rounded, a sum may reach 1 before the last token
 
     def apply(ids: Tensor, logits: Tensor) -> Tensor:
-        probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
+        probabilities, order = logits.double().softmax(-1).sort(descending=True, stable=True)
         before = probabilities.cumsum(-1) - probabilities  # mass of the likelier tokens
         beyond = before >= p  # never the first, which has nothing before it
         return logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), NEVER)
@@ -83,6 +95,11 @@ def min_p(share: float) -> Processor:
         return logits.masked_fill(probabilities < least, NEVER)
 
     return apply
+
+
+def _within(value: float, least: float) -> float:
+    """value, or the nearest that is between least and EXTREME."""
+    return min(max(value, least), EXTREME)
 
 
 def _counts(ids: Tensor, logits: Tensor) -> Tensor:

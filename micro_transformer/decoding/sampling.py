@@ -30,9 +30,9 @@ class Sampling:
         self.filters: list[Processor] = []
         if top_k is not None:
             self.filters.append(processors.top_k(top_k))
-        if top_p is not None:
+        if top_p is not None and top_p < 1:
             self.filters.append(processors.top_p(top_p))
-        if min_p is not None:
+        if min_p:
             self.filters.append(processors.min_p(min_p))
 
     def __call__(

@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
                 return q if view is AS_IS else context.rotate(qk[0], view)
 
             out = joining.attend(context, queries, segments, scale)
-        return self.out(out.transpose(1, 2).reshape(batch, num_q, -1))
+        return self.out(out.transpose(1, 2).flatten(2))
 
     def _shifted(self, k: Tensor, context: Context, index: int) -> Tensor:
         """(B, H, T, d) -> same: in the shifted heads each key is that of the token before, 0 for

@@ -23,10 +23,14 @@ def attend(
 def _in_two_passes(
     context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
 ) -> Tensor:
-    """All scores, one softmax, then the values: half the operations where scores are few."""
+    """All scores, one softmax, then the values: half the operations where scores are few.
+
+    What the segments give is added in float32 or wider: a sum in bf16 would round at every one.
+    """
     products = [queries(segment.view) @ segment.k.mT for segment in segments]
     scores = torch.cat(products, -1)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
+    dtype, wide = scores.dtype, torch.promote_types(scores.dtype, torch.float32)
+    scores = scores.to(wide) * scale
     for segment, piece in zip(segments, _pieces(scores, segments), strict=True):
         mask, bias = context.sight(segment.start, segment.stop, segment.view).whole()
         if bias is not None:
@@ -39,13 +43,13 @@ def _in_two_passes(
     weights = scores.softmax(-1)
     if not context.plain:
         weights = weights.masked_fill(dead, 0.0)
-    weights = weights.to(products[0].dtype)
+    weights = weights.to(dtype)
     out = None
     for segment, piece in zip(segments, _pieces(weights, segments), strict=True):
-        product = piece @ segment.v
+        product = (piece @ segment.v).to(wide)
         out = product if out is None else out.add_(product)
     assert out is not None, "there is a segment"
-    return out
+    return out.to(dtype)
 
 
 def _pieces(x: Tensor, segments: Sequence[Segment]) -> Iterator[Tensor]:

@@ -61,4 +61,4 @@ class FileTier:
 
 
 def _raw(x: Tensor) -> memoryview:
-    return memoryview(x.view(torch.uint8).numpy()).cast("B")  # type: ignore[arg-type]
+    return memoryview(x.view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -133,3 +134,73 @@ def test_filters_equal_transformers() -> None:
         (processors.temperature(0.7), transformers.TemperatureLogitsWarper(0.7)),
     ):
         torch.testing.assert_close(ours(NONE, logits), oracle(NONE, logits.clone()))
+
+
+NEUTRAL: dict[str, Processor] = {
+    "repetition": processors.repetition(1.0),
+    "frequency": processors.frequency(0.0, start=0),
+    "presence": processors.presence(0.0, start=0),
+    "temperature": processors.temperature(1.0),
+    "top_k": processors.top_k(300),
+    "top_k of more": processors.top_k(10**12),
+    "top_p": processors.top_p(1.0),
+    "min_p": processors.min_p(0.0),
+}
+HARD = {
+    "normal": lambda: 4 * torch.randn(2, 300),
+    "flat": lambda: torch.zeros(2, 300),
+    "steep": lambda: 100 * torch.randn(2, 300),
+    "forbidden ids": lambda: torch.randn(2, 300).index_fill(1, torch.arange(5), float("-inf")),
+    "in bf16": lambda: (4 * torch.randn(2, 300)).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_a_neutral_value_changes_no_bit(name: str, kind: str) -> None:
+    logits = HARD[kind]()
+    out = NEUTRAL[name](IDS, logits)
+    assert out.dtype == logits.dtype and torch.equal(out, logits)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.999, 1 - 1e-6, 0.9999999, 1 - 1e-9, 1 - 1e-12])
+@pytest.mark.parametrize("std", [0.0, 1.0, 4.0])
+def test_top_p_keeps_exactly_the_smallest_set_also_close_to_one(p: float, std: float) -> None:
+    """Against sums of rationals. A cumulative float32 is off by more than 1 - p."""
+    logits = std * torch.randn(1, 2000)
+    weights = [Fraction(w) for w in logits[0].double().softmax(-1).tolist()]
+    order = sorted(range(2000), key=lambda i: (-weights[i], i))
+    total, size = Fraction(0), 0
+    while size < 2000 and total < Fraction(p):
+        total += weights[order[size]]
+        size += 1
+    found = kept(processors.top_p(p)(NONE, logits))[0]
+    assert abs(len(found) - size) <= (1 if 1 - p > 1e-10 else 20)
+    assert set(found) <= set(order[: size + 20])
+
+
+KNOBS = [5e-324, 1e-46, 1e-38, 1.0, 1e38, 1e308, float("inf")]
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_no_knob_makes_a_logit_that_is_no_number(knob: float) -> None:
+    logits = HARD["forbidden ids"]()
+    chains = (
+        [processors.repetition(knob), processors.temperature(knob)],
+        [processors.repetition(knob), processors.temperature(1e-308)],
+        [processors.frequency(knob, start=0), processors.temperature(knob)],
+        [processors.presence(-knob, start=0), processors.temperature(1e-308)],
+    )
+    for chain in chains:
+        out = logits
+        for process in chain:
+            out = process(IDS, out)
+        assert out[:, 5:].isfinite().all() and torch.isneginf(out[:, :5]).all()
+
+
+@pytest.mark.parametrize("value", KNOBS)
+def test_temperature_goes_from_the_best_token_to_all_alike(value: float) -> None:
+    probabilities = processors.temperature(value)(NONE, torch.tensor([[0.0, 5.0, 4.0]])).softmax(-1)
+    expected = {True: [0.0, 1.0, 0.0], False: [1 / 3] * 3}
+    if value != 1:
+        assert probabilities[0].tolist() == pytest.approx(expected[value < 1])

@@ -105,3 +105,27 @@ def test_rows_end_at_eos_and_all_of_them_end_the_loop() -> None:
     assert step.call_count == 2
     unending = Greedy()(table_step(table), torch.tensor([[3, 3]]), 4)
     assert unending.tolist() == [[3, 3, 4, 5, 3, 4]]
+
+
+@pytest.mark.parametrize("knobs", [{"top_p": 1.0}, {"min_p": 0.0}, {"top_k": 10**6}])
+def test_a_filter_that_is_off_changes_no_draw(knobs: dict[str, float]) -> None:
+    step = table_step(random_table())
+    plain = Sampling()(step, PROMPT, 40, generator=generator(3))
+    assert torch.equal(Sampling(**knobs)(step, PROMPT, 40, generator=generator(3)), plain)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-46, 1e-38, 0.0])
+def test_the_lowest_temperatures_are_greedy(value: float) -> None:
+    step = table_step(random_table())
+    found = Sampling(temperature=value)(step, PROMPT, 30, generator=generator())
+    assert torch.equal(found, Greedy()(step, PROMPT, 30))
+
+
+@pytest.mark.parametrize("name", members("decoding"))
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_row_without_a_best_token_is_an_error_not_a_text(name: str, bad: float) -> None:
+    table = random_table()
+    table[1, :] = bad
+    with pytest.raises(ValueError, match="^logits: ") as caught:
+        build("decoding", name)(table_step(table), PROMPT, 5, generator=generator())
+    assert "\n" not in str(caught.value)

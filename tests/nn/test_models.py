@@ -10,7 +10,8 @@ from micro_transformer.components import find
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.schema import read_choice
-from tests.conftest import build, members, random_ids, tiny_decoder, tiny_dims
+from micro_transformer.tasks.language_modeling import mean_nll
+from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
 
 FAMILIES = ("posenc", "pattern", "scaling", "ffn", "attention", "cache", "decoding")
 CHOICES = [(group, choice) for group in FAMILIES for choice in members(group)]
@@ -204,3 +205,33 @@ def test_operations_of_a_token_are_those_of_the_matrices_it_goes_through(tied: b
     found = worker.sizes(net)
     assert found["flops_per_token"] == sum(seen)
     assert found["params"] == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("attention", members("attention"))
+@pytest.mark.parametrize("posenc", members("posenc"))
+def test_a_batch_of_no_rows_has_no_logits_and_no_gradient(posenc: str, attention: str) -> None:
+    """A rank's share of an epoch's last batch may be empty: it must be trained on like any."""
+    net, nothing = (
+        tiny_decoder(posenc, attention=attention, key_shift=True),
+        torch.zeros(0, 5).long(),
+    )
+    pads = torch.full((0, 5), -1)
+    for dtype in (torch.float32, torch.bfloat16):
+        logits = net.to(dtype)(nothing)
+        assert logits.shape == net(nothing, pos=pads).shape == (0, 5, 20)
+        loss = mean_nll(logits, nothing, label_smoothing=0.1)
+        loss.backward()
+        assert loss.item() == 0
+        assert all(p.grad is not None and not p.grad.any() for p in net.stack.parameters())
+
+
+@pytest.mark.parametrize("cache", members("cache"))
+def test_a_cache_of_no_rows_holds_no_bytes_of_tokens(cache: str) -> None:
+    net, nothing = tiny_decoder(), torch.zeros(0, 7).long()
+    held = make_cache(cache, net, 0)
+    with torch.inference_mode():
+        for ids in nothing.split((5, 1, 1), 1):
+            assert net(ids, held).shape == (0, ids.shape[1], 20)
+        held.reorder(torch.zeros(0).long())
+        assert net(nothing[:, :1], held).shape == (0, 1, 20)
+    assert all(layer.used_nbytes() == 0 for layer in held.layers)

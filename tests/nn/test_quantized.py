@@ -1,5 +1,7 @@
 """Numbers in a byte: the stated bound holds for what nets make, and for what breaks naive code."""
 
+import functools
+
 import pytest
 import torch
 
@@ -23,6 +25,23 @@ INPUTS = {
     "tiny": lambda: 1e-9 * torch.randn(2, 4, GROUPS * GROUP, WIDTH),
     "small range": lambda: 1e-4 * torch.randn(2, 4, GROUPS * GROUP, WIDTH),
     "large": lambda: 6e4 * torch.rand(2, 4, GROUPS * GROUP, WIDTH).mul(2).sub(1),
+    "far from zero": lambda: 1000 + 0.05 * torch.rand(2, 4, GROUPS * GROUP, WIDTH),
+    "far below zero": lambda: -999.7 - 0.05 * torch.rand(2, 4, GROUPS * GROUP, WIDTH),
+    "subnormal": lambda: 1e-40 * torch.randn(2, 4, GROUPS * GROUP, WIDTH),
+}
+
+
+def beyond_half_precision(number: float) -> torch.Tensor:
+    x = torch.randn(2, 4, GROUPS * GROUP, WIDTH)
+    x[:, :, 5, 3] = number
+    return x
+
+
+BEYOND = [65_504.0, 65_520.0, 1.7e7, 3e38, float("inf")]
+INPUTS |= {
+    f"{sign * x:g} in one channel": functools.partial(beyond_half_precision, sign * x)
+    for x in BEYOND
+    for sign in (1, -1)
 }
 
 
@@ -38,13 +57,23 @@ def packed(x: torch.Tensor, axis: int) -> Quantized:
 def test_what_is_read_is_within_half_a_step(name: str, axis: int) -> None:
     x = INPUTS[name]()
     held = packed(x, axis)
+    assert held.get(GROUPS, torch.float16).isfinite().all()
+    x = x.clamp(-65_024, 65_024)
     error = (held.get(GROUPS, torch.float32) - x).abs().unflatten(2, (GROUPS, GROUP))
     rounding = 2**-22 * x.abs().unflatten(2, (GROUPS, GROUP))
     assert (error <= held.scale.float() / 2 + rounding).all()
     spread = x.unflatten(2, (GROUPS, GROUP))
     ideal = (spread.amax(axis, keepdim=True) - spread.amin(axis, keepdim=True)) / 255
-    size = spread.abs().amax(axis, keepdim=True)
-    assert (held.scale <= 1.002 * ideal + size / 2**15 + 2**-22).all()  # and the step is no larger
+    least = spread.amin(axis, keepdim=True).abs()
+    stated = 1.002 * (ideal + least / 680 / 255) + 2**-22
+    assert (held.scale <= stated).all()  # and the step is no larger
+
+
+def test_a_channel_whose_least_number_is_exact_has_the_step_of_its_range() -> None:
+    x = 1000 + 0.05 * torch.linspace(0, 1, GROUP)[:, None].expand(2, 4, -1, WIDTH)
+    held = Quantized((2, 4, 1, GROUP, WIDTH), -2, x.device)
+    held.put(0, x)
+    assert (held.scale <= 1.002 * 0.05 / 255 + 2**-22).all()
 
 
 def test_the_error_is_real_and_the_bytes_are_bytes() -> None:

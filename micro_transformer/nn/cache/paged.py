@@ -53,9 +53,14 @@ class Paged(CacheLayer):
     def _segment(self, index: int) -> Segment:
         start = index * self.block
         size = min(self.block, self._length - start)
-        held = [self.pool[table[index]][:, :, :size] for table in self.table]
-        both = held[0][:, None] if len(held) == 1 else torch.stack(held, 1)  # (2, B, H, n, d)
-        return Segment(start, both[0], both[1])
+        held = [self.pool[table[index]][:, None, :, :size] for table in self.table]
+        both = held[0] if len(held) == 1 else torch.cat(held or [self._of_no_rows(size)], 1)
+        return Segment(start, both[0], both[1])  # (B, H, n, d) each
+
+    def _of_no_rows(self, size: int) -> Tensor:
+        spec = self.spec
+        shape = (2, 0, spec.num_heads, size, spec.head_dim)
+        return torch.empty(shape, dtype=spec.dtype, device=spec.device)
 
     def reorder(self, rows: Tensor) -> None:
         self._whole = []
@@ -79,7 +84,8 @@ class Paged(CacheLayer):
             for table in self.table
             for index, number in enumerate(table)
         }
-        return sum(filled.values()) * self.token_nbytes() // self.spec.batch
+        spec = self.spec
+        return sum(filled.values()) * 2 * spec.num_heads * spec.head_dim * spec.dtype.itemsize
 
     def _writable(self, table: list[int], index: int) -> Tensor:
         """The block of the row's table, taken from the pool or copied where it is not its own."""

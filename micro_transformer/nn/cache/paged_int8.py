@@ -55,8 +55,9 @@ class PagedInt8(Packing):
     for a channel and `group` tokens, values for a token and head. A channel's scale can be known
     only when its group is whole: `residual` tokens at most wait as they came, and when they are so
     many the oldest group goes into a block. Held: |x - x'| <= scale / 2, scale = range / 255 of
-    what shares it; a score moves by sum_d |q_d| scale_d / 2 at most. One block at a time is
-    computed back. A reorder copies.
+    what shares it, or a little more far from 0, as scale and zero are in half precision (see
+    Quantized); a score moves by sum_d |q_d| scale_d / 2 at most. One block at a time is computed
+    back. A reorder copies.
     """
 
     exact = False

@@ -13,15 +13,15 @@ class Batched(Kernel):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
     ) -> Tensor:
-        batch, heads, num_q, width = q.shape
-        q, k, v = (x.reshape(batch * heads, -1, width) for x in (q, k, v))
+        batch, heads = q.shape[:2]
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
         added = self._added(mask, bias, q.dtype)
         if added.ndim == 2:
             scores = torch.baddbmm(added, q, k.mT, alpha=scale)
         else:
             scores = torch.bmm(q * scale, k.mT)
-            scores = (scores.view(batch, heads, num_q, -1) + added).flatten(0, 1)
-        out = torch.bmm(scores.softmax(-1), v).view(batch, heads, num_q, width)
+            scores = (scores.unflatten(0, (batch, heads)) + added).flatten(0, 1)
+        out = torch.bmm(scores.softmax(-1), v).unflatten(0, (batch, heads))
         return without_dead(out, mask)
 
     @staticmethod
