@@ -7,13 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import hydra
-import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,14 +22,14 @@ from micro_transformer.command_line import BadConfig
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
-from micro_transformer.machine import cores, threads
+from micro_transformer.machine import cores
 from micro_transformer.planning import Job, Plan, in_rounds, make_plan
 from micro_transformer.ranks import Ranks
 from micro_transformer.repro import resolve
+from micro_transformer.stop import COMMAND, Interrupted
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
-INTERRUPTED = (130, 143)
 LINE_S = 1.0
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
@@ -81,15 +80,13 @@ def _run_sweep(plan: Plan) -> None:
     _warn_of_crowding(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
     sweepfolder.write_plan(plan.folder, [job.folder for job in plan.jobs])
-    with _stop_reaches_workers(plan), _live_line(plan.folder):
-        if all(map(jobs.is_recorded, plan.jobs)):  # spares Hydra's 0.1 s a job
+    with _live_line(plan.folder):
+        if all(map(jobs.is_recorded, plan.jobs)):
             print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
         elif plan.by_launcher:
-            _launch(plan)
+            _launch()
         else:
-            _run_in_turn(in_rounds(plan.jobs))
-        if (plan.folder / sweepfolder.STOP).exists():
-            return
+            _run_here(in_rounds(plan.jobs), plan.workers or 1)
         settle = jobs.account_for if plan.workers is None else jobs.run_job
         for job in plan.jobs:
             if sweepfolder.read_record(job.folder) is None or sweepfolder.is_claimed(job.folder):
@@ -99,30 +96,39 @@ def _run_sweep(plan: Plan) -> None:
                 jobs.measure_alone(job)
 
 
-def _run_in_turn(planned: list[Job]) -> None:
-    """The jobs have ended, one after another, as they were composed for the plan: Hydra would
-    compose each of them twice again, a quarter of a second a job."""
+def _run_here(planned: list[Job], workers: int) -> None:
+    """The jobs have ended, so many at once, as they were composed for the plan: Hydra would
+    compose each of them twice again. A thread for each that runs is enough, since its work is done
+    in processes of its own."""
     logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
     logging.getLogger(__package__).setLevel(logging.INFO)  # what libraries do is not the news
     supervise.warm_up()
     _load_report()
-    for number, job in enumerate(planned):
-        log.info("#%d : %s", number, " ".join(job.overrides))
-        (job.folder / ".hydra").mkdir(parents=True, exist_ok=True)
-        for name, content in (("config", job.config), ("overrides", list(job.overrides))):
-            (job.folder / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
-        _end_of(job)
+    with ThreadPoolExecutor(workers) as pool:
+        ends = [pool.submit(_begin, number, job) for number, job in enumerate(planned)]
+    for end in ends:
+        end.result()
+    COMMAND.check()
 
 
-def _launch(plan: Plan) -> None:
+def _begin(number: int, job: Job) -> None:
+    """The job has ended, unless all was stopped before it began."""
+    if COMMAND.number is not None:
+        return
+    log.info("#%d : %s", number, " ".join(job.overrides))
+    (job.folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    for name, content in (("config", job.config), ("overrides", list(job.overrides))):
+        (job.folder / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
+    _end_of(job)
+
+
+def _launch() -> None:
     """The launcher has done what it could; jobs that it lost are without a record."""
-    if plan.workers:  # joblib would set cores / n_jobs: `threads: auto` must mean one thing for all
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads()))
     try:
         _hydra_main()
+    except Interrupted:
+        raise
     except SystemExit as end:
-        if end.code in INTERRUPTED:
-            raise
         log.error("the launcher ended with %s", end.code)
 
 
@@ -136,35 +142,6 @@ def _warn_of_crowding(plan: Plan) -> None:
             f"{max(1, cores() // plan.workers)}",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def _stop_reaches_workers(plan: Plan) -> Iterator[None]:
-    """A signal to this process stops the launcher's workers in good order, and then this process.
-    While it works on a job itself, the job gets the signal."""
-    mark = plan.folder / sweepfolder.STOP
-    came: list[int] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        came.append(number)
-        mine = {child.pid for child in psutil.Process().children()}
-        busy = {sweepfolder.holder_of(job.folder).pid for job in plan.jobs} & mine
-        if not busy:
-            raise SystemExit(128 + number)
-        mark.touch()
-        for pid in busy:
-            os.kill(pid, signal.SIGTERM)
-
-    mark.unlink(missing_ok=True)
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        mark.unlink(missing_ok=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        raise SystemExit(128 + came[0])
 
 
 @contextmanager
@@ -216,6 +193,8 @@ def _need_data(plan: Plan) -> None:
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
 def _hydra_main(cfg: DictConfig) -> None:
     """One job. It records how it ended and never raises for it, so that a sweep goes on."""
+    with suppress(ValueError):  # a launcher's worker listens, too; not in a thread of one
+        COMMAND.install((signal.SIGTERM, signal.SIGINT))
     settings = HydraConfig.get()
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
@@ -225,17 +204,11 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 
 def _end_of(job: Job) -> None:
-    """The job has ended, is left to who works on it, or is not begun because all was stopped."""
-    is_stopped = (job.folder.parent / sweepfolder.STOP).exists
-    if job.in_sweep and is_stopped():
-        return
+    """The job has ended, or is left to who works on it."""
     end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
     if isinstance(end, sweepfolder.Holder):
         log.info("%s: left to %s", job.folder.name, end)
-        return
-    if end.record.status == results.INTERRUPTED and not (job.in_sweep and is_stopped()):
-        raise SystemExit(143 if "SIGTERM" in str(end.record.error) else 130)
-    if job.in_sweep:
+    elif job.in_sweep:
         log.info("%s", sweepfolder.Standing.of(job.folder.parent).line())
     elif end.record.status != results.OK:
         raise SystemExit(end.exit_code)

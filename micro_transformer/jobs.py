@@ -18,6 +18,7 @@ from micro_transformer.presence import Presence
 from micro_transformer.ranks import Ranks, need
 from micro_transformer.repro import environment, git_state, resolve
 from micro_transformer.results import RunRecord
+from micro_transformer.stop import COMMAND
 from micro_transformer.store import Damaged, Entry
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Phases:
 
 def attempt(job: Job) -> Ended | sweepfolder.Holder:
     """The job's end, or who works on it already. Never raises for what happens in a job."""
-    with sweepfolder.claim(job.folder) as holder:
+    with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
         return holder or _run(job)
 
 
@@ -77,7 +78,8 @@ def help_train(job: Job) -> int:
     """Exit code of a rank that is not the first: it trains with the others and records nothing."""
     config = resolve(job.config)
     training = lineage.of(config, fingerprints(config, data_digest(config)))
-    return 0 if is_recorded(job) else _help(job, training)
+    with COMMAND.deferred():
+        return 0 if is_recorded(job) else _help(job, training)
 
 
 def _help(job: Job, training: Training) -> int:
@@ -248,7 +250,7 @@ def _written(record: RunRecord, folder: Path, code: int) -> int:
 
 def measure_alone(job: Job) -> None:
     """The costs of a job that were measured beside others, or not yet, are measured again."""
-    with sweepfolder.claim(job.folder) as holder:
+    with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
         record = sweepfolder.read_record(job.folder)
         doubtful = {results.COSTS_PENDING, results.MEASURED_BESIDE}
         if holder or record is None or not doubtful & set(record.flags):
@@ -257,6 +259,8 @@ def measure_alone(job: Job) -> None:
         entry = Entry(Path(config["store"]["dir"]), str(record.fingerprints.get("train")))
         phases = Phases(supervise.Outcome(results.OK), {}, {})
         _phase(phases, job, "measure", config, entry, job.folder, COSTS)
+        if phases.outcome.status == results.INTERRUPTED:
+            return
         if phases.outcome.status != results.OK:
             record.status, record.error = phases.outcome.status, phases.outcome.error
         else:

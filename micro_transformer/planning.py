@@ -22,6 +22,7 @@ from micro_transformer.fingerprint import digest
 from micro_transformer.machine import cores, cuda_usable
 from micro_transformer.ranks import Ranks
 
+HERE = ("basic", "joblib")  # launchers whose jobs the command itself runs, `n_jobs` at once
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
 
 
@@ -130,13 +131,13 @@ def _sweep(overrides: list[Any], texts: list[str], base: DictConfig) -> Plan:
     (cells,) = BasicSweeper.split_arguments(overrides, None)
     jobs = _cells(cells, extra)
     _refuse(jobs, alone=False)
-    by_launcher = base.hydra.runtime.choices["hydra/launcher"] != "basic"
+    by_launcher = base.hydra.runtime.choices["hydra/launcher"] not in HERE
     return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base), by_launcher)
 
 
 def _workers(base: DictConfig) -> int | None:
     """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
-    if base.hydra.runtime.choices["hydra/launcher"] not in ("basic", "joblib", "submitit_local"):
+    if base.hydra.runtime.choices["hydra/launcher"] not in (*HERE, "submitit_local"):
         return None
     asked = base.hydra.launcher.get("n_jobs") or 1
     return cores() + 1 + asked if asked < 0 else asked

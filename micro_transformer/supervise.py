@@ -14,21 +14,22 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
+from micro_transformer import stop
+from micro_transformer.stop import COMMAND, Interrupted
+
 GRACE_S = 10.0
 STACK_S = 0.5
-TWICE_S = 0.5  # signals nearer to each other are one
 PRELOADED = ["torch", "torch._dynamo", "numpy", "safetensors.torch", "filelock", "tqdm"]
 PRELOADED += ["yaml", "tokenizers", "tabulate"]
 PR_SET_PDEATHSIG = 1
+_ONE_BY_ONE = threading.Lock()  # to start a child is to look after all the others
 
 
 @dataclass(frozen=True)
@@ -40,43 +41,6 @@ class Outcome:
     error: str | None = None
     exit_code: int = 1  # of a command that runs this alone
     flags: tuple[str, ...] = ()  # what else a record says of it
-
-
-class Interrupted(BaseException):
-    """A signal asked the work to stop; it was stopped in good order."""
-
-    def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-class StopRequest:
-    """Set by SIGTERM or SIGINT; work looks at it between steps. A second signal ends at once, but
-    not the echo of the first: who signals a group reaches a child twice, by its parent as well.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._first = 0.0
-
-    def install(self) -> "StopRequest":
-        """The signals set this request from now on."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.note)
-        return self
-
-    def note(self, number: int, _frame: Any = None) -> None:
-        """The work is asked to stop by this signal."""
-        now = time.monotonic()
-        if self.number is None:
-            self.number, self._first = number, now
-        elif now - self._first > TWICE_S:
-            os._exit(128 + number)
-
-    def check(self) -> None:
-        """Raises Interrupted when a signal came."""
-        if self.number is not None:
-            raise Interrupted(self.number)
 
 
 def _context() -> Any:
@@ -91,7 +55,10 @@ def _context() -> Any:
 def warm_up() -> None:
     """The server that children are forked from begins to import, beside what the caller does."""
     _context()
-    forkserver.ensure_running()
+    with stop.held_back():
+        resource_tracker.ensure_running()  # lets some through again when it starts
+        with stop.held_back():  # a signal to the whole group ends neither the server nor its work
+            forkserver.ensure_running()
 
 
 def run(
@@ -109,21 +76,36 @@ def run(
     attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
     `interrupted`, else `failed`.
     """
+    if COMMAND.number is not None:
+        return _interrupted(COMMAND.number)
+    warm_up()
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, work, args, log, stderr))
-    child.start()
+    with _ONE_BY_ONE:
+        child.start()
     sender.close()
     try:
-        with _forwarding(child) as stopped:
+        with COMMAND.tells(lambda _: child.terminate()):
             message = _receive(receiver, child, timeout_s)
-            child.join()
+            _join(child)
     except BaseException:  # a launcher gives its worker up (Slurm takes the machine back)
         _stop(child)
         raise
-    if stopped and (message is None or message.status != "ok"):
-        return Outcome("interrupted", error=f"stopped by {signal.Signals(stopped[0]).name}")
+    if COMMAND.number is not None and (message is None or message.status != "ok"):
+        return _interrupted(COMMAND.number)
     return message or _post_mortem(child.exitcode)
+
+
+def _interrupted(number: int) -> Outcome:
+    return Outcome("interrupted", error=f"stopped by {signal.Signals(number).name}")
+
+
+def _join(child: Any) -> None:
+    """The child has ended; its exit code can be read once, by one thread."""
+    connection.wait([child.sentinel])
+    with _ONE_BY_ONE:
+        child.join()
 
 
 def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | None:
@@ -158,38 +140,12 @@ def _post_mortem(code: int | None) -> Outcome:
     return Outcome("failed", error=f"the job called exit({code})")
 
 
-@contextmanager
-def _forwarding(child: Any) -> Iterator[list[int]]:
-    """SIGTERM and SIGINT of this process go to the child; yields the list of those that came."""
-    came: list[int] = []
-    last = -TWICE_S
-
-    def forward(number: int, _frame: Any) -> None:
-        nonlocal last
-        came.append(number)
-        is_echo = time.monotonic() - last < TWICE_S  # one Ctrl-C reaches us on two ways
-        last = time.monotonic()
-        if child.is_alive() and not is_echo:
-            os.kill(child.pid, signal.SIGTERM)
-
-    try:
-        before = {n: signal.signal(n, forward) for n in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: a launcher's worker; the main thread has the signals
-        before = {}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) -> None:
     _die_with_parent()
     gc.freeze()  # a collection would walk, and so copy, all that the server imported: 0.2 s
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the parent forwards one SIGTERM; Ctrl-C reaches the whole group
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in stop.signals():  # the command sends SIGTERM; the others reach the whole group
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.signals())
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
         if stderr is not None:
@@ -198,8 +154,8 @@ def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) 
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)
         try:
             sender.send(Outcome("ok", _named(work)(*args)))
-        except Interrupted as stop:
-            sender.send(Outcome("interrupted", error=f"stopped by {stop}"))
+        except Interrupted as end:
+            sender.send(Outcome("interrupted", error=f"stopped by {end}"))
         except Exception as error:
             file.write(traceback.format_exc())
             sender.send(failure(error))

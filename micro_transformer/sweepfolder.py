@@ -3,7 +3,6 @@
     multirun/<sweep>/plan.json          the jobs of the last command
     multirun/<sweep>/<job>/lock         held by the process that works on the job
                            holder.json  which process that is
-                     stop               the command was stopped; its workers begin no other job
 
 The folder is the only state that is shared: by workers, by two commands at once, by machines.
 """
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from micro_transformer import results
 from micro_transformer.store import write_file
 
-PLAN, LOCK, HOLDER, STOP = "plan.json", "lock", "holder.json", "stop"
+PLAN, LOCK, HOLDER = "plan.json", "lock", "holder.json"
 DONE, RUNNING, WAITING = "done", "running", "waiting"
 
 

@@ -17,9 +17,9 @@ from micro_transformer import build, equip, probes
 from micro_transformer.nn.models import DecoderLM
 from micro_transformer.ranks import joined
 from micro_transformer.repro import make_deterministic, seed_everything, stream
+from micro_transformer.stop import StopRequest
 from micro_transformer.store import Entry, read_snapshot
 from micro_transformer.subject import Subject
-from micro_transformer.supervise import StopRequest
 from micro_transformer.training import Trainer
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def train(
             ranks=ranks,
         )
         trainer.progress.cost = spent
+        check_stop()
         started = time.monotonic()
         trainer.run()
         return {"seconds": time.monotonic() - started}

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -10,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from micro_transformer import supervise
+from micro_transformer import stop, supervise
+from micro_transformer.stop import COMMAND
 
 HERE = "tests.test_supervise"
 
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
+    before = {n: signal.getsignal(n) for n in stop.signals()}
     monkeypatch.setattr(supervise, "PRELOADED", [])
+    monkeypatch.setattr(COMMAND, "number", None)
+    COMMAND.install(stop.signals())
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def double(x):
@@ -40,6 +46,12 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def signal_oneself():
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(os.getpid(), number)
+    return "went on"
+
+
 def hang():
     time.sleep(60)
 
@@ -49,10 +61,10 @@ def hungry():
 
 
 def obedient(marker):
-    stop = supervise.StopRequest().install()
+    asked = stop.StopRequest().install()
     Path(marker).touch()
     while True:
-        stop.check()
+        asked.check()
         time.sleep(0.01)
 
 
@@ -94,14 +106,26 @@ def test_a_signal_reaches_the_job_which_stops_in_good_order(tmp_path):
     assert time.monotonic() - started < supervise.GRACE_S
 
 
+def test_a_signal_to_the_whole_group_leaves_the_server_and_what_it_started(tmp_path):
+    """As `timeout`, Slurm and a terminal that is closed send it."""
+    supervise.warm_up()
+    server = supervise.forkserver._forkserver._forkserver_pid
+    for number in stop.signals():
+        os.kill(server, number)
+    assert supervise.run(f"{HERE}:double", 4, log=tmp_path / "run.log").value == 8
+    assert supervise.forkserver._forkserver._forkserver_pid == server
+
+
+def test_a_child_is_told_by_its_command_alone(tmp_path):
+    assert supervise.run(f"{HERE}:signal_oneself", log=tmp_path / "run.log").value == "went on"
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not held & set(stop.signals()), "the command listens again"
+
+
 def test_an_echo_of_a_signal_is_no_second_one():
     """torchrun and `kill -- -GROUP` reach a job's process by themselves and by its parent."""
-    stop = supervise.StopRequest()
-    stop.note(signal.SIGTERM)
-    stop.note(signal.SIGTERM)
-    with pytest.raises(supervise.Interrupted):
-        stop.check()
-    words = "stop.note(15); time.sleep(supervise.TWICE_S + 0.1); stop.note(15); sys.exit(0)"
-    start = "import sys, time; from micro_transformer import supervise"
-    code = f"{start}; stop = supervise.StopRequest(); {words}"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 143
+    asked = stop.StopRequest()
+    asked.note(signal.SIGTERM)
+    asked.note(signal.SIGTERM)
+    with pytest.raises(stop.Interrupted):
+        asked.check()
