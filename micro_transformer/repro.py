@@ -98,7 +98,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
         bench["threads"] = cores()
-    origin = schema.origin(train)
+    origin = schema.origin({**config, "train": train})
     if origin is not None:  # one machine trains both: `auto` of the base means the same
         autos = [knob for knob in ("precision", "threads") if origin["train"][knob] == "auto"]
         origin["train"] |= {knob: train[knob] for knob in autos}
