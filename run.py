@@ -1,6 +1,6 @@
 """python run.py [group=choice ...] [key=value ...] [-m]: train once, measure, print a table."""
 
 if __name__ == "__main__":  # imported here: the processes of the jobs must not load Hydra
-    from micro_transformer.app import main
+    from micro_transformer.console import command
 
-    main()
+    command("micro_transformer.app:main")
