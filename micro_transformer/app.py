@@ -17,8 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import fits, jobs, results, schema, supervise, sweepfolder
-from micro_transformer.command_line import BadConfig
+from micro_transformer import console, fits, jobs, results, schema, supervise, sweepfolder
+from micro_transformer.choices import told
+from micro_transformer.command_line import COMPLETING, SHOWING, BadConfig, split
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
@@ -32,47 +33,46 @@ log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
 LINE_S = 1.0
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
-HYDRA_ONLY = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"}
 
 
-def main() -> None:
+def main() -> int:
     """Exit 0: all done; 1: some jobs failed; 2: bad configuration; 3: bad data or I/O."""
-    arguments = sys.argv[1:]
-    if any(a.split("=")[0] in HYDRA_ONLY or a.startswith(("-sc", "--shell")) for a in arguments):
-        _hydra_main()
-        return
     try:
-        plan = make_plan(arguments)
+        words = split(sys.argv[1:])
+        if words.has((*SHOWING, *COMPLETING)):
+            return _shown_by_hydra()
+        plan = make_plan(words)
     except BadConfig as bad:
         for line in bad.lines:
             print(f"error: {line}", file=sys.stderr)
-        sys.exit(BAD_CONFIG)
+        return BAD_CONFIG
     if plan.jobs[0].config["check"]:
-        _show(describe(plan))
-        return
+        print(describe(plan))
+        return 0
     _need_data(plan)
     if plan.jobs[0].config["run"]["plan"]:
-        _show(forecast(plan))
-        return
+        print(forecast(plan))
+        return 0
     if not Ranks.started().is_first:
-        sys.exit(jobs.help_train(plan.jobs[0]))
-    flags = [a for a in arguments if a.startswith("-")]
-    sys.argv = [sys.argv[0], *plan.arguments, *flags]
+        return jobs.help_train(plan.jobs[0])
+    sys.argv = [sys.argv[0], *plan.arguments, *words.flags]
     if plan.multirun:
         _run_sweep(plan)
     else:
         supervise.warm_up()
         _load_report()
         _hydra_main()
-    sys.exit(_conclude(plan))
+    return _conclude(plan)
 
 
-def _show(text: str) -> None:
-    """Prints; a reader that has seen enough (`| head`) is no error."""
+def _shown_by_hydra() -> int:
+    """What a flag asks to see was printed, and nothing run; BadConfig when Hydra cannot."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, and we say it in one line
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hydra_main()
+    except Exception as error:
+        raise BadConfig([told(error)]) from error
+    return 0
 
 
 def _run_sweep(plan: Plan) -> None:
@@ -118,7 +118,9 @@ def _begin(number: int, job: Job) -> None:
     log.info("#%d : %s", number, " ".join(job.overrides))
     (job.folder / ".hydra").mkdir(parents=True, exist_ok=True)
     for name, content in (("config", job.config), ("overrides", list(job.overrides))):
-        (job.folder / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
+        (job.folder / ".hydra" / f"{name}.yaml").write_text(
+            OmegaConf.to_yaml(content), encoding="utf-8"
+        )
     _end_of(job)
 
 
@@ -193,6 +195,7 @@ def _need_data(plan: Plan) -> None:
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
 def _hydra_main(cfg: DictConfig) -> None:
     """One job. It records how it ended and never raises for it, so that a sweep goes on."""
+    console.settle()  # a launcher's worker begins here
     with suppress(ValueError):  # a launcher's worker listens, too; not in a thread of one
         COMMAND.install((signal.SIGTERM, signal.SIGINT))
     settings = HydraConfig.get()

@@ -9,6 +9,7 @@ as `gives_weights = True`.
 import ast
 import difflib
 import importlib
+import sys
 import typing
 from dataclasses import dataclass, field
 from functools import cache
@@ -199,8 +200,8 @@ def _single(value: Any, allowed: Any) -> str | None:
 
 def _is_a(value: Any, base: type) -> bool:
     if base is float:
-        finite = isinstance(value, int | float) and value == value and abs(value) != float("inf")
-        return finite and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max  # never NaN
     if base is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, base)

@@ -4,13 +4,13 @@ CHECKPOINT is a folder of the store, such as checkpoints/1a2b3c4d5e6f. Every byt
 it is used. The data must be prepared; the score is over the whole split, unsmoothed.
 """
 
-import argparse
 import json
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
+from micro_transformer.console import Parser, command
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
 from micro_transformer.store import Damaged, Entry
@@ -18,7 +18,7 @@ from micro_transformer.store import Damaged, Entry
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 done, 3 the checkpoint or the data cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m micro_transformer.evaluate", description="Score a trained model."
     )
     parser.add_argument("checkpoint", type=Path, help="a folder of the store")
@@ -64,4 +64,4 @@ def factors(entry: Entry) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

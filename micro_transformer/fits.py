@@ -76,12 +76,12 @@ def _recipe(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _trained_scaling(config: dict[str, Any]) -> Component:
-    return find("scaling", read_choice("scaling", config["train"]["scaling"])["kind"])
+    return find("scaling", read_choice("scaling", config["train"]["scaling"], config)["kind"])
 
 
 def _fine_tuning(config: dict[str, Any]) -> Iterator[str]:
     """Rules of a recipe that starts from the weights of another."""
-    train, start, scaling = config["train"], origin(config["train"]), _trained_scaling(config)
+    train, start, scaling = config["train"], origin(config), _trained_scaling(config)
     is_scaled = scaling.kind != NO_SCALING
     if start is None:
         if is_scaled:

@@ -27,15 +27,18 @@ class Bounds:
 
     def __str__(self) -> str:
         left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        high = "2^63" if self.high == WHOLE else f"{self.high:g}"
+        return f"{left}{self.low:g}, {high}{right}"
 
 
-Count = Annotated[int, Bounds(1)]  # 1, 2, 3, ...
+WHOLE = 2.0**63  # whole numbers stay below: 64 bits hold them in torch, in tables and in records
+Count = Annotated[int, Bounds(1, WHOLE, open_high=True)]  # 1, 2, 3, ...
 Few = Annotated[int, Bounds(1, 5000)]
-Size = Annotated[int, Bounds(0)]  # 0, 1, 2, ...
+Size = Annotated[int, Bounds(0, WHOLE, open_high=True)]  # 0, 1, 2, ...
 Positive = Annotated[float, Bounds(0, open_low=True)]
 NonNegative = Annotated[float, Bounds(0)]
 Probability = Annotated[float, Bounds(0, 1)]
 Share = Annotated[float, Bounds(0, 1, open_low=True)]  # (0, 1]: a top-p
 Rate = Annotated[float, Bounds(0, 1, open_high=True)]  # [0, 1): a dropout, a beta
 Factor = Annotated[float, Bounds(1)]  # how many times longer
+Seconds = Annotated[float, Bounds(0, 2_000_000, open_low=True)]  # that a system call can wait

@@ -1,26 +1,31 @@
 """From a command line to the jobs it means, checked before anything runs. Knows no torch."""
 
-import copy
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from micro_transformer import fits, schema
-from micro_transformer.command_line import BadConfig, parsed, unknown_key
+from micro_transformer import choices, fits, schema
+from micro_transformer.choices import Unreadable, read_choice
+from micro_transformer.command_line import (
+    SWEEPING,
+    BadConfig,
+    Cell,
+    Words,
+    expanded,
+    parsed,
+    split,
+)
+from micro_transformer.composing import Composed, composed, folder_name, identity, short_name
+from micro_transformer.console import clean
 from micro_transformer.fingerprint import digest
 from micro_transformer.machine import cores, cuda_usable
-from micro_transformer.ranks import Ranks
+from micro_transformer.ranks import NotStarted, Ranks
 
 HERE = ("basic", "joblib")  # launchers whose jobs the command itself runs, `n_jobs` at once
 GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
@@ -53,12 +58,6 @@ class Plan:
     by_launcher: bool = False  # whether a launcher starts them, not the command itself
 
 
-def identity(config: dict[str, Any]) -> str:
-    """The hash of what a run computes: everything but where things lie and how they are run."""
-    ignored = (*schema.WITHOUT_IDENTITY, "hydra")
-    return digest({key: value for key, value in config.items() if key not in ignored})
-
-
 def in_rounds(jobs: list[Job]) -> list[Job]:
     """One seed after another, each a round of all its configurations in an order of its own. A
     machine that grows slower meanwhile slows rounds, which the statistics pair off, and not one
@@ -71,111 +70,129 @@ def in_rounds(jobs: list[Job]) -> list[Job]:
     return [job for members in rounds.values() for job in members]
 
 
-def job_name(_root_: DictConfig) -> str:
-    """Folder name of the job that a composed configuration describes."""
-    choices = {k: str(v) for k, v in _root_.hydra.runtime.choices.items()}
-    return _folder_name(choices, _plain(_root_))
-
-
-def _folder_name(choices: dict[str, str], config: dict[str, Any]) -> str:
-    """A few choices to read, and the hash that tells jobs apart."""
-    words = [choices[g] for g in ("model", "posenc", "cache", "decoding") if g in choices]
-    return "-".join((*words, f"s{config['seed']}", identity(config)[:8]))
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    """The user's part of a composed configuration, resolved."""
-    user = {k: v for k, v in config.items_ex(resolve=False) if k != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(user), resolve=True)  # type: ignore[return-value]
-
-
-OmegaConf.register_new_resolver("job_name", job_name, replace=True)
-
-
-def make_plan(arguments: Sequence[str]) -> Plan:
+def make_plan(arguments: Sequence[str] | Words) -> Plan:
     """The jobs of a command line; BadConfig with every complaint when one could not run."""
-    flags = [a for a in arguments if a.startswith("-")]
-    texts = [a for a in arguments if not a.startswith("-")]
-    with initialize_config_dir(str(schema.CONF), version_base="1.3", job_name="run"):
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        overrides = parsed(parser, texts)
-        base = _compose([o.input_line for o in overrides if not o.is_sweep_override()])
-        mode = base.hydra.mode
-        multirun = (
-            bool({"-m", "--multirun"} & set(flags)) or getattr(mode, "name", mode) == "MULTIRUN"
-        )
-        if not multirun:
-            return _possible_here(_single(base, overrides, texts))
-        if Ranks.started().size > 1:
-            raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
-        params = [f"{k}={v}" for k, v in (base.hydra.sweeper.params or {}).items()]
-        return _possible_here(_sweep(parsed(parser, params) + overrides, texts, base))
+    words = arguments if isinstance(arguments, Words) else split(arguments)
+    try:
+        Ranks.started()
+        with initialize_config_dir(str(choices.CONF), version_base="1.3", job_name="run"):
+            return _possible_here(_planned(words))
+    except (NotStarted, Unreadable) as error:
+        raise BadConfig([str(error)]) from error
 
 
-def _single(base: DictConfig, overrides: list[Any], texts: list[str]) -> Plan:
+def _planned(words: Words) -> Plan:
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parsed(parser, words.texts)
+    texts = [override.input_line for override in overrides]
+    base = _base(overrides)
+    if not (words.has(SWEEPING) or base.sweeps):
+        return _single(base, overrides, texts)
+    if Ranks.started().size > 1:
+        raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
+    return _sweep(parsed(parser, base.params) + overrides, texts, base)
+
+
+def _base(overrides: list[Any]) -> Composed:
+    """What a command line says of itself before it has cells: each word with its first value. Knobs
+    that a named sweep's choices have, and the default has not, are left to its cells."""
+    firsts = {next(iter(expanded([override])[0])): override for override in overrides}
+    try:
+        return composed(list(firsts))
+    except BadConfig:
+        groups = schema.groups()
+        bare = [word for word, o in firsts.items() if o.key_or_group in groups]
+        base = composed(bare) if len(bare) < len(firsts) else None
+        if base is None or not base.params:
+            _explain(overrides)
+            raise
+        return base
+
+
+def _single(base: Composed, overrides: list[Any], texts: list[str]) -> Plan:
     swept = [o for o in overrides if o.is_sweep_override()]
     if swept:
-        raise BadConfig([f"{o.input_line}: several values are a sweep; add -m" for o in swept])
-    job = _job(base, texts, Path(base.hydra.run.dir))
+        raise BadConfig(
+            [f"{clean(o.input_line)}: several values are a sweep; add -m" for o in swept]
+        )
+    job = Job(tuple(texts), base.choices, base.config, Path(base.run_dir))
     if Ranks.started().size not in (1, job.config["ranks"]):
         raise BadConfig([f"ranks={job.config['ranks']}: torchrun started {Ranks.started().size}"])
-    _refuse([job], alone=True)
+    _refuse([job], schema.folder_faults("hydra.run.dir", base.run_dir))
     return Plan([job], job.folder, False, texts)
 
 
-def _sweep(overrides: list[Any], texts: list[str], base: DictConfig) -> Plan:
-    arguments = list(texts)
-    if base.run.sweep is None:
-        arguments.append(f"run.sweep={_sweep_name(overrides)}")
-    extra = arguments[len(texts) :]
-    (cells,) = BasicSweeper.split_arguments(overrides, None)
-    jobs = _cells(cells, extra)
-    _refuse(jobs, alone=False)
-    by_launcher = base.hydra.runtime.choices["hydra/launcher"] not in HERE
-    return Plan(jobs, jobs[0].folder.parent, True, arguments, _workers(base), by_launcher)
+def _sweep(overrides: list[Any], texts: list[str], base: Composed) -> Plan:
+    extra = [f"run.sweep={_sweep_name(overrides)}"] if base.sweep_name is None else []
+    try:
+        jobs = _cells(expanded(overrides), extra)
+    except BadConfig:
+        _explain(overrides)
+        raise
+    folder = jobs[0].folder.parent
+    faults = schema.folder_faults("hydra.sweep.dir", base.sweep_dir)
+    if base.n_jobs == 0:
+        faults.append("hydra.launcher.n_jobs=0: must be jobs at once, or negative: cores but few")
+    if base.batch is not None and base.batch < 1:
+        faults.append(f"hydra.sweeper.max_batch_size={base.batch}: must be 1 or more")
+    _refuse(jobs, faults)
+    _refuse_clashes(jobs)
+    by_launcher = base.launcher not in HERE
+    return Plan(jobs, folder, True, [*texts, *extra], _workers(base), by_launcher)
 
 
-def _workers(base: DictConfig) -> int | None:
+def _workers(base: Composed) -> int | None:
     """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
-    if base.hydra.runtime.choices["hydra/launcher"] not in (*HERE, "submitit_local"):
+    if base.launcher not in (*HERE, "submitit_local"):
         return None
-    asked = base.hydra.launcher.get("n_jobs") or 1
-    return cores() + 1 + asked if asked < 0 else asked
+    asked = base.n_jobs or 1
+    return max(1, cores() + 1 + asked) if asked < 0 else asked
 
 
-def _cells(cells: list[list[str]], extra: list[str]) -> list[Job]:
+def _cells(cells: list[Cell], extra: list[str]) -> list[Job]:
     """Every job of a sweep. Hydra composes the first; the others differ from it by whole groups
     and single values, which is put together here a hundred times faster, where it is the same."""
-    first = _composed(cells[0], extra)
-    groups = schema.groups()
-    simple = {key for key in map(_key, cells[0]) if key not in GLOBAL_GROUPS and "/" not in key}
-    varied = {_key(word) for cell in cells for word in set(cell) - set(cells[0])}
-    named = _folder_name(first.choices, first.config) == first.folder.name
-    if not (varied <= simple and named and _assembled(first, cells[0], groups) == first):
-        return [first, *(_composed(cell, extra) for cell in cells[1:])]
-    return [first, *(_assembled(first, cell, groups) for cell in cells[1:])]
+    whole = composed([*cells[0], *extra])
+    first = _job(cells[0], whole)
+    varied = {word for cell in cells for word in cell.keys() - cells[0].keys()}
+    named = folder_name(first.choices, first.config) == first.folder.name
+    alone = named and not whole.refers and all(map(_stands_alone, varied))
+    if alone and _assembled(first, cells[0]) == first:
+        return [first, *(_assembled(first, cell) for cell in cells[1:])]
+    return [first, *(_job(cell, composed([*cell, *extra])) for cell in cells[1:])]
 
 
-def _composed(cell: list[str], extra: list[str]) -> Job:
-    config = _compose([*cell, *extra])
-    folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
-    return _job(config, cell, folder, in_sweep=True)
+def _stands_alone(word: str) -> bool:
+    """Whether a word changes its own group or value and nothing else."""
+    key, value = word.split("=", 1)
+    is_group = key in schema.groups()
+    return (
+        key not in GLOBAL_GROUPS
+        and "/" not in key
+        and not (is_group and not choices.is_whole(key, value))
+    )
 
 
-def _assembled(like: Job, cell: list[str], groups: list[str]) -> Job:
+def _job(cell: Cell, whole: Composed) -> Job:
+    if faults := schema.name_faults("hydra.sweep.subdir", whole.subdir):
+        raise BadConfig(faults)
+    folder = Path(whole.sweep_dir) / whole.subdir
+    return Job(tuple(cell), whole.choices, whole.config, folder, in_sweep=True)
+
+
+def _assembled(like: Job, cell: Cell) -> Job:
     """The job of a cell, from a job of the same sweep and the files of the chosen groups."""
-    config, choices = dict(like.config), dict(like.choices)
-    for word in cell:
-        key, value = _key(word), word.split("=", 1)[1]
-        if key in groups and key not in GLOBAL_GROUPS:
-            choices[key] = value
-            config[key] = copy.deepcopy(schema.read_choice(key, value))
-    for word in cell:
-        key = _key(word)
-        if key not in groups and not key.startswith("hydra"):
-            _put(config, key.split("."), _value(word))
-    folder = like.folder.parent / _folder_name(choices, config)
-    return Job(tuple(cell), choices, config, folder, in_sweep=True)
+    config, chosen, groups = dict(like.config), dict(like.choices), schema.groups()
+    keys = {word: word.split("=", 1)[0] for word in cell}
+    for word, value in cell.items():
+        if keys[word] in groups and keys[word] not in GLOBAL_GROUPS:
+            chosen[keys[word]] = str(value)
+            config[keys[word]] = read_choice(keys[word], str(value))
+    for word, value in cell.items():
+        if keys[word] not in groups and not keys[word].startswith("hydra"):
+            _put(config, keys[word].split("."), value)
+    folder = like.folder.parent / folder_name(chosen, config)
+    return Job(tuple(cell), chosen, config, folder, in_sweep=True)
 
 
 def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
@@ -191,43 +208,45 @@ def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
     config[last] = value
 
 
-def _key(word: str) -> str:
-    return word.split("=", 1)[0].lstrip("+")
+def _explain(overrides: list[Any]) -> None:
+    """BadConfig when some choices of a sweep have a knob that others lack."""
+    groups = schema.groups()
+    swept = {
+        o.key_or_group: list(o.sweep_string_iterator())
+        for o in overrides
+        if o.is_sweep_override() and o.key_or_group in groups
+    }
+    lines = []
+    for override in overrides:
+        group, _, knob = override.key_or_group.partition(".")
+        having = [c for c in swept.get(group, ()) if _has(read_choice(group, c), knob.split("."))]
+        if knob and having and (lacking := [c for c in swept[group] if c not in having]):
+            lines.append(
+                f"{group}.{knob}: no such key in {group}={','.join(lacking)}; sweep over "
+                f"{group}={','.join(having)}, or leave {group}.{knob} out"
+            )
+    if lines:
+        raise BadConfig(lines)
 
 
-@cache
-def _value(word: str) -> Any:
-    return OverridesParser.create().parse_override(word).value()
+def _has(node: Any, path: Sequence[str]) -> bool:
+    return not path or (
+        isinstance(node, dict) and path[0] in node and _has(node[path[0]], path[1:])
+    )
 
 
 def _sweep_name(overrides: list[Any]) -> str:
     """The same command, the same name: what is swept, and a hash of the whole."""
-    swept = [
-        o.get_key_element().lstrip("+").split(".")[-1] for o in overrides if o.is_sweep_override()
-    ]
+    swept = [o.get_key_element().split(".")[-1] for o in overrides if o.is_sweep_override()]
     lines = sorted(
         o.input_line for o in overrides if not o.key_or_group.startswith(("run.", "hydra"))
     )
-    return "-".join((*swept, digest(lines)[:6]))
+    return short_name(swept, digest(lines)[:6])
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    try:
-        return compose("config", overrides=overrides, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise BadConfig([unknown_key(error, overrides)]) from error
-
-
-def _job(config: DictConfig, overrides: Sequence[str], folder: Path, in_sweep: bool = False) -> Job:
-    choices = config.hydra.runtime.choices.items()
-    chosen = {k: str(v) for k, v in choices if not k.startswith("hydra/")}
-    return Job(tuple(overrides), chosen, _plain(config), folder, in_sweep)
-
-
-def _refuse(jobs: list[Job], alone: bool) -> None:
+def _refuse(jobs: list[Job], faults: list[str]) -> None:
     """BadConfig when a value is wrong anywhere, or when not one cell makes sense."""
-    faults = [line for job in _each_value_once(jobs) for line in schema.faults(job.config)]
-    if faults:
+    if faults := [*faults, *_faults(jobs)]:
         raise BadConfig(faults)
     misfits = [fits.misfits(job.config) for job in jobs]
     if all(misfits):
@@ -243,10 +262,25 @@ def _possible_here(plan: Plan) -> Plan:
     return plan
 
 
-def _each_value_once(jobs: list[Job]) -> Iterable[Job]:
-    """A few jobs that together hold every value: a value is right or wrong alone."""
-    seen: set[str] = set()
+def _faults(jobs: list[Job]) -> Iterator[str]:
+    """What is wrong anywhere. Jobs share most of their parts, and each is looked at once."""
+    seen: set[tuple[str, int]] = set()
     for job in jobs:
-        if not seen.issuperset(job.overrides):
-            seen.update(job.overrides)
-            yield job
+        parts = {(key, id(part)) for key, part in job.config.items()}
+        if not parts <= seen:
+            yield from schema.faults(job.config, [key for key, _ in parts - seen] if seen else ())
+        seen |= parts
+
+
+def _refuse_clashes(jobs: list[Job]) -> None:
+    """BadConfig when two jobs would write into one folder."""
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            words = [word for word in job.overrides if word not in other.overrides]
+            told = f"{' '.join(words)} would write into the folder of" if words else "twice"
+            raise BadConfig([
+                f"{clean(told)} {clean(' '.join(other.overrides))}: {job.folder}; leave one of the "
+                "jobs out, or let hydra.sweep.subdir tell them apart"
+            ])  # fmt: skip

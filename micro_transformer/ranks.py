@@ -15,6 +15,10 @@ from typing import Any
 
 PATIENCE = timedelta(days=1)  # the others wait while the first evaluates, or waits for a lock
 
+# What torchrun writes into a process's environment, and what it means where that is missing.
+WRITTEN = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+MEETING = {"MASTER_ADDR", "MASTER_PORT"}  # where the ranks meet
+
 
 class NotStarted(ValueError):
     """A training wants other ranks than were started."""
@@ -32,8 +36,18 @@ class Ranks:
 
     @classmethod
     def started(cls, device: str = "cpu") -> "Ranks":
-        """Who this process is, by what torchrun wrote into its environment."""
-        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), device)
+        """Who this process is, by what torchrun wrote into its environment; NotStarted when that
+        is not what torchrun writes."""
+        try:
+            rank, size, local_rank, local_size = (
+                int(os.environ.get(name, default)) for name, default in WRITTEN.items()
+            )
+        except ValueError:
+            raise NotStarted(_leftovers()) from None
+        is_one = 0 <= rank < size and local_rank >= 0 and 1 <= local_size <= size
+        if not is_one or (size > 1 and not os.environ.keys() >= MEETING):
+            raise NotStarted(_leftovers())
+        return cls(rank, size, device)
 
     @property
     def is_first(self) -> bool:
@@ -90,6 +104,15 @@ class Ranks:
         box = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(box, getattr(dist.ReduceOp, operation))
         return box.item()
+
+
+def _leftovers() -> str:
+    names = [name for name in (*WRITTEN, *sorted(MEETING)) if name in os.environ]
+    said = ", ".join(f"{name}={os.environ[name][:40]!a}" for name in names)
+    return (
+        f"{said}: not what torchrun sets for a rank; unset {', '.join(names)} (another program's?) "
+        "or start with torchrun"
+    )
 
 
 def need(size: int) -> None:

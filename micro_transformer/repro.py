@@ -56,7 +56,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
         bench["threads"] = machine.threads()
-    origin = schema.origin(train)
+    origin = schema.origin({**config, "train": train})
     if origin is not None:  # one machine trains both: `auto` of the base means the same
         origin["train"] |= {knob: train[knob] for knob in here if origin["train"][knob] == "auto"}
     return {**config, "device": device, "train": train, "bench": bench, "origin": origin}

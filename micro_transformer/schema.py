@@ -5,21 +5,18 @@ components are checked against their constructors (`components.py`), the rest ag
 dataclasses here.
 """
 
-import copy
+import os
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from micro_transformer.choices import CONF as CONF
+from micro_transformer.choices import choices_of, read_choice
+from micro_transformer.choices import groups as groups
 from micro_transformer.components import Component, complaint, find
-from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Rate, Size
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Rate, Seconds, Size
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Run:
     bench: Literal["beside", "alone"]
     trace: bool
     show_samples: Size
-    timeout_s: Positive | None
+    timeout_s: Seconds | None
 
 
 @dataclass(frozen=True)
@@ -127,24 +124,35 @@ TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
 # Knobs of a recipe that name a file of conf/<group>.
 NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
 NO_SCALING = "NoScaling"
+LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: of our folders' names, of any
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
 
-def faults(config: dict[str, Any]) -> list[str]:
-    """Every key and value that can be in no configuration, one line each."""
-    complaints = [*_strays(config), *_targets(config)]
-    for name, kind in SCALARS.items():
-        complaints += _value(name, config.get(name), kind)
-    for name, section in SECTIONS.items():
-        fields = typing.get_type_hints(section, include_extras=True)
-        complaints += _section(name, config.get(name), fields)
-    complaints += _names(config.get("train"))
-    complaints += _sweep_name(config.get("run"))
-    for group in COMPONENTS:
-        complaints += _component(group, group, config.get(group))
-    for group in LISTS:
-        complaints += _measures(group, config.get(group))
-    return complaints
+def faults(config: dict[str, Any], parts: Iterable[str] = ()) -> list[str]:
+    """Every key and value that can be in no configuration, one line each; in these parts alone,
+    when some are named."""
+    names = parts or dict.fromkeys((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS, *config))
+    return [line for name in names for line in _part(name, config.get(name), config)]
+
+
+def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
+    yield from _targets(value, name)
+    if name in SCALARS:
+        yield from _value(name, value, SCALARS[name])
+    elif name in SECTIONS:
+        yield from _section(name, value, _fields(SECTIONS[name]))
+        yield from _rest(name, value, config) if isinstance(value, dict) else ()
+    elif name in COMPONENTS:
+        yield from _component(name, name, value)
+    elif name in LISTS:
+        yield from _measures(name, value)
+    else:
+        known = sorted((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS))
+        yield f"{_short(name)}: no such key; the keys are {', '.join(known)}"
+
+
+def _fields(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)
 
 
 def component(group: str, config: dict[str, Any]) -> Component:
@@ -152,41 +160,24 @@ def component(group: str, config: dict[str, Any]) -> Component:
     return find(group, config[group]["kind"])
 
 
-def choices_of(group: str) -> list[str]:
-    """The choices of a configuration group: the files in its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def groups() -> list[str]:
-    """Every configuration group."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
-
-
-def origin(train: dict[str, Any]) -> dict[str, Any] | None:
+def origin(config: dict[str, Any]) -> dict[str, Any] | None:
     """What a recipe starts from: the base's recipe as its file has it, and the scaling that takes
     the base's context to this one's. None: from fresh weights."""
+    train = config["train"]
     if train["base"] is None:
         return None
-    base, scaling = read_choice("train", train["base"]), read_choice("scaling", train["scaling"])
+    base = read_choice("train", train["base"], config)
+    scaling = read_choice("scaling", train["scaling"], config)
     if "factor" in scaling:
         scaling["factor"] = train["context"] / base["context"]
     return {"train": base, "scaling": scaling}
 
 
-def _strays(config: dict[str, Any]) -> list[str]:
-    known = {*SCALARS, *SECTIONS, *COMPONENTS, *LISTS}
-    return [
-        f"{key}: no such key; the keys are {', '.join(sorted(known))}"
-        for key in config
-        if key not in known
-    ]
-
-
-def _targets(node: Any, path: str = "") -> Iterator[str]:
+def _targets(node: Any, path: str) -> Iterator[str]:
     """A configuration is data: anything that asks to be called is refused."""
     if isinstance(node, dict):
         for key, value in node.items():
-            where = f"{path}.{key}" if path else str(key)
+            where = f"{path}.{key}"
             if str(key).startswith("_"):
                 yield f"{where}: a configuration holds data, never code; remove the key"
             yield from _targets(value, where)
@@ -195,21 +186,52 @@ def _targets(node: Any, path: str = "") -> Iterator[str]:
             yield from _targets(value, f"{path}.{i}")
 
 
-def _names(train: Any) -> Iterator[str]:
+def _rest(name: str, value: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
+    """What types and ranges do not say of a section."""
+    if name == "train":
+        yield from _names(value, config)
+    elif name in ("store", "data"):
+        yield from folder_faults(f"{name}.dir", value.get("dir"))
+    elif name == "run" and isinstance(value.get("sweep"), str):
+        yield from name_faults("run.sweep", value["sweep"])
+
+
+def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
     """A recipe names other files by their choice."""
     for knob, group in NAMES.items():
-        name = train.get(knob) if isinstance(train, dict) else None
-        if isinstance(name, str) and name not in choices_of(group):
+        name = train.get(knob)
+        if not isinstance(name, str):
+            continue
+        if name not in choices_of(group):
             known = ", ".join(choices_of(group))
             yield f"train.{knob}={_short(name)}: must be one of {known}"
+        elif group == "train":
+            base = read_choice(group, name, config)
+            yield from _section(f"train.{knob}={name}", base, _fields(Train))
 
 
-def _sweep_name(run: Any) -> list[str]:
-    """A sweep's name is a folder's: it must not lead elsewhere."""
-    name = run.get("sweep") if isinstance(run, dict) else None
-    if not isinstance(name, str) or re.fullmatch(r"\w[\w.,-]{0,99}", name):
+def name_faults(key: str, name: str) -> list[str]:
+    """A name is a folder's: it must not lead elsewhere."""
+    if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
         return []
-    return [f"run.sweep={_short(name)}: must be a plain name of letters, digits, . _ - and ,"]
+    return [
+        f"{key}={_short(name)}: must be a plain name of letters, digits, . _ - and , "
+        f"in at most {LONGEST_NAME} bytes"
+    ]
+
+
+def folder_faults(key: str, path: Any) -> list[str]:
+    """A folder must be named, by names that a file system takes."""
+    if not isinstance(path, str):
+        return []  # a matter of types
+    said = f"{key}={_short(path)}: "
+    if not path.strip():
+        return [said + "must name a folder (is a variable unset?); . is the working folder"]
+    if path.startswith("~"):
+        return [said + "no such home; write the folder itself"]
+    if not path.isprintable() or max(len(os.fsencode(p)) for p in path.split("/")) > LONGEST_PART:
+        return [said + f"must be a path of printable names of at most {LONGEST_PART} bytes"]
+    return []
 
 
 def _value(key: str, value: Any, annotation: Any) -> list[str]:
@@ -258,13 +280,3 @@ def _measures(group: str, value: Any) -> list[str]:
     for name, entry in value["measures"].items():
         complaints += _component(group, f"{group}.measures.{name}", entry)
     return complaints
-
-
-def read_choice(group: str, choice: str) -> dict[str, Any]:
-    """The content of conf/<group>/<choice>.yaml."""
-    return copy.deepcopy(_parsed(CONF / group / f"{choice}.yaml"))
-
-
-@cache
-def _parsed(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,18 +1,16 @@
 """python -m micro_transformer.status FOLDER: how a sweep stands, from another terminal."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from micro_transformer.console import Parser, command
 from micro_transformer.sweepfolder import DONE, RUNNING, WAITING, Standing
 from micro_transformer.tables import printable
 
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 nothing has failed, 1 some jobs have, 3 there is no sweep."""
-    parser = argparse.ArgumentParser(
-        prog="python -m micro_transformer.status", description="How a sweep stands."
-    )
+    parser = Parser(prog="python -m micro_transformer.status", description="How a sweep stands.")
     parser.add_argument("folder", type=Path, help="such as multirun/demo")
     asked = parser.parse_args(words)
     standing = Standing.of(asked.folder)
@@ -37,4 +35,4 @@ def text(folder: Path, standing: Standing) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

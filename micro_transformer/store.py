@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +176,6 @@ def _translated(error: OSError, path: Path, need: int) -> Exception:
 
 
 if __name__ == "__main__":
-    from micro_transformer import storekeeping
+    from micro_transformer.console import command
 
-    sys.exit(storekeeping.main())
+    command("micro_transformer.storekeeping:main")

@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from micro_transformer import results, schema
+from micro_transformer.console import Parser
 from micro_transformer.inventory import (
     Stored,
     choices_in_words,
@@ -163,7 +164,7 @@ def _prune(root: Path, asked: argparse.Namespace) -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 done, 2 there is no such training."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m micro_transformer.store",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

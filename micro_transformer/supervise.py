@@ -10,9 +10,11 @@ import gc
 import importlib
 import multiprocessing
 import multiprocessing.forkserver as forkserver
+import multiprocessing.util
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -21,14 +23,16 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import stop
+from micro_transformer import console, stop
 from micro_transformer.stop import COMMAND, Interrupted
 
 GRACE_S = 10.0
 STACK_S = 0.5
 PRELOADED = ["torch", "torch._dynamo", "numpy", "safetensors.torch", "filelock", "tqdm"]
-PRELOADED += ["yaml", "tokenizers", "tabulate"]
+PRELOADED += ["omegaconf", "tokenizers", "tabulate"]
 PR_SET_PDEATHSIG = 1
+LONGEST_TMPDIR = 60  # bytes; a socket's address has room for 107
+SHORT_TMPDIRS = ("/tmp", "/var/tmp", "/dev/shm")
 _ONE_BY_ONE = threading.Lock()  # to start a child is to look after all the others
 
 
@@ -49,7 +53,21 @@ def _context() -> Any:
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    _bear_sockets()
     return context
+
+
+def _bear_sockets() -> None:
+    """multiprocessing's folder, made once a process, has a path that a socket's address takes."""
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR:
+        return
+    before = tempfile.tempdir
+    short = (folder for folder in SHORT_TMPDIRS if os.access(folder, os.W_OK | os.X_OK))
+    try:
+        tempfile.tempdir = next(short, before)
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 def warm_up() -> None:
@@ -150,6 +168,7 @@ def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) 
     with open(log, "a", encoding="utf-8") as file:
         if stderr is not None:
             os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+        console.settle()
         faulthandler.enable(file)
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)
         try:

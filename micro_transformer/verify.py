@@ -5,7 +5,6 @@ to the last bit; elsewhere within 1 % (rounding follows the machine; the toleran
 Costs are compared by a wide tolerance and only named: a busy machine is no wrong record.
 """
 
-import argparse
 import random
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from micro_transformer.console import Parser, command
 from micro_transformer.results import (
     NAN,
     OK,
@@ -130,7 +130,7 @@ def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 all the same, 1 some differ or failed, 3 nothing to verify."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m micro_transformer.verify",
         description="Make sampled runs of a folder again and compare them with their records.",
     )
@@ -161,4 +161,4 @@ def _close(one: object, two: object, allowed: float) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

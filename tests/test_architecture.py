@@ -12,18 +12,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
     | {"repro", "machine", "store", "stop", "supervise", "memory", "inventory", "storekeeping"}
-    | {"presence", "sweepfolder", "ranks"},
+    | {"presence", "sweepfolder", "ranks", "choices", "console"},
     {"nn", "decoding", "data", "rows", "muon"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables", "lineage"},
-    {"training", "evals", "bench", "plots"},
-    {"build", "equip", "command_line"},
+    {"training", "evals", "bench", "plots", "command_line"},
+    {"build", "equip", "composing"},
     {"worker", "planning", "report", "status"},
     {"jobs", "forecast"},
     {"app", "evaluate", "verify"},
 ]
 GROUND = FLOORS[0]
-TORCHLESS = GROUND | {"stats", "tables", "plots", "report", "planning", "command_line"}
+TORCHLESS = GROUND | {"stats", "tables", "plots", "report", "planning", "command_line", "composing"}
 TORCHLESS |= {"identity", "app", "jobs", "forecast", "status", "lineage"}
 
 
@@ -75,7 +75,7 @@ def test_what_runs_before_torch_does_not_load_it(name):
 
 def test_hydra_is_known_to_the_app_alone():
     knowing = {own_room(p) for p in FILES if any(m.startswith("hydra") for m in imports(p))}
-    assert knowing <= {"app", "planning", "command_line"}
+    assert knowing <= {"app", "planning", "composing", "command_line", "choices"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

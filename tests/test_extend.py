@@ -11,7 +11,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from micro_transformer import build, equip, forecast, lineage, results, schema, storekeeping, worker
+from micro_transformer import (
+    build,
+    choices,
+    equip,
+    forecast,
+    lineage,
+    results,
+    schema,
+    storekeeping,
+    worker,
+)
 from micro_transformer.components import make
 from micro_transformer.identity import data_digest, fingerprints
 from micro_transformer.planning import make_plan
@@ -95,7 +105,7 @@ def changed_base(tmp_path, monkeypatch):
         file = tmp_path / "conf/train/long.yaml"
         text = file.read_text().replace("lr: 8.0e-3", "lr: 7.0e-3", 1)
         file.write_text(text.replace("kernel: auto", "kernel: blockwise"))
-        monkeypatch.setattr(schema, "CONF", tmp_path / "conf")
+        monkeypatch.setattr(choices, "CONF", tmp_path / "conf")
 
     return change
 

@@ -8,6 +8,7 @@ from hydra import initialize_config_dir
 
 from micro_transformer import planning
 from micro_transformer.command_line import BadConfig
+from micro_transformer.composing import composed
 from micro_transformer.planning import make_plan
 from micro_transformer.schema import CONF
 
@@ -25,7 +26,7 @@ def complaint(*words):
         (["posen=rope"], "posen: no such key; did you mean posenc"),
         (["model.d_modle=3"], "model.d_modle: no such key; did you mean model.d_model"),
         (["seed=abc"], "seed=abc: must be a whole number in"),
-        (["seed=-1"], r"seed=-1: must be in \[0, inf\]"),
+        (["seed=-1"], r"seed=-1: must be in \[0, 2\^63\)"),
         (["train.lr=0"], r"train.lr=0: must be in \(0, inf\]"),
         (["train.lr=nan"], "train.lr=nan: must be a number"),
         (["train.dropout=1"], r"train.dropout=1: must be in \[0, 1\)"),
@@ -41,13 +42,13 @@ def complaint(*words):
         (["posenc=learned", "task=regenta"], "task.window=8192: does not fit the table"),
         (["eval=recall", "task=shakespeare"], "RecallAtDistance needs a task that gives pairs"),
         (["posenc=learned", "bench=memory"], "bench.measures.memory: 8192 tokens do not fit the"),
-        (["cache=paged", "cache.block=0"], r"cache.block=0: must be in \[1, inf\]"),
+        (["cache=paged", "cache.block=0"], r"cache.block=0: must be in \[1, 2\^63\)"),
         (["cache=paged", "cache.block=4096"], "cache.block=4096: longer than the longest .* 2080"),
-        (["cache=sliding", "cache.window=0"], r"cache.window=0: must be in \[1, inf\]"),
+        (["cache=sliding", "cache.window=0"], r"cache.window=0: must be in \[1, 2\^63\)"),
         (["cache=sink", "cache.sinks=600"], "cache.sinks=600: more than cache.window=508"),
         (["cache=paged_int8", "cache.group=48"], "cache.block=256: must be a multiple .*=48"),
         (["cache=paged_int8", "cache.residual=8"], "cache.residual=8: .* cache.group=32 at least"),
-        (["cache=paged_offload", "cache.hot=0"], r"cache.hot=0: must be in \[1, inf\]"),
+        (["cache=paged_offload", "cache.hot=0"], r"cache.hot=0: must be in \[1, 2\^63\)"),
         (["scaling=ntk", "scaling.factor=0.5"], r"scaling.factor=0.5: must be in \[1, inf\]"),
         (["budget.kv_mb=0"], r"budget.kv_mb=0: must be .*\(0, inf\]"),
         (["train.context=8192"], "train.context=8192: longer than model.max_len=4096"),
@@ -101,7 +102,9 @@ def test_the_fast_way_to_a_job_gives_what_hydra_composes(words):
     extra = plan.arguments[len(words) :]
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         for job in plan.jobs:
-            assert job == planning._composed(list(job.overrides), extra)
+            assert job == planning._job(
+                dict.fromkeys(job.overrides), composed([*job.overrides, *extra])
+            )
 
 
 def test_jobs_have_folders_of_their_own_and_the_same_command_the_same():

@@ -93,7 +93,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("word", REFUSED)
 def test_what_ranks_cannot_do_is_refused_in_a_line(lab, word):
-    assert lab(word, WORLD_SIZE="2", RANK="0").wait(timeout=180) == 2
+    torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    assert lab(word, **torchrun).wait(timeout=180) == 2
     assert REFUSED[word] in lab.said() and lab.said().count("\n") == 1
 
 

@@ -6,29 +6,39 @@ python -m micro_transformer.data prepare task=shakespeare text=clean
 python -m micro_transformer.data show task=shakespeare        the data card and a figure of lengths
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
+from micro_transformer import choices
 from micro_transformer.components import find
+from micro_transformer.console import clean, command
 from micro_transformer.data.corpora.base import Corpus
 from micro_transformer.data.corpora.catalog import catalog, corpus
 from micro_transformer.data.prepare import fetch, prepare
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.data.sources import fetching
+from micro_transformer.schema import folder_faults
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "task"
 ACTIONS = ("fetch", "prepare", "show")
+TEXTS = ("root", "tier", "task")  # read as they are typed
+HELP = ("-h", "--help", "help")
 BAD_USE, BAD_DATA = 2, 3
 
 
 def main(words: list[str]) -> int:
     """The exit code: 0 done, 2 wrong use, 3 data that could not be had."""
     try:
+        if set(HELP) & set(words):
+            print(__doc__)
+            return 0
         action, asked = _parse(words)
-        root = Path(asked.pop("root", "data"))
+        root = Path(os.path.expanduser(asked.pop("root", "data")))
+        if faults := folder_faults("root", str(root)):
+            raise ValueError(faults[0])
         tier = asked.pop("tier", None)
         corpora = _corpora(asked)
     except ValueError as error:
@@ -70,29 +80,34 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
     action, *rest = words or ["prepare"]
     if action not in ACTIONS:
         raise ValueError(
-            f"{action}: must be one of {', '.join(ACTIONS)}, then task=NAME knob=value ..."
+            f"{clean(action)}: must be one of {', '.join(ACTIONS)}, then task=NAME knob=value ..."
         )
     asked: dict[str, Any] = {}
     for word in rest:
         key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"{word}: must be key=value, as in task=shakespeare")
-        try:
-            asked[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{word}: not a value") from error
+        if not equals or not key or key.startswith("-"):
+            raise ValueError(f"{clean(word)}: must be key=value, as in task=shakespeare")
+        asked[key] = value if key in TEXTS else _value(word)
     return action, asked
+
+
+def _value(word: str) -> Any:
+    """The value of key=value, as Hydra reads it."""
+    try:
+        return OmegaConf.from_dotlist([f"value={word.partition('=')[2]}"]).value
+    except Exception as error:  # of yaml and of OmegaConf
+        raise ValueError(f"{clean(word)}: not a value") from error
 
 
 def _corpora(asked: dict[str, Any]) -> list[Corpus]:
     """The corpora asked for, all when no task is named; knobs from conf/task unless given."""
     name = asked.pop("task", None)
     if name is None and asked:
-        raise ValueError(f"{next(iter(asked))}: needs task=NAME")
+        raise ValueError(f"{clean(next(iter(asked)))}: needs task=NAME")
     if name is not None and _draws(name):
         print(f"{name}: draws what it needs, there is nothing to prepare")
         return []
-    return [_corpus(n, asked) for n in ([name] if name else catalog())]
+    return [_corpus(n, asked) for n in (catalog() if name is None else [name])]
 
 
 def _draws(name: str) -> bool:
@@ -102,17 +117,16 @@ def _draws(name: str) -> bool:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    file = CONF / f"{name}.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return choices.read_choice("task", name) if name in choices.choices_of("task") else {}
 
 
 def _corpus(name: str, asked: dict[str, Any]) -> Corpus:
     wanted = corpus(name, {**_defaults(name), **asked})
     for key in asked:
         if key not in wanted.knobs:
-            raise ValueError(f"{key}: task={name} has the knobs {', '.join(wanted.knobs)}")
+            raise ValueError(f"{clean(key)}: task={name} has the knobs {', '.join(wanted.knobs)}")
     return wanted
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command(lambda: main(sys.argv[1:]))

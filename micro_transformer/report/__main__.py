@@ -1,16 +1,16 @@
 """python -m micro_transformer.report FOLDER: tables, figures and a page from the records in it."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from micro_transformer.console import Parser, command
 from micro_transformer.report.write import write_report
 from micro_transformer.tables import printable
 
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 gaps and --strict, 3 nothing to report or no room to write."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m micro_transformer.report",
         description="Print and write the report of every record below a folder.",
     )
@@ -39,4 +39,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

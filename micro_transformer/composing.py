@@ -1,0 +1,113 @@
+"""From words to a configuration: Hydra composes, and whatever it raises is one line."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from micro_transformer import choices, schema
+from micro_transformer.choices import REFERENCE, told
+from micro_transformer.command_line import BadConfig, near
+from micro_transformer.console import clean
+from micro_transformer.fingerprint import digest
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What some words mean: the configuration, and what Hydra would do with it."""
+
+    config: dict[str, Any]  # the user's part, resolved
+    choices: dict[str, str]
+    launcher: str
+    n_jobs: int | None  # at once
+    batch: int | None
+    sweeps: bool  # whether the configuration itself asks for a sweep
+    params: list[str]  # the words of a named sweep
+    run_dir: str
+    sweep_dir: str
+    subdir: str
+    sweep_name: Any  # run.sweep; None: after what is swept
+    refers: bool  # whether a value is taken from another key
+
+
+def composed(words: list[str]) -> Composed:
+    """What the words mean; BadConfig in one line when Hydra cannot compose them."""
+    try:
+        config = compose("config", overrides=words, return_hydra_config=True)
+        own, mode = config.hydra, config.hydra.mode
+        chosen = {k: str(v) for k, v in own.runtime.choices.items()}
+        return Composed(
+            config=_plain(config),
+            choices={k: v for k, v in chosen.items() if not k.startswith("hydra/")},
+            launcher=chosen["hydra/launcher"],
+            n_jobs=own.launcher.get("n_jobs", 1),
+            batch=own.sweeper.max_batch_size,
+            sweeps=getattr(mode, "name", mode) == "MULTIRUN",
+            params=[f"{key}={value}" for key, value in (own.sweeper.params or {}).items()],
+            run_dir=str(own.run.dir),
+            sweep_dir=str(own.sweep.dir),
+            subdir=str(own.sweep.subdir),
+            sweep_name=OmegaConf.select(config, "run.sweep"),
+            refers=bool(REFERENCE.search(str(_plain(config, resolve=False)))),
+        )
+    except Exception as error:  # Hydra, OmegaConf and yaml raise many kinds
+        raise BadConfig([_complaint(error, words)]) from error
+
+
+def _plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The user's part of a composed configuration."""
+    user = {k: v for k, v in config.items_ex(resolve=False) if k != "hydra"}
+    return OmegaConf.to_container(OmegaConf.create(user), resolve=resolve)  # type: ignore[return-value]
+
+
+def identity(config: dict[str, Any]) -> str:
+    """The hash of what a run computes: everything but where things lie and how they are run."""
+    ignored = (*schema.WITHOUT_IDENTITY, "hydra")
+    return digest({key: value for key, value in config.items() if key not in ignored})
+
+
+def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
+    """A few choices to read, and the hash that tells jobs apart."""
+    words = [chosen[g] for g in ("model", "posenc", "cache", "decoding") if g in chosen]
+    return short_name(words, f"s{config['seed']}-{identity(config)[:8]}")
+
+
+def short_name(words: Iterable[str], end: str) -> str:
+    """The words and the end, joined; words are cut where a file system would not take the name."""
+    room = schema.LONGEST_NAME - len(end.encode()) - 1
+    kept = "-".join(words).encode()[: max(0, room)].decode(errors="ignore")
+    return f"{kept}-{end}" if kept else end
+
+
+def job_name(_root_: DictConfig) -> str:
+    """Folder name of the job that a composed configuration describes."""
+    chosen = {k: str(v) for k, v in _root_.hydra.runtime.choices.items()}
+    return folder_name(chosen, _plain(_root_))
+
+
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+
+
+def _complaint(error: Exception, words: list[str]) -> str:
+    """Hydra's complaint in one line; for an unknown key, the nearest one."""
+    match = re.search(r"Could not override '([^']+)'", str(error))
+    return no_key(match[1], words) if match else clean(told(error), 300)
+
+
+def no_key(key: str, words: list[str]) -> str:
+    """That there is no such key, with the nearest one."""
+    chosen = [word for word in words if word.split("=")[0] in choices.groups()]
+    known = _keys(compose("config", overrides=chosen))
+    return f"{clean(key)}: no such key{near(key, known)}"
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    keys = choices.groups() if not prefix else []
+    for key, value in node.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, DictConfig):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys
