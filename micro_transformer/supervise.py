@@ -99,11 +99,11 @@ def run(
     *args: Any,
     log: Path,
     timeout_s: float | None = None,
-    stderr: Path | None = None,
+    output: Path | None = None,
 ) -> Outcome:
     """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
 
-    What the child says on its stderr goes to the file of that name; None: where ours goes.
+    What the child prints, on stderr too, goes to the file of that name; None: where ours goes.
 
     `work` is `module:function`, imported by the child alone. Status is `ok`, or the one named by an
     attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
@@ -111,7 +111,7 @@ def run(
     """
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(sender, work, args, log, stderr))
+    child = context.Process(target=_child, args=(sender, work, args, log, output))
     child.start()
     sender.close()
     try:
@@ -183,7 +183,7 @@ def _forwarding(child: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) -> None:
+def _child(sender: Any, work: str, args: tuple, log: Path, output: Path | None) -> None:
     _die_with_parent()
     gc.freeze()  # a collection would walk, and so copy, all that the server imported: 0.2 s
     signal.signal(
@@ -192,8 +192,10 @@ def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
-        if stderr is not None:
-            os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+        if output is not None:
+            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
         faulthandler.enable(file)
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)
         try:

@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Rooms of one floor do not know each other.
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
-    | {"repro", "machine", "store", "supervise", "memory", "inventory", "storekeeping"}
+    | {"repro", "machine", "progress", "store", "supervise", "memory", "inventory", "storekeeping"}
     | {"presence", "sweepfolder", "ranks"},
     {"nn", "decoding", "data", "rows", "muon"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
