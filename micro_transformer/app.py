@@ -25,13 +25,14 @@ from micro_transformer.forecast import forecast
 from micro_transformer.identity import data_digest
 from micro_transformer.machine import cores
 from micro_transformer.planning import Job, Plan, in_rounds, make_plan
+from micro_transformer.progress import is_terminal
 from micro_transformer.ranks import Ranks
 from micro_transformer.repro import resolve
 from micro_transformer.stop import COMMAND, Interrupted
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
-LINE_S = 1.0
+LINE_S, LOGGED_S = 1.0, 30.0
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 
 
@@ -148,17 +149,20 @@ def _warn_of_crowding(plan: Plan) -> None:
 
 @contextmanager
 def _live_line(folder: Path) -> Iterator[None]:
-    """On a terminal, a line below what is printed says every second how the sweep stands."""
-    over = threading.Event()
+    """On a terminal, a line below what is printed says every second how the sweep stands; elsewhere
+    a line of its own says it now and then."""
+    over, on_terminal = threading.Event(), is_terminal(sys.stderr)
+    pause, begin, end = (LINE_S, "\r\033[K", "\r") if on_terminal else (LOGGED_S, "", "\n")
+    to = sys.stderr if on_terminal else sys.stdout
 
     def show() -> None:
-        while not over.wait(LINE_S):
-            print(f"\r\033[K{sweepfolder.Standing.of(folder).line()}", end="\r", file=sys.stderr)
-            sys.stderr.flush()
+        while not over.wait(pause):
+            line = sweepfolder.Standing.of(folder).line()
+            with suppress(OSError):
+                print(begin + line, end=end, flush=True, file=to)
 
     thread = threading.Thread(target=show, daemon=True)
-    if sys.stderr.isatty():
-        thread.start()
+    thread.start()
     try:
         yield
     finally:

@@ -15,11 +15,18 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.name
-# They say what is allowed or where things lie; a trained weight does not depend on them.
-BYSTANDERS = {
-    f"{ROOT}.{name}"
-    for name in ("knobs", "components", "schema", "fits", "results", "store", "fingerprint")
-}
+# They say what is allowed, where things lie or how far work is: no trained weight depends on them.
+NO_FACTORS = (
+    "knobs",
+    "components",
+    "schema",
+    "fits",
+    "results",
+    "store",
+    "fingerprint",
+    "progress",
+)
+BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 
 
 def digest(value: Any, length: int = 12) -> str:

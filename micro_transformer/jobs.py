@@ -181,7 +181,7 @@ def _phase(
             *args,
             log=log_file,
             timeout_s=config["run"]["timeout_s"],
-            stderr=log_file if job.in_sweep else None,
+            output=log_file if job.in_sweep else None,
         )
     phases.seconds[name], phases.beside[name] = time.monotonic() - clock, presence.beside
     if phases.outcome.status == results.OK:

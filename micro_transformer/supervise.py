@@ -84,11 +84,11 @@ def run(
     *args: Any,
     log: Path,
     timeout_s: float | None = None,
-    stderr: Path | None = None,
+    output: Path | None = None,
 ) -> Outcome:
     """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
 
-    What the child says on its stderr goes to the file of that name; None: where ours goes.
+    What the child prints, on stderr too, goes to the file of that name; None: where ours goes.
 
     `work` is `module:function`, imported by the child alone. Status is `ok`, or the one named by an
     attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
@@ -99,7 +99,7 @@ def run(
     warm_up()
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(sender, work, args, log, stderr))
+    child = context.Process(target=_child, args=(sender, work, args, log, output))
     with _ONE_BY_ONE:
         child.start()
     sender.close()
@@ -158,7 +158,7 @@ def _post_mortem(code: int | None) -> Outcome:
     return Outcome("failed", error=f"the job called exit({code})")
 
 
-def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) -> None:
+def _child(sender: Any, work: str, args: tuple, log: Path, output: Path | None) -> None:
     _die_with_parent()
     gc.freeze()  # a collection would walk, and so copy, all that the server imported: 0.2 s
     for number in stop.signals():  # the command sends SIGTERM; the others reach the whole group
@@ -166,8 +166,10 @@ def _child(sender: Any, work: str, args: tuple, log: Path, stderr: Path | None) 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.signals())
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as file:
-        if stderr is not None:
-            os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+        if output is not None:
+            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
         console.settle()
         faulthandler.enable(file)
         faulthandler.register(signal.SIGUSR1, file, all_threads=True)

@@ -12,11 +12,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from micro_transformer import memory
 from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.optimizers import Optimizers
+from micro_transformer.progress import Display, shown
 from micro_transformer.ranks import Ranks
 from micro_transformer.repro import stream
 from micro_transformer.schema import Train
@@ -79,14 +79,16 @@ class Trainer:
         """The model holds the weights of the best evaluation; its state is stored as final."""
         self._resume()
         progress, recipe = self.progress, self.recipe
-        quiet = None if self.ranks.is_first else True
-        with tqdm(total=recipe.steps, initial=progress.step, unit="step", disable=quiet) as bar:
+        display = Display("step", recipe.steps, progress.step)
+        with shown(display, is_quiet=not self.ranks.is_first):
             while progress.step < recipe.steps and not progress.stopped_early:
                 started = time.monotonic()
                 line = self._step(progress.step)
                 progress.train_seconds += time.monotonic() - started
                 progress.step += 1
-                self._record(line, bar)
+                self._record(line, display)
+                said = {k: line[k] for k in ("train/loss", self.task.watch) if k in line}
+                display.advance(**said)
                 stored = progress.step % recipe.checkpoint_every == 0
                 if stored and progress.step < recipe.steps:
                     self._store()
@@ -136,23 +138,19 @@ class Trainer:
         shares = map(self.ranks.share, wholes)
         return [(share, self.ranks.size * scored(share) / targets) for share in shares]
 
-    def _record(self, line: dict[str, Any], bar: tqdm) -> None:
+    def _record(self, line: dict[str, Any], display: Display) -> None:
         """The history has the step's line, with an evaluation when one is due."""
         progress, recipe = self.progress, self.recipe
         line["epoch"] = round(progress.step * self._tokens_a_step() / self.task.train_tokens, 4)
         line["seconds"] = round(progress.train_seconds, 3)
         if progress.step % recipe.eval_every == 0 or progress.step == recipe.steps:
+            display.begin("evaluation")
             self.model.eval()
             scores = self.task.score(self.model, "val") if self.ranks.is_first else {}
             found = {f"val/{name}": value for name, value in scores.items()}
             self._judge(self.ranks.from_first(found.get(self.task.watch, math.nan)))
             line |= {k: v if math.isfinite(v) else None for k, v in found.items()}
         progress.history.append(line)
-        bar.update()
-        if progress.step % 10 == 0 or self.task.watch in line:
-            bar.set_postfix(
-                {k: f"{line[k]:.3f}" for k in ("train/loss", self.task.watch) if k in line}
-            )
 
     def _judge(self, value: float) -> None:
         """Best weights are kept; patience is counted in evaluations."""

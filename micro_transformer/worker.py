@@ -15,6 +15,7 @@ from torch import nn
 
 from micro_transformer import build, equip, probes
 from micro_transformer.nn.models import DecoderLM
+from micro_transformer.progress import Display, shown
 from micro_transformer.ranks import joined
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.stop import StopRequest
@@ -109,9 +110,12 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     )
     found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
     started = time.monotonic()
-    for group in groups:
-        for measure in equip.measures(group, config).values():
+    measures = [(g, *each) for g in groups for each in equip.measures(g, config).items()]
+    with shown(Display("measure", len(measures))) as display:
+        for group, name, measure in measures:
+            display.begin(name)
             found[group].update(measure.run(subject))
+            display.advance()
     seconds = time.monotonic() - started
     progress = state["progress"]
     return {

@@ -11,8 +11,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Rooms of one floor do not know each other.
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
-    | {"repro", "machine", "store", "stop", "supervise", "memory", "inventory", "storekeeping"}
-    | {"presence", "sweepfolder", "ranks", "choices", "console"},
+    | {"repro", "machine", "progress", "store", "stop", "supervise", "memory", "inventory"}
+    | {"presence", "sweepfolder", "ranks", "choices", "console", "storekeeping"},
     {"nn", "decoding", "data", "rows", "muon"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables", "lineage"},

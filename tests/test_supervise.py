@@ -56,6 +56,11 @@ def hang():
     time.sleep(60)
 
 
+def talkative():
+    print("said")
+    print("warned", file=sys.stderr)
+
+
 def hungry():
     raise MemoryError
 
@@ -82,6 +87,13 @@ def test_an_end_has_a_name(tmp_path, work, status, text):
     outcome = supervise.run(f"{HERE}:{work}", log=tmp_path / "run.log")
     assert (outcome.status, text in outcome.error) == (status, True), outcome
     assert supervise.run(f"{HERE}:double", 4, log=tmp_path / "run.log").value == 8
+
+
+def test_what_a_job_of_a_sweep_prints_is_in_its_log(tmp_path, capfd):
+    log = tmp_path / "run.log"
+    assert supervise.run(f"{HERE}:talkative", log=log, output=log).status == "ok"
+    assert {"said", "warned"} <= set(log.read_text().split())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_hang_ends_and_leaves_its_stack(tmp_path):

@@ -1,0 +1,85 @@
+"""What is seen of work that takes a while: a bar on a terminal, and where the output is none (a
+file, a pipe, a log) a plain line every few seconds.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+FIRST_S, EVERY_S, BAR_S = 1.0, 5.0, 0.2
+
+
+class Display:
+    """How far a piece of work is: `done` of `total` units, and what is said of the last."""
+
+    def __init__(self, unit: str, total: int, done: int = 0):
+        self.unit, self.total, self.done = unit, total, done
+        self.figures: dict[str, float] = {}
+        self.name: str | None = None  # of the unit under way
+        self._before, self._started = done, time.monotonic()
+
+    def begin(self, name: str) -> None:
+        """The unit of that name is under way."""
+        self.name = name
+
+    def advance(self, **figures: float) -> None:
+        """One more unit is done; figures that are not given stay as they were."""
+        self.done, self.name, self.figures = self.done + 1, None, self.figures | figures
+
+    def line(self) -> str:
+        """`step 9 of 280, train/loss 2.345, 40 s left`; `measure 2 of 3, decoding, after 12 s`."""
+        spent, here = time.monotonic() - self._started, self.done - self._before
+        if self.name is not None:  # units of different lengths tell no time left
+            return f"{self.unit} {self.done + 1} of {self.total}, {self.name}, after {spent:.0f} s"
+        parts = [f"{self.unit} {self.done} of {self.total}"]
+        parts += [f"{name} {value:.3f}" for name, value in self.figures.items()]
+        parts += [f"{spent / here * (self.total - self.done):.0f} s left"] if here else []
+        return ", ".join(parts)
+
+
+@contextmanager
+def shown(display: Display, *, is_quiet: bool = False) -> Iterator[Display]:
+    """While it is entered, the display is seen, unless it is to be quiet."""
+    over = threading.Event()
+    ways = [_bar] * is_terminal(sys.stderr) + [_lines] * (not is_terminal(sys.stdout))
+    threads = [threading.Thread(target=way, args=(display, over), daemon=True) for way in ways]
+    for thread in threads * (not is_quiet):
+        thread.start()
+    try:
+        yield display
+    finally:
+        over.set()
+        for thread in threads * (not is_quiet):
+            thread.join()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads the stream as it is written."""
+    return stream is not None and stream.isatty()
+
+
+def _bar(display: Display, over: threading.Event) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=display.total, initial=display.done, unit=display.unit) as bar:
+        while True:
+            is_over = over.wait(BAR_S)
+            bar.set_postfix_str(display.line().partition(", ")[2], refresh=False)
+            bar.n = display.done
+            bar.refresh()
+            if is_over:
+                return
+
+
+def _lines(display: Display, over: threading.Event) -> None:
+    pause = FIRST_S
+    try:
+        while not over.wait(pause):
+            print(display.line(), flush=True)
+            pause = EVERY_S
+    except BrokenPipeError:  # a reader that has seen enough (`| head`) is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
