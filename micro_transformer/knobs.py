@@ -39,3 +39,4 @@ Probability = Annotated[float, Bounds(0, 1)]
 Share = Annotated[float, Bounds(0, 1, open_low=True)]  # (0, 1]: a top-p
 Rate = Annotated[float, Bounds(0, 1, open_high=True)]  # [0, 1): a dropout, a beta
 Factor = Annotated[float, Bounds(1)]  # how many times longer
+Base = Annotated[float, Bounds(1, 1e30)]  # of frequencies that do not rise, nor pass float32
