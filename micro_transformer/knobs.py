@@ -42,3 +42,4 @@ Share = Annotated[float, Bounds(0, 1, open_low=True)]  # (0, 1]: a top-p
 Rate = Annotated[float, Bounds(0, 1, open_high=True)]  # [0, 1): a dropout, a beta
 Factor = Annotated[float, Bounds(1)]  # how many times longer
 Seconds = Annotated[float, Bounds(0, 2_000_000, open_low=True)]  # that a system call can wait
+Base = Annotated[float, Bounds(1, 1e30)]  # of frequencies that do not rise, nor pass float32

@@ -34,6 +34,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """Ids -> text; specials leave nothing, except UNK."""
 
+    def num_bytes(self, ids: np.ndarray) -> int:
+        """Bytes of UTF-8 that ids stand for, cut characters included; specials have none."""
+
     def to_dict(self) -> dict[str, Any]:
         """Everything `load` needs, as JSON."""
 
@@ -73,6 +76,10 @@ class CharTokenizer:
         symbols[UNK] = UNKNOWN
         return "".join(symbols[i] for i in ids)
 
+    def num_bytes(self, ids: np.ndarray) -> int:
+        sizes = [0] * FIRST + [len(c.encode("utf-8", "surrogatepass")) for c in self.alphabet]
+        return int(np.array(sizes)[ids].sum())
+
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "alphabet": self.alphabet}
 
@@ -92,6 +99,9 @@ class ByteTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return bytes(i - FIRST for i in ids if i >= FIRST).decode("utf-8", errors="replace")
+
+    def num_bytes(self, ids: np.ndarray) -> int:
+        return int((ids >= FIRST).sum())
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind}
@@ -140,6 +150,12 @@ class BPETokenizer:
         return self._library.decode(
             [i - FIRST for i in ids if i >= FIRST], skip_special_tokens=False
         )
+
+    def num_bytes(self, ids: np.ndarray) -> int:
+        sizes = np.zeros(self.vocab_size, np.int64)
+        for symbol, i in self._library.get_vocab().items():
+            sizes[FIRST + i] = len(symbol)  # a character of it is a byte
+        return int(sizes[ids].sum())
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "merges": [list(pair) for pair in self.merges]}

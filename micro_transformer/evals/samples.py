@@ -32,9 +32,9 @@ class Samples:
             seed=stream(subject.seed, "samples"),
         )
         decode = subject.task.tokenizer.decode
-        prompts = [decode(row) for row in ids.tolist()]
+        prompts, whole = ([decode(row) for row in rows.tolist()] for rows in (ids, written))
         texts = [decode(row[self.prompt_len :]) for row in written.tolist()]
-        write_file(subject.folder / "samples.txt", _page(prompts, texts).encode())
+        write_file(subject.folder / "samples.txt", _page(prompts, whole).encode())
         yield "samples/distinct_2", distinct(texts, 2)
 
     def _prompts(self, subject: Subject) -> Tensor:
@@ -60,10 +60,10 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
 
-def _page(prompts: Sequence[str], texts: Sequence[str]) -> str:
+def _page(prompts: Sequence[str], whole: Sequence[str]) -> str:
     parts = [
         f"=== sample {i}, prompt {json.dumps(printable(prompt), ensure_ascii=False)}\n"
-        f"{printable(prompt + text)}\n"
-        for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True), 1)
+        f"{printable(text)}\n"
+        for i, (prompt, text) in enumerate(zip(prompts, whole, strict=True), 1)
     ]
     return "\n".join(parts)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micro_transformer.data.batch import Windows, fixed_windows, train_windows
 from micro_transformer.data.prepared import Prepared
-from micro_transformer.data.tokenizer import PAD
+from micro_transformer.data.tokenizer import PAD, UNK
 from micro_transformer.tasks.base import Task
 
 SCORED_AT_ONCE = (
@@ -67,6 +68,10 @@ class LanguageModeling(Task):
         scored once.
         """
         tokens = self.data.tokens(split)
+        if len(tokens) < 2:
+            raise ValueError(
+                f"split={split}: a text of {len(tokens)} tokens has none to score; prepare more"
+            )
         device = next(model.parameters()).device
         total = 0.0
         with evaluating(model), torch.autocast(device.type, enabled=False):
@@ -78,12 +83,17 @@ class LanguageModeling(Task):
                         model(ids).flatten(0, 1).float(), targets.flatten(), reduction="sum"
                     )
                 )
-        counts = self.data.splits[split]["columns"]["text"]
-        first = len(self.tokenizer.decode(tokens[:1].tolist()).encode("utf-8"))
-        return nll_metrics(total, len(tokens) - 1, counts["bytes"] - first)
+        num_bytes = self.data.splits[split]["columns"]["text"]["bytes"]
+        return nll_metrics(total, len(tokens) - 1, num_bytes - self._first_bytes(tokens, num_bytes))
+
+    def _first_bytes(self, tokens: np.ndarray, num_bytes: int) -> float:
+        """Bytes of the first token of a text of so many; of an unknown one, the mean of those."""
+        if tokens[0] != UNK:
+            return self.tokenizer.num_bytes(tokens[:1])
+        return (num_bytes - self.tokenizer.num_bytes(tokens)) / int((tokens == UNK).sum())
 
 
-def nll_metrics(total: float, tokens: int, num_bytes: int) -> dict[str, Any]:
+def nll_metrics(total: float, tokens: int, num_bytes: float) -> dict[str, Any]:
     """A sum of -log p (nats) over tokens that stand for some bytes -> loss, ppl, bits_per_byte."""
     loss = total / tokens
     bits = total / math.log(2) / num_bytes
@@ -91,8 +101,8 @@ def nll_metrics(total: float, tokens: int, num_bytes: int) -> dict[str, Any]:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where a float ends."""
-    return math.exp(loss) if loss < 700 else math.inf
+    """exp(loss), infinite where a float ends; of no number none."""
+    return math.inf if loss >= 700 else math.exp(loss)
 
 
 @contextmanager

@@ -31,6 +31,16 @@ def test_no_real_token_is_special(kind, text):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXT)
+def test_bytes_of_parts_add_up_to_those_of_the_text(kind, text):
+    """Also where a part begins or ends within a character."""
+    tokens = tokenizer.train(kind, [text])
+    ids = tokens.encode(text)
+    assert tokens.num_bytes(ids) == sum(map(tokens.num_bytes, ids[:, None])) == len(text.encode())
+    assert tokens.num_bytes(np.arange(FIRST)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXT)
 def test_json_keeps_a_tokenizer(kind, text):
     tokens = tokenizer.train(kind, [text])
     again = tokenizer.load(json.loads(json.dumps(tokens.to_dict())))

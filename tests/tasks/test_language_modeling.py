@@ -1,7 +1,9 @@
 """Scores are over the whole split, weighted by tokens, unsmoothed; losses ignore padding."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,14 @@ from torch import nn
 from micro_transformer.data.corpora.micro import Micro as Corpus
 from micro_transformer.data.prepare import prepare
 from micro_transformer.data.prepared import DataMissing
-from micro_transformer.data.tokenizer import PAD
+from micro_transformer.data.tokenizer import PAD, train
 from micro_transformer.tasks import language_modeling
-from micro_transformer.tasks.language_modeling import mean_nll
+from micro_transformer.tasks.language_modeling import (
+    LanguageModeling,
+    mean_nll,
+    nll_metrics,
+    perplexity,
+)
 from micro_transformer.tasks.micro import Micro
 
 
@@ -56,6 +63,52 @@ def test_bits_per_byte_counts_bytes_not_characters(root):
     per_char = math.log2(task.vocab_size) * (len(text) - 1)
     assert len(text.encode()) > len(text)
     assert task.score(model)["bits_per_byte"] == pytest.approx(per_char / (len(text.encode()) - 1))
+
+
+# Tokenizers, the texts they are made of, and bytes of the first token of c + " andú?".
+FIRST_BYTES = {
+    "char": lambda c: (train("char", [c + " andú?"]), len(c.encode())),
+    "char, c unknown": lambda c: (train("char", [" andú?"]), len(c.encode())),
+    "byte": lambda c: (train("byte", []), 1),
+    "bpe of bytes": lambda c: (train("bpe_1k", ["x"]), 1),
+    "bpe of characters": lambda c: (train("bpe_1k", [f"{c} andú? " * 50]), len(c.encode())),
+}
+
+
+@pytest.mark.parametrize("first", ["b", "¿", "€", "🦙"])
+@pytest.mark.parametrize("kind", FIRST_BYTES)
+def test_bits_per_byte_are_those_of_the_bytes_after_the_first_token(kind, first):
+    text = first + " andú?"
+    tokens, first_bytes = FIRST_BYTES[kind](first)
+    ids, size = tokens.encode(text), len(text.encode())
+    splits = {"val": {"columns": {"text": {"bytes": size}}}}
+    data = SimpleNamespace(tokenizer=tokens, tokens=lambda split: ids, splits=splits)
+    model = Unigram(tokens.vocab_size)
+    nn.init.zeros_(model.table.weight)
+    expected = math.log2(tokens.vocab_size) * (len(ids) - 1) / (size - first_bytes)
+    score = LanguageModeling(data, window=2).score(model)
+    assert score["bits_per_byte"] == pytest.approx(expected)
+
+
+def test_a_split_with_nothing_to_score_says_so(root):
+    task = task_of(root)
+    task.data = SimpleNamespace(tokens=lambda split: np.array([7]), tokenizer=task.tokenizer)
+    with pytest.raises(ValueError, match="split=val: .* 1 tokens"):
+        task.score(Unigram(task.vocab_size))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [(0.0, 1.0), (1.0, math.e), (-math.inf, 0.0), (701.0, math.inf), (math.inf, math.inf)],
+)
+def test_perplexity_is_the_exponential(loss, expected):
+    assert perplexity(loss) == expected
+
+
+def test_the_perplexity_of_no_number_is_none():
+    assert math.isnan(perplexity(math.nan))
+    found = nll_metrics(math.nan, 3, 4)
+    assert all(math.isnan(value) for value in found.values())
 
 
 @pytest.mark.parametrize(

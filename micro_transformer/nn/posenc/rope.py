@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Positive
+from micro_transformer.knobs import Base
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 from micro_transformer.nn.scaling.base import Scaling
@@ -23,7 +23,7 @@ class RoPE(PositionalEncoding):
     scalable = True
     inv_freq: Tensor
 
-    def __init__(self, dims: Dims, *, base: Positive = 10_000.0):
+    def __init__(self, dims: Dims, *, base: Base = 10_000.0):
         super().__init__(dims)
         if dims.head_dim % 2:
             raise ValueError(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Positive
+from micro_transformer.knobs import Base
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding
 
@@ -18,7 +18,7 @@ class Sinusoidal(PositionalEncoding):
 
     frequencies: Tensor
 
-    def __init__(self, dims: Dims, *, base: Positive = 10_000.0):
+    def __init__(self, dims: Dims, *, base: Base = 10_000.0):
         super().__init__(dims)
         self.width = dims.d_model
         even = torch.arange(0, dims.d_model, 2, dtype=torch.float32)

@@ -8,6 +8,8 @@ from torch import Tensor
 from micro_transformer.knobs import Factor, Positive
 from micro_transformer.nn.scaling.base import Scaling
 
+LEAST_FALL = 1e-9  # for bases so near 1 that float32 cannot tell a pair from the next
+
 
 class YaRN(Scaling):
     """NTK by parts and a temperature (Peng et al., 2023, sections 3.2 and 3.4).
@@ -33,11 +35,11 @@ class YaRN(Scaling):
         self, inv_freq: Tensor, *, original_len: int, target_len: int
     ) -> tuple[Tensor, float]:
         half = inv_freq.shape[0]
-        log_base = -math.log(inv_freq[1].item()) * half  # of base^(-2i/d)
+        fall = max(-math.log(inv_freq[1].item()), LEAST_FALL)  # of log frequency, from pair to pair
 
         def pair(turns: float) -> float:
             """The index of the pair that turns so often over the trained length."""
-            return half * math.log(original_len / (2 * math.pi * turns)) / log_base
+            return (math.log(original_len) - math.log(2 * math.pi) - math.log(turns)) / fall
 
         low = max(math.floor(pair(self.beta_fast)), 0)
         high = min(math.ceil(pair(self.beta_slow)), 2 * half - 1)
