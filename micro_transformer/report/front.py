@@ -13,7 +13,8 @@ from micro_transformer.tables import figure
 
 WIDTH, HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 16, 58
-LETTER = (7.2, 16.0)  # width and height of a letter of a name, in the units of the drawing
+FEW = 6  # points whose names have room in the letters of a phone, too
+LETTER, LARGE = (7.2, 16.0), (12.0, 27.0)  # a letter of a name, in the units of the drawing
 LOOKS = {FRONT: "sure", PERHAPS: "perhaps", DOMINATED: "dominated"}
 Scale = Callable[[float], float]
 
@@ -48,6 +49,7 @@ def front_svg(front: Front) -> Markup:
         tag("g", *grid), *names, tag("polyline", points=line, class_="front"), labels,
         tag("g", *points),
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title,
+        class_="few" if len(front.points) <= FEW else None,
     )  # fmt: skip
 
 
@@ -84,9 +86,10 @@ def _labels(order: list[Point], xs: Scale, ys: Scale) -> Markup:
     frame = Box((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2,
                 WIDTH - RIGHT - LEFT, HEIGHT - BOTTOM - TOP)  # fmt: skip
     names = short_names([p.row for p in order])
+    letter = LARGE if len(order) <= FEW else LETTER
     found: list[Markup] = []
     for name, (x, y), box in zip(
-        names, places, place_names(places, names, LETTER, frame), strict=True
+        names, places, place_names(places, names, letter, frame), strict=True
     ):
         if box:
             ends = {"x1": f"{x:.1f}", "y1": f"{y:.1f}", "x2": f"{box.x:.1f}", "y2": f"{box.y:.1f}"}
