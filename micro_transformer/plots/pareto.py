@@ -1,16 +1,15 @@
 """Quality against cost."""
 
-from itertools import zip_longest
 from typing import Any
 
 from micro_transformer.measures import Measure
+from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.plots.series import over_seeds
-from micro_transformer.plots.style import Plot, axes_of, finished, label
+from micro_transformer.plots.style import Plot, axes_of, finished
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
 
-MOST_NAMES = 16
-NEAR = 0.03  # of the axes: points whose numbers stand together
-Place = tuple[float, float]
+INSIDE = (440.0, 225.0)  # points that the axes of the figure measure inside, about
+LETTER = (4.7, 10.0)  # width and height of a letter in points
 LOOKS = {
     FRONT: ("o", "#0072B2", "#0072B2"),
     PERHAPS: ("s", "#D55E00", "white"),
@@ -34,11 +33,9 @@ def pareto_plot(points: list[Point], cost: Measure, quality: Measure, setting: s
                 )  # fmt: skip
         front = sorted((p.cost.mean, p.quality.mean) for p in points if p.on_line)
         axes.plot(*zip(*front, strict=True), color="#0072B2", linewidth=1, zorder=0)
-        names = _number(axes, points)
+        _name(axes, points)
         axes.set(xlabel=_axis(cost), ylabel=_axis(quality))
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LOOKS))
-        if names:
-            figure.supxlabel(names, fontsize=7, x=0.01, ha="left", family="monospace")
     seeds = over_seeds([p.row for p in points], [p.quality.n for p in points])
     note = f"± std over seeds, {seeds}; line: rows that "
     note += f"trade one for the other with 95 % confidence; {setting}"
@@ -50,31 +47,23 @@ def _axis(measure: Measure) -> str:
     return f"{measure.title}, {'less' if measure.lower_is_better else 'more'} is better"
 
 
-def _number(axes: Any, points: list[Point]) -> str:
-    """Numbers at the points, and the names they stand for; of very many only the best have one."""
-    named = points if len(points) <= MOST_NAMES else [p for p in points if p.nominal][:MOST_NAMES]
-    spans = [abs(end - start) or 1.0 for start, end in (axes.get_xlim(), axes.get_ylim())]
-    groups: list[tuple[Place, list[int]]] = []
-    for i, p in enumerate(named, 1):
-        at = (p.cost.mean or 0.0, p.quality.mean or 0.0)
-        close = (
-            g
-            for g in groups
-            if all(abs(a - b) < NEAR * span for a, b, span in zip(g[0], at, spans, strict=True))
-        )
-        members = next(close, (at, []))
-        members[1].append(i)
-        if len(members[1]) == 1:
-            groups.append(members)
-    for at, numbers in groups:
-        axes.annotate(
-            ", ".join(map(str, numbers)), at, xytext=(6, 5), fontsize=8, textcoords="offset points"
-        )
-    return _in_columns([f"{i:>2} {label(p.row.name, 52)}" for i, p in enumerate(named, 1)])
-
-
-def _in_columns(lines: list[str]) -> str:
-    """The lines in two columns, read down."""
-    half = (len(lines) + 1) // 2
-    pairs = zip_longest(lines[:half], lines[half:], fillvalue="")
-    return "\n".join(f"{one:<58}{two}".rstrip() for one, two in pairs)
+def _name(axes: Any, points: list[Point]) -> None:
+    """Each point has its name beside it, those on the front first; of very many some have none."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    order = sorted(points, key=lambda p: (not p.nominal, p.standing == DOMINATED))
+    places = [
+        ((p.cost.mean - left) / (right - left) * INSIDE[0],
+         (p.quality.mean - bottom) / (top - bottom) * INSIDE[1])
+        for p in order
+    ]  # fmt: skip
+    names = short_names([p.row for p in order])
+    frame = Box(INSIDE[0] / 2, INSIDE[1] / 2, *INSIDE)
+    boxes = place_names(places, names, LETTER, frame)
+    for p, at, name, box in zip(order, places, names, boxes, strict=True):
+        if box:
+            axes.annotate(
+                name, (p.cost.mean, p.quality.mean), xytext=(box.x - at[0], box.y - at[1]),
+                textcoords="offset points", fontsize=8, ha="center", va="center",
+                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6,
+                            "shrinkA": 0, "shrinkB": 4},
+            )  # fmt: skip

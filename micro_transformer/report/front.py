@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from micro_transformer.measures import Measure
+from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.report.markup import Markup, joined, tag
 from micro_transformer.report.study import Front
 from micro_transformer.rows import Summary
@@ -12,6 +13,8 @@ from micro_transformer.tables import figure
 
 WIDTH, HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 16, 58
+FEW = 6  # points whose names have room in the letters of a phone, too
+LETTER, LARGE = (7.2, 16.0), (12.0, 27.0)  # a letter of a name, in the units of the drawing
 LOOKS = {FRONT: "sure", PERHAPS: "perhaps", DOMINATED: "dominated"}
 Scale = Callable[[float], float]
 
@@ -39,11 +42,14 @@ def front_svg(front: Front) -> Markup:
     line = " ".join(f"{xs(x):.1f},{ys(y):.1f}" for x, y in best)
     order = sorted(front.points, key=lambda p: (p.nominal, p.standing == FRONT))
     points = [_point(front, p, xs, ys) for p in order]
+    labels = _labels(order[::-1], xs, ys)
     title = f"{front.quality.title} against {front.cost.title}, {front.setting}"
     return tag(
         "svg",
-        tag("g", *grid), *names, tag("polyline", points=line, class_="front"), tag("g", *points),
+        tag("g", *grid), *names, tag("polyline", points=line, class_="front"), labels,
+        tag("g", *points),
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title,
+        class_="few" if len(front.points) <= FEW else None,
     )  # fmt: skip
 
 
@@ -72,6 +78,24 @@ def _point(front: Front, p: Point, xs: Scale, ys: Scale) -> Markup:
         tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=13, class_="target"),
         class_=f"point {LOOKS[p.standing]}", tabindex=0, data_tip=tip, data_config=p.row.name,
     )  # fmt: skip
+
+
+def _labels(order: list[Point], xs: Scale, ys: Scale) -> Markup:
+    """The names of the points, each with a line to its own where it is farther off."""
+    places = [(xs(p.cost.mean or 0.0), ys(p.quality.mean or 0.0)) for p in order]
+    frame = Box((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2,
+                WIDTH - RIGHT - LEFT, HEIGHT - BOTTOM - TOP)  # fmt: skip
+    names = short_names([p.row for p in order])
+    letter = LARGE if len(order) <= FEW else LETTER
+    found: list[Markup] = []
+    for name, (x, y), box in zip(
+        names, places, place_names(places, names, letter, frame), strict=True
+    ):
+        if box:
+            ends = {"x1": f"{x:.1f}", "y1": f"{y:.1f}", "x2": f"{box.x:.1f}", "y2": f"{box.y:.1f}"}
+            found.append(tag("line", **ends))
+            found.append(tag("text", name, x=f"{box.x:.1f}", y=f"{box.y + 4:.1f}"))
+    return tag("g", *found, class_="labels")
 
 
 def legend() -> Markup:

@@ -79,7 +79,7 @@ class Page:
 
 @contextlib.contextmanager
 def opened(folder, records, profile):
-    write_report(write_all(records, folder), figures=False)
+    write_report(write_all(records, folder), mix=True, figures=False)
     page = Page(folder / "report.html", profile)
     try:
         yield page
