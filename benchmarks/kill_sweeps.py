@@ -1,10 +1,10 @@
 """Kill sweeps at random moments; the same command again must end with the same records and bits.
 
-    python benchmarks/kill_sweeps.py [--sweeps 50] [--first 0] [--kills 3]
+    python benchmarks/kill_sweeps.py [--sweeps 50] [--first 0] [--kills 3] [--jobs 1]
 
-Each sweep of six micro jobs is killed several times (-9 or TERM, the command alone or all of its
-processes) and then run to its end. Sweep n draws its moments from n, so that a long count can be
-taken in pieces.
+Each sweep of six micro jobs, of which --jobs run at once, is killed several times (-9 or TERM, the
+command alone or all of its processes) and then run to its end. Sweep n draws its moments from n, so
+that a long count can be taken in pieces.
 """
 
 import argparse
@@ -33,7 +33,8 @@ def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.wait()
+    code = process.wait(timeout=10)
+    assert number == signal.SIGKILL or code in (143, -number), f"exit {code} after SIGTERM"
     return True
 
 
@@ -47,17 +48,20 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=50)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="jobs that run at once")
     asked = parser.parse_args()
+    launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked.jobs}"]
+    command = [*SWEEP, *launcher * (asked.jobs > 1)]
     with new_lab("task=micro", "stories=300") as root:
         whole = root.at("whole")
-        span, hits = whole.run(*SWEEP), 0
+        span, hits = whole.run(*command), 0
         expected = lasting(whole)
         assert len(expected) == 6
         for sweep in range(asked.first, asked.first + asked.sweeps):
             rng, lab = random.Random(sweep), root.at(str(sweep))
-            landed = [harm(lab.start(*SWEEP), rng, span) for _ in range(asked.kills)]
+            landed = [harm(lab.start(*command), rng, span) for _ in range(asked.kills)]
             hits += sum(landed)
-            lab.run(*SWEEP)
+            lab.run(*command)
             assert lasting(lab) == expected, f"sweep {sweep}: records differ"
             left = [p for p in lab.folder.rglob("*.tmp") if "checkpoints" not in p.parts]
             assert not left, left

@@ -30,7 +30,9 @@ def _lives(mark: str) -> bool:
     """Whether the process that a mark names is still the one that made it."""
     try:
         pid, born, _ = mark.split("-")
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == born
+        process = psutil.Process(int(pid))
+        is_same = f"{process.create_time():.2f}" == born
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
     except (ValueError, psutil.Error):
         return False
 

@@ -1,12 +1,16 @@
 """What a sweep's folder says of its jobs, and who may work on one."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 
 from micro_transformer import status, sweepfolder
-from micro_transformer.presence import Presence
+from micro_transformer.presence import Presence, others
 from micro_transformer.results import RunRecord
 from micro_transformer.sweepfolder import Standing, claim
 
@@ -73,3 +77,13 @@ def test_a_claimed_job_names_its_holder_and_is_free_when_that_dies(tmp_path):
     with Presence(tmp_path / "present") as alone:
         pass
     assert alone.beside == 0
+
+
+def test_a_zombie_is_no_job_beside(tmp_path):
+    """Who inherits the processes of a killed command may be slow to bury them."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    born = psutil.Process(dead.pid).create_time()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    (tmp_path / f"{dead.pid}-{born:.2f}-1").touch()
+    assert others(tmp_path) == 0 and not list(tmp_path.iterdir())
+    dead.wait()

@@ -198,7 +198,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one():
 
 
 def test_no_process_outlives_a_killed_command(lab):
-    main = lab.start(*QUIET, *LONG, "seed=1,2", "-m")
+    main = lab.start(*QUIET, *LONG, "seed=1,2", *JOBLIB, "-m")
     wait_for(lambda: list(lab.folder.glob("checkpoints/*/steps/*/manifest.json")))
     children = psutil.Process(main.pid).children(recursive=True)
     assert children
@@ -208,7 +208,7 @@ def test_no_process_outlives_a_killed_command(lab):
     assert all(p.status() == psutil.STATUS_ZOMBIE for p in left)  # dead; who inherits it is slow
 
 
-def test_a_stop_reaches_the_workers_of_a_launcher(lab):
+def test_a_stop_reaches_all_jobs_that_run_at_once(lab):
     main = lab.start(*QUIET, *LONG, "seed=1,2", "run.sweep=stop", *JOBLIB, "-m")
     begun = "checkpoints/*/steps/*/manifest.json"  # by both jobs, not twice by one
     wait_for(lambda: len({path.parents[2] for path in lab.folder.glob(begun)}) == 2)
