@@ -31,6 +31,7 @@ class Bounds:
 
 
 Count = Annotated[int, Bounds(1)]  # 1, 2, 3, ...
+Several = Annotated[int, Bounds(2)]  # tokens, where one must follow another
 Few = Annotated[int, Bounds(1, 5000)]
 Size = Annotated[int, Bounds(0)]  # 0, 1, 2, ...
 Positive = Annotated[float, Bounds(0, open_low=True)]

@@ -21,6 +21,9 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TrainingStep:
     """Batch, forward, backward, clip and optimizers of a fresh net, as the recipe trains."""
 
+    excerpt = "context"
+    excerpt_of = "train"
+
     def __init__(self, *, batch_size: Count, context: Count, steps: Count, warmup: Size):
         self.batch_size, self.context = batch_size, context
         self.steps, self.warmup = steps, warmup
