@@ -16,6 +16,32 @@ def misfits(config: dict[str, Any]) -> list[str]:
     return [line for rule in rules for line in rule(config)]
 
 
+def beyond_the_text(config: dict[str, Any], tokens: dict[str, int]) -> list[str]:
+    """The rules that knobs break against the tokens of each split: an excerpt that is longer than
+    its split, and a split that the task does not have. Without splits (a task that draws its own)
+    there are none."""
+    lines = []
+    for where, split, num in _excerpts(config) if tokens else ():
+        if split not in tokens:
+            lines.append(f"{where}.split={split}: the task's data have {', '.join(tokens)}")
+        elif num + (split == "train") > tokens[split]:  # and there the target of the last
+            lines.append(f"{where}={num}: the {split} split has only {tokens[split]} tokens")
+    return lines
+
+
+def _excerpts(config: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
+    """Knobs that take a piece of a split: the knob, the split, tokens; 0 where a piece may be of
+    any length."""
+    yield "train.context", "train", config["train"]["context"]
+    for group in LISTS:
+        for name, entry in config[group]["measures"].items():
+            facts, where = find(group, entry["kind"]).facts, f"{group}.measures.{name}"
+            if (knob := facts.get("excerpt")) is not None:
+                yield f"{where}.{knob}", facts["excerpt_of"], entry[knob]
+            if "split" in entry:
+                yield where, entry["split"], 0
+
+
 def _heads(config: dict[str, Any]) -> Iterator[str]:
     sizes = config["model"]
     head_dim, rest = divmod(sizes["d_model"], sizes["num_heads"])

@@ -62,6 +62,16 @@ def data_digest(config: dict[str, Any]) -> str:
     return open_prepared(config["data"]["dir"], wanted.name, wanted.knobs).digest
 
 
+def split_lengths(config: dict[str, Any]) -> dict[str, int]:
+    """Split -> tokens of the task's prepared text; empty for a task that draws its own."""
+    name = schema.component("task", config).facts["corpus"]
+    if name is None:
+        return {}
+    wanted = corpus(name, config["task"])
+    splits = open_prepared(config["data"]["dir"], wanted.name, wanted.knobs).splits
+    return {split: sum(c["tokens"] for c in of["columns"].values()) for split, of in splits.items()}
+
+
 def _modules(config: dict[str, Any], groups: Iterable[str]) -> list[str]:
     return [schema.component(group, config).module for group in groups]
 

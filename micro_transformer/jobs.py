@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer import fits, lineage, results, store, supervise, sweepfolder
-from micro_transformer.identity import Fingerprints, data_digest, fingerprints
+from micro_transformer.identity import Fingerprints, data_digest, fingerprints, split_lengths
 from micro_transformer.lineage import Training
 from micro_transformer.planning import Job, identity
 from micro_transformer.presence import Presence
@@ -79,7 +79,7 @@ def help_train(job: Job) -> int:
     config = resolve(job.config)
     training = lineage.of(config, fingerprints(config, data_digest(config)))
     with COMMAND.deferred():
-        return 0 if is_recorded(job) else _help(job, training)
+        return 0 if is_recorded(job) or _rules(config) else _help(job, training)
 
 
 def _help(job: Job, training: Training) -> int:
@@ -140,14 +140,18 @@ def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
 def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> None:
     """Trains and measures, each in a process of its own, so that no figure of the one is mixed
     with the other's."""
-    rules = fits.misfits(config)
-    if rules:
-        phases.outcome = supervise.Outcome(results.INVALID, error="; ".join(rules))
+    if rules := _rules(config):
+        phases.outcome = supervise.Outcome(results.INVALID, error="; ".join(rules), exit_code=2)
         return
     training = lineage.of(config, prints)
     if _train(job, training, phases):
         groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
         _phase(phases, job, "measure", config, training.entry, job.folder, groups)
+
+
+def _rules(config: dict[str, Any]) -> list[str]:
+    """What a job breaks by its knobs, and by its knobs against the data."""
+    return fits.misfits(config) + fits.beyond_the_text(config, split_lengths(config))
 
 
 def _train(job: Job, training: Training, phases: Phases, name: str = "train") -> bool:

@@ -84,7 +84,7 @@ class DecodingSpeed:
             times = [self._second_step(subject, context) for _ in range(self.recompute_steps)]
             seconds = (end - start) * statistics.median(times)
             segments.append((self.prompt_len + end, end - start, seconds))
-        self._second_step(subject, self.prompt_len + self.new_tokens - 1)
+        self._second_step(subject, max(2, self.prompt_len + self.new_tokens - 1))
         return first, segments, len(segments) * self.recompute_steps, 0
 
     def _second_step(self, subject: Subject, context: int) -> float:

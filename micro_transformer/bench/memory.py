@@ -12,7 +12,7 @@ from micro_transformer.bench import timing
 from micro_transformer.bench.decoding_speed import prompt
 from micro_transformer.bench.footprint import peak_of
 from micro_transformer.generation import ModelStep
-from micro_transformer.knobs import Count
+from micro_transformer.knobs import Count, Several
 from micro_transformer.nn.cache.base import Cache
 from micro_transformer.subject import Subject
 
@@ -27,7 +27,7 @@ class Memory:
     computed at each step, of which `recompute_steps` are timed.
     """
 
-    def __init__(self, *, lengths: list[Count], decode_tokens: Count, recompute_steps: Count):
+    def __init__(self, *, lengths: list[Several], decode_tokens: Count, recompute_steps: Count):
         self.lengths = lengths
         self.decode_tokens, self.recompute_steps = decode_tokens, recompute_steps
 

@@ -10,7 +10,7 @@ from micro_transformer.bench import scenarios
 from micro_transformer.bench.decoding_speed import DecodingSpeed, write_tokens
 from micro_transformer.bench.scenarios import Row
 from micro_transformer.bench.training_step import TrainingStep, stepper
-from micro_transformer.knobs import Count
+from micro_transformer.knobs import Count, Several
 from micro_transformer.store import write_file
 from micro_transformer.subject import Subject
 from micro_transformer.tables import Cell, Table, as_markdown
@@ -24,6 +24,9 @@ Figures = dict[str, float | None]
 class Profile:
     """trace.json, for Perfetto or chrome://tracing, and profile.md with tables."""
 
+    excerpt = "context"
+    excerpt_of = "train"
+
     def __init__(
         self,
         *,
@@ -31,7 +34,7 @@ class Profile:
         context: Count,
         train_steps: Count,
         decode_tokens: Count,
-        new_tokens: Count,
+        new_tokens: Several,
         lengths: list[Count],
         repeats: Count,
     ):
@@ -44,7 +47,7 @@ class Profile:
         speed = self._speed(subject)
         net = subject.new_model()
         rows = list(scenarios.compare(net, self.lengths, subject.device, self.repeats))
-        backend = scenarios.sdpa_backend(net, max(self.lengths), subject.device)
+        backend = scenarios.sdpa_backend(net, max(self.lengths, default=1), subject.device)
         quality = subject.task.score(subject.model, "val")
         page = [
             as_markdown(_summary(subject, quality, speed)),

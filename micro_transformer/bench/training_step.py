@@ -18,6 +18,9 @@ from micro_transformer.subject import Subject
 class TrainingStep:
     """Batch, forward, backward, clip and optimizers of a fresh net, as the recipe trains."""
 
+    excerpt = "context"
+    excerpt_of = "train"
+
     def __init__(self, *, batch_size: Count, context: Count, steps: Count, warmup: Size):
         self.batch_size, self.context = batch_size, context
         self.steps, self.warmup = steps, warmup

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from micro_transformer import probes
 from micro_transformer.data.tokenizer import FIRST
-from micro_transformer.knobs import Count
+from micro_transformer.evals.windows import excerpts
+from micro_transformer.knobs import Count, Several
 from micro_transformer.repro import stream
 from micro_transformer.store import write_file
 from micro_transformer.subject import Subject
@@ -23,7 +23,10 @@ BINS = 20  # of the histogram of attention weights, over [0, 1]
 class Heads:
     """Scores and labels of every head, and figures of their maps in attention.json."""
 
-    def __init__(self, *, num: Count, context: Count, map_len: Count):
+    excerpt = "context"
+    excerpt_of = "val"
+
+    def __init__(self, *, num: Count, context: Several, map_len: Count):
         self.num, self.context, self.map_len = num, context, map_len
 
     def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
@@ -54,9 +57,7 @@ class Heads:
 
     def _text(self, subject: Subject) -> tuple[Tensor, Tensor]:
         """(num, context) ids of validation text, evenly spaced; which of them are punctuation."""
-        tokens = np.asarray(subject.task.data.tokens("val"))
-        starts = np.linspace(0, len(tokens) - self.context, self.num).astype(int)
-        ids = torch.from_numpy(np.stack([tokens[s : s + self.context] for s in starts])).long()
+        ids = excerpts(subject.task.data.tokens("val"), self.context, self.num, "context")
         tokenizer = subject.task.tokenizer
         signs = [tokenizer.decode([i]) for i in range(subject.task.vocab_size)]
         is_mark = torch.tensor([sign != "" and sign in string.punctuation for sign in signs])

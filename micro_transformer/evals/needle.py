@@ -35,10 +35,10 @@ class Needle:
     def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
         """Yields needle/chance (of a random word), then accuracy with its 95 % interval (low, high)
         and n at each distance (tokens between word and question): None and 0 past a table of
-        positions or past the text.
+        positions or past the text, and in a text without Latin letters.
         """
         alphabet = _letters(subject.task.tokenizer)
-        yield "needle/chance", len(alphabet) ** -self.letters
+        yield "needle/chance", len(alphabet) ** -self.letters if len(alphabet) else None
         for distance in self.distances:
             ids = self._texts(subject, alphabet, distance)
             fits = len(ids) and reach(subject, ids.shape[1]) == ids.shape[1]
@@ -53,7 +53,7 @@ class Needle:
     def _texts(self, subject: Subject, alphabet: np.ndarray, distance: int) -> Tensor:
         """(texts, T): sentence and word, `distance` tokens of text, sentence and word."""
         tokens = np.asarray(subject.task.data.tokens("val")).astype(np.int64)
-        if len(tokens) < distance:
+        if len(tokens) < distance or not len(alphabet):
             return torch.zeros(0, distance, dtype=torch.int64)
         draw = np.random.default_rng(stream(0, "needle", distance))
         said = subject.task.tokenizer.encode(self.sentence)

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from micro_transformer.evals.windows import excerpts
 from micro_transformer.generation import generate
 from micro_transformer.knobs import Count
 from micro_transformer.repro import stream
@@ -16,6 +15,9 @@ from micro_transformer.subject import Subject
 
 class Samples:
     """Continuations of validation texts under the chosen decoding, in samples.txt."""
+
+    excerpt = "prompt_len"
+    excerpt_of = "val"
 
     def __init__(self, *, num: Count, length: Count, prompt_len: Count):
         self.num, self.length, self.prompt_len = num, length, prompt_len
@@ -39,10 +41,8 @@ class Samples:
 
     def _prompts(self, subject: Subject) -> Tensor:
         """(num, prompt_len) ids from places spread evenly over the validation text."""
-        tokens = np.asarray(subject.task.data.tokens("val"))
-        starts = np.linspace(0, len(tokens) - self.prompt_len, self.num).astype(int)
-        rows = [tokens[start : start + self.prompt_len] for start in starts]
-        return torch.from_numpy(np.stack(rows)).long().to(subject.device)
+        tokens = subject.task.data.tokens("val")
+        return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
 
 
 def distinct(texts: Sequence[str], size: int) -> float | None:

@@ -31,6 +31,15 @@ def spread(tokens: np.ndarray, window: int, most: int) -> Windows:
     return Windows(torch.from_numpy(block[:, :-1]), torch.from_numpy(block[:, 1:]))
 
 
+def excerpts(tokens: np.ndarray, length: int, num: int, knob: str) -> Tensor:
+    """(num, length) ids from places spread evenly over the tokens; ValueError names the knob where
+    they are fewer than `length`."""
+    if length > len(tokens):
+        raise ValueError(f"{knob}={length}: the text has only {len(tokens)} tokens; lower it")
+    starts = np.linspace(0, len(tokens) - length, num).astype(int)
+    return torch.from_numpy(np.stack([tokens[s : s + length] for s in starts])).long()
+
+
 def reach(subject: Subject, length: int) -> int:
     """How many of `length` tokens have a position that was trained; the log tells of a table whose
     trained part ends before."""

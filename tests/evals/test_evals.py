@@ -64,6 +64,19 @@ def test_samples_start_from_different_stated_prompts(tmp_path):
         assert text.startswith(prompt) and len(prompt) == 7 and len(text) >= 20
 
 
+@pytest.mark.parametrize(
+    ("evaluator", "knob"),
+    [
+        (Heads(num=2, context=9999, map_len=8), "context"),
+        (Samples(num=2, length=3, prompt_len=9999), "prompt_len"),
+    ],
+)
+def test_an_excerpt_longer_than_the_text_names_its_knob(evaluator, knob, tmp_path):
+    with pytest.raises(ValueError, match=f"^{knob}=9999: the text has only 2400 tokens") as caught:
+        list(evaluator.run(tiny_subject(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
 def test_heads_are_counted_once_and_drawn(tmp_path):
     subject = tiny_subject(tmp_path)
     found = dict(Heads(num=2, context=16, map_len=8).run(subject))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.evals.needle import Needle
 from tests.evals.subjects import tiny_subject, with_model
 
@@ -46,3 +47,11 @@ def test_a_text_shorter_than_the_distance_has_no_needle(tmp_path):
     measure = Needle(sentence="x", letters=1, texts=2, shortest=3000, doublings=0)
     found = dict(measure.run(tiny_subject(tmp_path)))
     assert found["needle/accuracy@3000"] is None and found["needle/n@3000"] == 0
+
+
+def test_a_text_without_latin_letters_has_no_needle_and_no_chance(tmp_path):
+    subject = tiny_subject(tmp_path)
+    subject.task.data.tokenizer = CharTokenizer("".join(map(chr, range(0x3B1, 0x3CA))))
+    measure = Needle(sentence="αβγ", letters=1, texts=2, shortest=30, doublings=0)
+    found = dict(measure.run(subject))
+    assert found["needle/chance"] is None and found["needle/n@30"] == 0
