@@ -79,6 +79,9 @@ class CommandStop(StopRequest):
         if not hasattr(os, "fork"):
             print("error: the lab runs on Linux and macOS; on Windows use WSL", file=sys.stderr)
             raise SystemExit(2)
+        if signal.getsignal(signal.SIGTERM) == self.note:
+            return  # it listens already
+        _fill_standard_streams()
         kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.install(n for n in signals() if not (kept and n == signal.SIGHUP))
         _limit()
@@ -117,6 +120,15 @@ class CommandStop(StopRequest):
         with self.tells(lambda _: None):
             yield
         self.check()
+
+
+def _fill_standard_streams() -> None:
+    """A standard stream that was closed (`2>&-`) takes what is written, and keeps nothing: no
+    other file gets its number, and no library finds None."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _limit() -> None:
