@@ -1,6 +1,8 @@
 """python run.py [group=choice ...] [key=value ...] [-m]: train once, measure, print a table."""
 
 if __name__ == "__main__":  # imported here: the processes of the jobs must not load Hydra
+    import sys
+
     from micro_transformer.app import main
 
-    main()
+    sys.exit(main())

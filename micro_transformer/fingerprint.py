@@ -18,7 +18,8 @@ ROOT = PACKAGE.name
 # They say what is allowed or where things lie; a trained weight does not depend on them.
 BYSTANDERS = {
     f"{ROOT}.{name}"
-    for name in ("knobs", "components", "schema", "fits", "results", "store", "fingerprint")
+    for name in ("knobs", "components", "schema", "fits", "results", "fingerprint")
+    + ("store", "contents", "disk", "leftovers")
 }
 
 

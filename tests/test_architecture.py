@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
     | {"repro", "store", "supervise", "memory", "inventory", "storekeeping"}
+    | {"contents", "disk", "endings", "leftovers"}
     | {"presence", "sweepfolder", "ranks"},
     {"nn", "decoding", "data", "rows"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
