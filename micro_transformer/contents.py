@@ -37,7 +37,7 @@ def _is_figures(value: Any) -> bool:
 
 _RULES: dict[str, Callable[[Any], bool]] = {
     "step": _is_count,
-    "best": _is_number,
+    "best": lambda value: value is None or _is_number(value),
     "best_step": _is_count,
     "bad_evaluations": _is_count,
     "stopped_early": lambda value: isinstance(value, bool),

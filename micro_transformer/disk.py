@@ -183,26 +183,26 @@ def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
     """A fault of the disk in one line: where, what, and the cure."""
     if isinstance(error, CannotWrite):
         return str(error)
-    at = error.filename if error.filename is not None else path
-    where = "standard output" if at is None else _short(os.fsdecode(at), LONGEST)
+    named = error.filename if isinstance(error.filename, str | bytes) else path
+    where = Path(os.fsdecode(named or "the disk"))
     if error.errno == errno.ENOSPC:
-        return _full(where, path, size)
+        return _full(path or where, size)
     said = CURES.get(error.errno or 0) or error.strerror or str(error)
-    if path is not None and where != str(path):
-        return f"{_short(str(path), LONGEST)}: {said} ({where})"
-    return f"{where}: {said}"
-
-
-def _full(where: str, path: Path | None, size: int) -> str:
     if path is None:
-        return f"disk full: {where} takes no more; make room and run again"
+        return f"{_short(str(where), LONGEST)}: {said}"
+    inside = "" if where.is_relative_to(path) else f" ({_short(str(where), LONGEST)})"
+    return f"{_short(str(path), LONGEST)}: {said}{inside}"
+
+
+def _full(path: Path, size: int) -> str:
+    shown = _short(str(path), LONGEST)
     place = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
     room = os.statvfs(place)
     if room.f_files and not room.f_favail:
-        return f"disk full: {path} needs a file and no more can be made; remove some and run again"
+        return f"disk full: {shown} is one file too many; remove some and run again"
     free = shutil.disk_usage(place).free
     return (
-        f"disk full: {path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB free; "
+        f"disk full: {shown} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB free; "
         "make room and run again"
     )
 
@@ -213,26 +213,12 @@ def one_line(main: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(main)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            try:
-                return main(*args, **kwargs)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            raise
+            return main(*args, **kwargs)
         except OSError as error:
             print(f"error: {in_words(error)}", file=sys.stderr)
-            _let_go_of_output()
             return BAD_IO
 
     return guarded
-
-
-def _let_go_of_output() -> None:
-    """What standard output would not take is not tried again when the process ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

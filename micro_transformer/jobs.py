@@ -48,10 +48,13 @@ class Phases:
 
 
 def attempt(job: Job) -> Ended | sweepfolder.Holder:
-    """The job's end, or who works on it already. Never raises for what happens in a job."""
+    """The job's end, or who works on it already. Never raises for what happens in a job; DiskFull
+    when there is no room to begin one."""
     try:
         with sweepfolder.claim(job.folder) as holder:
             return holder or _run(job)
+    except disk.DiskFull:
+        raise
     except OSError as error:
         outcome = supervise.Outcome(results.FAILED, error=disk.in_words(error, job.folder))
         record = _record(job, job.config, None, Phases(outcome, {}, {}))

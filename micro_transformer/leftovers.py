@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -13,14 +14,15 @@ from pathlib import Path
 
 import psutil
 
-NAME = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>\d+)\.tmp")
+NAME = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>\d+)-\d+\.tmp")
 LONGEST = 100  # letters of the name that a temporary one repeats
 TOLERANCE_S = 5  # clocks are set while a process runs
 
 
 def temporary(path: Path) -> Path:
-    """A name next to the path that is this process's own."""
-    return path.with_name(f".{path.name[:LONGEST]}.{_mark(os.getpid())}.tmp")
+    """A name next to the path that is this thread's own."""
+    mark = f"{_mark(os.getpid())}-{threading.get_native_id()}"
+    return path.with_name(f".{path.name[:LONGEST]}.{mark}.tmp")
 
 
 def is_temporary(name: str) -> bool:

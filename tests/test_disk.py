@@ -173,21 +173,6 @@ def test_what_may_not_be_read_ends_in_one_line(tmp_path, monkeypatch, capsys, co
     assert FAULTS[number] in said.err
 
 
-def test_a_full_standard_output_ends_in_one_line(tmp_path):
-    put_record(tmp_path / "job")
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "micro_transformer.status", str(tmp_path)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert done.returncode == 3
-    assert (
-        done.stderr == "error: disk full: standard output takes no more; make room and run again\n"
-    )
-
-
 def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
     child = subprocess.run(
         [
@@ -205,7 +190,7 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
     mine = leftovers.temporary(tmp_path / "plan.json")
     host = dead.name.split(".")[-2].split("-")[0]
     foreign = tmp_path / dead.name.replace(host, "0" * 8 if host != "0" * 8 else "1" * 8)
-    reused = tmp_path / f".plan.json.{host}-{os.getpid()}-12345.tmp"
+    reused = tmp_path / f".plan.json.{host}-{os.getpid()}-12345-1.tmp"
     kept = {mine, foreign, tmp_path / "plan.json", tmp_path / ".mine.tmp"}
     for path in (dead, reused, *kept):
         path.write_text("")

@@ -163,7 +163,7 @@ STATES = {
         ).encode()
         for name in GOOD["progress"]
         for value in ("x", [None], {"a": "b"}, -1)
-        if not (value == -1 and name in ("best", "train_seconds"))
+        if value != -1 or name not in ("best", "train_seconds")
     },
 }
 WRONG_FILES = {
