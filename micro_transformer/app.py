@@ -1,5 +1,6 @@
 """The command: compose, check, supervise, run, report. Never imports torch itself."""
 
+import errno
 import importlib
 import logging
 import os
@@ -17,7 +18,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from micro_transformer import console, fits, jobs, results, schema, supervise, sweepfolder
+from micro_transformer import (
+    console,
+    disk,
+    fits,
+    jobs,
+    leftovers,
+    results,
+    schema,
+    supervise,
+    sweepfolder,
+)
 from micro_transformer.choices import told
 from micro_transformer.command_line import COMPLETING, SHOWING, BadConfig, split
 from micro_transformer.data.prepared import DataDamaged, DataMissing
@@ -56,7 +67,9 @@ def main() -> int:
         return 0
     if not Ranks.started().is_first:
         return jobs.help_train(plan.jobs[0])
+    _need_room(plan)
     sys.argv = [sys.argv[0], *plan.arguments, *words.flags]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what is ours to say
     if plan.multirun:
         _run_sweep(plan)
     else:
@@ -117,11 +130,10 @@ def _begin(number: int, job: Job) -> None:
     if COMMAND.number is not None:
         return
     log.info("#%d : %s", number, " ".join(job.overrides))
-    (job.folder / ".hydra").mkdir(parents=True, exist_ok=True)
     for name, content in (("config", job.config), ("overrides", list(job.overrides))):
-        (job.folder / ".hydra" / f"{name}.yaml").write_text(
-            OmegaConf.to_yaml(content), encoding="utf-8"
-        )
+        with suppress(OSError):  # the job itself says what is wrong with its folder
+            text = OmegaConf.to_yaml(content)
+            disk.write_file(job.folder / ".hydra" / f"{name}.yaml", text.encode())
     _end_of(job)
 
 
@@ -133,6 +145,8 @@ def _launch() -> None:
         raise
     except SystemExit as end:
         log.error("the launcher ended with %s", end.code)
+    except Exception as error:  # a worker was killed: its job is accounted for below
+        log.error("the launcher ended: %s", told(error))
 
 
 def _warn_of_crowding(plan: Plan) -> None:
@@ -196,6 +210,21 @@ def _need_data(plan: Plan) -> None:
         sys.exit(BAD_DATA)
 
 
+def _need_room(plan: Plan) -> None:
+    """The folders of the jobs and the store take files; what killed commands left there is gone."""
+    stores = {Path(job.config["store"]["dir"]) for job in plan.jobs}
+    known = {job.folder for job in plan.jobs if os.path.lexists(job.folder)}
+    for folder in sorted({plan.folder} | stores | known):
+        disk.need_writable(folder)
+    for folder in sorted(known):
+        if (folder / results.RECORD).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "", str(folder / results.RECORD))
+    trainings = [entry for store in stores for entry in store.iterdir() if entry.is_dir()]
+    steps = [entry / "steps" for entry in trainings]
+    leftovers.remove_dead([plan.folder, plan.folder / "figures", *known, *stores])
+    leftovers.remove_dead([*trainings, *steps])
+
+
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
 def _hydra_main(cfg: DictConfig) -> None:
     """One job. It records how it ended and never raises for it, so that a sweep goes on."""
@@ -229,11 +258,12 @@ def _load_report() -> ModuleType:
 def _conclude(plan: Plan) -> int:
     """Prints the table, where it lies and what failed; 1 when some jobs have no result."""
     print()
-    _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
+    code = _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
     ends = [sweepfolder.state_of(job.folder) for job in plan.jobs]
     failed = [end for end in ends if end.state != sweepfolder.DONE]
     if failed and plan.multirun:
         print(f"{len(failed)} of {len(ends)} jobs have no result:")
         for end in failed:
             print(f"  {end.folder.name}  {end.state}: {end.note} (log: {end.folder / jobs.LOG})")
-    return int(bool(failed))
+    unwritten = any(end.state == sweepfolder.WAITING for end in ends)
+    return disk.BAD_IO if code == disk.BAD_IO or unwritten else int(bool(failed))

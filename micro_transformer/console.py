@@ -41,11 +41,6 @@ class Patient(io.FileIO):
 
 def settle() -> None:
     """What this process prints from here on can fail no work."""
-    for fd in range(3):  # a closed one would be the next file that is opened
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
     for name, fd in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
         if isinstance(_raw(before), Patient):
@@ -80,8 +75,8 @@ def command(main: Callable[[], int | None] | str) -> NoReturn:
     """The process ends as main does, by function or by `module:function`, which is imported here:
     with its exit code, 128 + number for a signal, 3 when its output could not be written."""
     try:
-        settle()
         COMMAND.begin()  # before the second that the imports take: no signal is lost
+        settle()
         if isinstance(main, str):
             module, name = main.split(":")
             main = getattr(importlib.import_module(module), name)

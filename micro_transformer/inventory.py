@@ -1,20 +1,22 @@
 """Trainings in the store: what they depend on, what tells them apart, how far they came."""
 
-import json
+import os
+import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from micro_transformer import schema
-from micro_transformer.fingerprint import code_digests, digest
+from micro_transformer import disk, schema
+from micro_transformer.contents import progress_of
+from micro_transformer.fingerprint import code_digests
 from micro_transformer.results import leaves
-from micro_transformer.store import Damaged, Entry, read_snapshot
+from micro_transformer.store import FACTORS, Damaged, Entry
 
+NAME = re.compile("[0-9a-f]{12}")  # of a training's folder
 SHOWN = ("model", "posenc", "ffn", "task", "train")  # groups that a line of the list names
 
 
@@ -30,50 +32,58 @@ class Stored:
         return self.entry.fingerprint
 
     @property
-    def seed(self) -> int:
-        return self.factors["config"]["seed"]
+    def seed(self) -> int | None:
+        return self.factors["config"].get("seed")
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all its files."""
-        return sum(p.stat().st_size for p in self.entry.folder.rglob("*") if p.is_file())
+        return size_of(self.entry.folder)
 
     @property
     def age_s(self) -> float:
         """Seconds since it was begun, by the clock of the file system: to read, not to rely on."""
-        return max(0.0, time.time() - (self.entry.folder / "factors.json").stat().st_mtime)
+        return age_of(self.entry.folder)
 
     @cached_property
+    def _newest(self) -> tuple[dict[str, Any] | None, str | None]:
+        """(progress of the newest whole snapshot, why the finished training cannot be used)."""
+        fault = None
+        if os.path.lexists(self.entry.final):
+            try:
+                return progress_of(self.entry.read()), None
+            except Damaged as damage:
+                fault = str(damage)
+        for folder in self.entry.steps():
+            with suppress(Damaged):
+                return progress_of(self.entry.read_step(folder)), fault
+        return None, fault
+
+    @property
     def progress(self) -> dict[str, Any] | None:
         """State of the newest whole snapshot; None when there is none."""
-        for folder in (self.entry.final, *self.entry.steps()):
-            try:
-                return json.loads(read_snapshot(folder)["state.json"])["progress"]
-            except (Damaged, KeyError, ValueError):
-                continue
-        return None
+        return self._newest[0]
+
+    @property
+    def fault(self) -> str | None:
+        """Why its finished training cannot be used; None when it can, or is not there."""
+        return self._newest[1]
 
     @property
     def state(self) -> str:
-        """`trained`, `running`, or how far it came before it was cut."""
-        if self.entry.is_complete():
-            return "trained"
+        """`trained`, `damaged`, `running`, or how far it came before it was cut."""
         if self.is_locked():
             return "running"
+        if self.fault:
+            return "damaged"
+        if self.entry.is_complete():
+            return "trained"
         steps = self.entry.steps()
         return f"cut at step {int(steps[0].name)}" if steps else "begun"
 
     def is_locked(self) -> bool:
         """Whether a process is training it now."""
-        if not self.entry.lock.exists():
-            return False
-        lock = FileLock(self.entry.lock)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return disk.is_locked(self.entry.lock)
 
     def is_stale(self) -> bool:
         """Whether code has changed since, so that no command of today would use it."""
@@ -84,8 +94,7 @@ class Stored:
 
 def stored(root: Path) -> list[Stored]:
     """Every training of the store, oldest first. Folders that are not ours are passed over."""
-    folders = root.iterdir() if root.is_dir() else iter(())
-    found = [s for folder in sorted(folders) if (s := stored_in(folder)) is not None]
+    found = [s for folder in _folders(root) if (s := stored_in(folder)) is not None]
     return sorted(found, key=lambda s: -s.age_s)
 
 
@@ -93,12 +102,45 @@ def stored_in(folder: Path) -> Stored | None:
     """The training in a folder, if the folder is named by the hash of its factors."""
     if folder.is_symlink() or not folder.is_dir():
         return None
+    entry = Entry(folder.parent, folder.name)
     try:
-        factors = json.loads((folder / "factors.json").read_bytes())
-        ours = digest(factors) == folder.name and {"config", "code", "data"} <= set(factors)
-    except (OSError, ValueError, TypeError):
+        return Stored(entry, entry.factors())
+    except Damaged:
         return None
-    return Stored(Entry(folder.parent, folder.name), factors) if ours else None
+
+
+def damaged(root: Path) -> list[tuple[Path, str]]:
+    """(folder, why) of what has the name of a training and does not say what it depends on."""
+    found = []
+    for folder in _folders(root):
+        if NAME.fullmatch(folder.name) and os.path.lexists(folder / FACTORS):
+            try:
+                Entry(root, folder.name).factors()
+            except Damaged as damage:
+                found.append((folder, str(damage)))
+    return found
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder, of which others may be going meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
+def age_of(folder: Path) -> float:
+    """Seconds since a training was begun; 0 when it is gone."""
+    try:
+        return max(0.0, time.time() - (folder / FACTORS).lstat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir()) if os.path.lexists(root) else []
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -128,7 +170,8 @@ def nearest(factors: dict[str, Any], others: Iterable[Stored]) -> Stored | None:
 
 def choices_in_words(config: dict[str, Any]) -> str:
     """`model=tiny posenc=rope train=smoke[steps=40]`: the nearest file of each group."""
-    return " ".join(f"{group}={_nearest_choice(group, config[group])}" for group in SHOWN)
+    known = [group for group in SHOWN if isinstance(config.get(group), dict)]
+    return " ".join(f"{group}={_nearest_choice(group, config[group])}" for group in known)
 
 
 def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:

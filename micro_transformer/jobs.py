@@ -1,16 +1,17 @@
 """One job from its configuration to its record, whatever happens on the way. Knows no Hydra."""
 
-import json
 import logging
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from micro_transformer import fits, lineage, results, store, supervise, sweepfolder
+from micro_transformer import disk, fits, lineage, results, supervise, sweepfolder
+from micro_transformer.endings import LOG, show_samples, tell, write
 from micro_transformer.identity import Fingerprints, data_digest, fingerprints, split_lengths
 from micro_transformer.lineage import Training
 from micro_transformer.planning import Job, identity
@@ -22,7 +23,6 @@ from micro_transformer.stop import COMMAND
 from micro_transformer.store import Damaged, Entry
 
 log = logging.getLogger(__name__)
-SAMPLES, SAMPLE_MARK, LOG = "samples.txt", "=== sample", "run.log"
 POLL_S = 0.5
 BOTH, COSTS = ("eval", "bench"), ("bench",)
 
@@ -49,9 +49,18 @@ class Phases:
 
 
 def attempt(job: Job) -> Ended | sweepfolder.Holder:
-    """The job's end, or who works on it already. Never raises for what happens in a job."""
-    with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
-        return holder or _run(job)
+    """The job's end, or who works on it already. Never raises for what happens in a job; DiskFull
+    when there is no room to begin one."""
+    try:
+        with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
+            return holder or _run(job)
+    except disk.DiskFull:
+        raise
+    except OSError as error:
+        outcome = supervise.Outcome(results.FAILED, error=disk.in_words(error, job.folder))
+        record = _record(job, job.config, None, Phases(outcome, {}, {}))
+        log.error("%s: %s", job.folder.name, record.error)
+        return Ended(record, disk.BAD_IO)
 
 
 def run_job(job: Job) -> Ended:
@@ -103,8 +112,8 @@ def account_for(job: Job) -> None:
     if sweepfolder.read_record(job.folder) is None:
         lost = supervise.Outcome(results.KILLED, error="its worker ended without a record")
         record = _record(job, resolve(job.config), None, Phases(lost, {}, {}))
-        record.write(job.folder)
-        _tell(job.folder, record)
+        write(record, job.folder)
+        tell(job.folder, record)
 
 
 def _run(job: Job) -> Ended:
@@ -121,15 +130,16 @@ def _run(job: Job) -> Ended:
             return Ended(known, 0)
         _work(job, config, prints, phases)
     except Exception as error:  # in our own code: this job's failure, not the sweep's end
-        with open(job.folder / LOG, "a", encoding="utf-8") as file:
+        with suppress(OSError), open(job.folder / LOG, "a", encoding="utf-8") as file:
             file.write(traceback.format_exc())
         phases.outcome = supervise.failure(error)
     record = _record(job, config, prints, phases)
     record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
-    code = _written(record, job.folder, phases.outcome.exit_code)
-    _tell(job.folder, record)
+    history = (phases.outcome.value or {}).get("history", [])
+    code = write(record, job.folder, history) or phases.outcome.exit_code
+    tell(job.folder, record)
     if record.status == results.OK:
-        _show_samples(job.folder, config["run"]["show_samples"])
+        show_samples(job.folder, config["run"]["show_samples"])
     return Ended(record, code)
 
 
@@ -143,10 +153,21 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases
     if rules := _rules(config):
         phases.outcome = supervise.Outcome(results.INVALID, error="; ".join(rules), exit_code=2)
         return
-    training = lineage.of(config, prints)
-    if _train(job, training, phases):
-        groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
-        _phase(phases, job, "measure", config, training.entry, job.folder, groups)
+    groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
+    _measure(job, lineage.of(config, prints), phases, groups)
+
+
+def _measure(job: Job, training: Training, phases: Phases, groups: Sequence[str]) -> None:
+    """The trained model is measured. What turns out to be of another net is trained again, once."""
+    with training.entry.held():
+        for _ in range(2):
+            if not _train(job, training, phases):
+                return
+            entry = training.entry
+            _phase(phases, job, "measure", training.config, entry, job.folder, groups)
+            if not _is_damage(phases):
+                return
+            training.set_aside(str(phases.outcome.error))
 
 
 def _rules(config: dict[str, Any]) -> list[str]:
@@ -156,16 +177,28 @@ def _rules(config: dict[str, Any]) -> list[str]:
 
 def _train(job: Job, training: Training, phases: Phases, name: str = "train") -> bool:
     """Whether the training lies in the store; what was not there is trained, its base first."""
+    base = training.base
     if training.is_stored():
         return True
-    if training.base is not None and not _train(job, training.base, phases, "base"):
-        return False
-    need(training.config["ranks"])
-    _phase(phases, job, "train", *training.work, name=name)
+    with ExitStack() as held:
+        for _ in range(2):
+            if base is not None:
+                held.enter_context(base.entry.held())
+                if not _train(job, base, phases, "base"):
+                    return False
+            need(training.config["ranks"])
+            _phase(phases, job, "train", *training.work, name=name)
+            if base is None or not _is_damage(phases):
+                break
+            base.set_aside(str(phases.outcome.error))
     if phases.outcome.status != results.OK:
         return False
     training.entry.note({"seconds": phases.seconds[name], "beside": phases.beside[name]})
     return True
+
+
+def _is_damage(phases: Phases) -> bool:
+    return phases.outcome.flags == Damaged.flags
 
 
 def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:
@@ -220,7 +253,6 @@ def _record(
     )
     if outcome.status == results.OK and prints:
         record.flags = _flags(job, config, prints, phases)
-        _write_history(job.folder, value.get("history", []))
     return record
 
 
@@ -236,67 +268,33 @@ def _flags(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phase
     return [flag for flag, holds in marks.items() if holds]
 
 
-def _write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    if history:
-        lines = "".join(json.dumps(line) + "\n" for line in history)
-        store.write_file(folder / results.HISTORY, lines.encode())
-
-
-def _written(record: RunRecord, folder: Path, code: int) -> int:
-    """The exit code of the job; that of bad I/O when there was no room for its record."""
-    try:
-        record.write(folder)
-    except (OSError, store.DiskFull) as error:
-        record.status, record.error = results.FAILED, f"its record cannot be written: {error}"
-        return 3
-    return code
-
-
 def measure_alone(job: Job) -> None:
     """The costs of a job that were measured beside others, or not yet, are measured again."""
-    with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
-        record = sweepfolder.read_record(job.folder)
-        doubtful = {results.COSTS_PENDING, results.MEASURED_BESIDE}
-        if holder or record is None or not doubtful & set(record.flags):
-            return
-        config = resolve(job.config)
-        entry = Entry(Path(config["store"]["dir"]), str(record.fingerprints.get("train")))
-        phases = Phases(supervise.Outcome(results.OK), {}, {})
-        _phase(phases, job, "measure", config, entry, job.folder, COSTS)
-        if phases.outcome.status == results.INTERRUPTED:
-            return
-        if phases.outcome.status != results.OK:
-            record.status, record.error = phases.outcome.status, phases.outcome.error
-        else:
-            record.cost = phases.outcome.value["cost"]
-            record.flags = [flag for flag in record.flags if flag not in doubtful]
-            record.flags += [results.MEASURED_BESIDE] if phases.beside["measure"] else []
-            record.env["jobs_beside"] = phases.beside["measure"]
-        record.write(job.folder)
-        _tell(job.folder, record)
+    try:
+        with sweepfolder.claim(job.folder) as holder, COMMAND.deferred():
+            record = sweepfolder.read_record(job.folder)
+            doubtful = {results.COSTS_PENDING, results.MEASURED_BESIDE}
+            if holder is None and record is not None and doubtful & set(record.flags):
+                _measure_costs(job, record)
+    except OSError as error:
+        log.error("%s: %s", job.folder.name, disk.in_words(error, job.folder))
 
 
-def _tell(folder: Path, record: RunRecord) -> None:
-    """A job's end in one line, as it happens."""
-    if record.status in (results.OK, results.INVALID):
-        log.info("%s: %s", folder.name, _line(record))
+def _measure_costs(job: Job, record: RunRecord) -> None:
+    """The record holds costs that were measured now, or why they could not be."""
+    config = resolve(job.config)
+    training = lineage.of(config, fingerprints(config, data_digest(config)))
+    phases = Phases(supervise.Outcome(results.OK), {}, {})
+    _measure(job, training, phases, COSTS)
+    if phases.outcome.status == results.INTERRUPTED:
+        return
+    if phases.outcome.status != results.OK:
+        record.status, record.error = phases.outcome.status, phases.outcome.error
     else:
-        log.error("%s: %s (log: %s)", folder.name, _line(record), folder / LOG)
-
-
-def _line(record: RunRecord) -> str:
-    if record.status != results.OK:
-        return f"{record.status}: {record.error}"
-    shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
-    costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
-    parts = [text.format(record.metrics[k]) for k, text in shown.items() if k in record.metrics]
-    parts += [text.format(record.cost[k]) for k, text in costs.items() if record.cost.get(k)]
-    return ", ".join([*parts, *record.flags]) or results.OK
-
-
-def _show_samples(folder: Path, count: int) -> None:
-    """Prints the first samples of a job, when its evaluation wrote some."""
-    path = folder / SAMPLES
-    if count and path.is_file():
-        samples = path.read_text(encoding="utf-8").split(SAMPLE_MARK)[1 : count + 1]
-        print("\n".join((SAMPLE_MARK + sample).rstrip() for sample in samples))
+        passing = {results.COSTS_PENDING, results.MEASURED_BESIDE}
+        record.cost = phases.outcome.value["cost"]
+        record.flags = [flag for flag in record.flags if flag not in passing]
+        record.flags += [results.MEASURED_BESIDE] if phases.beside["measure"] else []
+        record.env["jobs_beside"] = phases.beside["measure"]
+    write(record, job.folder)
+    tell(job.folder, record)

@@ -33,11 +33,18 @@ class Training:
     def is_stored(self) -> bool:
         """Whether it lies in the store, whole; a damaged one is named and set aside."""
         try:
-            return self.entry.verify()
+            is_whole = self.entry.verify()
         except Damaged as damage:
-            log.warning("%s; it is set aside and trained again", damage)
-            self.entry.set_aside()
+            self.set_aside(str(damage))
             return False
+        if is_whole and (difference := self.entry.other_torch()):
+            log.warning("%s", difference)
+        return is_whole
+
+    def set_aside(self, damage: str) -> None:
+        """The finished training is out of the way, and why is said."""
+        log.warning("%s; it is set aside and trained again", damage)
+        self.entry.set_aside()
 
 
 def of(config: Config, prints: Fingerprints) -> Training:

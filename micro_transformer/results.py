@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micro_transformer.store import write_file
+from micro_transformer import disk
 
 if TYPE_CHECKING:
     import pandas
 
 SCHEMA = 1
 RECORD, HISTORY = "record.json", "history.jsonl"
-LARGEST_BYTES = 16 << 20  # a larger record.json is not ours
-DEEPEST = 24  # nested mappings in a record
+LARGEST_HISTORY = 64 << 20  # bytes
 
 OK = "ok"
 INVALID = "invalid"  # a senseless cell of a cross, `error` holds the rule; not a failure
@@ -96,10 +95,18 @@ class RunRecord:
         become null and a flag says so. ValueError names the field that cannot be."""
         content = to_dict(self)
         content["flags"] += _drop_not_finite(content)
-        from_dict(content)
+        data = json.dumps(content, indent=1, allow_nan=False).encode("ascii")
+        from_dict(disk.parse_json(data))
         path = Path(folder) / RECORD
-        write_file(path, json.dumps(content, indent=1, allow_nan=False).encode("ascii"))
+        disk.write_file(path, data)
         return path
+
+
+def cut_down(record: RunRecord, error: str) -> RunRecord:
+    """A failed record with those fields of another that can be written."""
+    kept: dict[str, Any] = {"id": "unknown", "seed": 0, "config": {}}
+    kept |= {name: value for name, value in vars(record).items() if _can_be_written(name, value)}
+    return RunRecord(**kept | {"status": FAILED, "error": error})
 
 
 def is_final(record: RunRecord) -> bool:
@@ -121,7 +128,6 @@ def from_dict(content: Any, path: Path | None = None) -> RunRecord:
     version = content.get("schema")
     if not _is_int(version) or not 1 <= version <= SCHEMA:  # type: ignore[operator]
         raise NotARecord(f"schema={_short(version)}: this version reads 1 to {SCHEMA}")
-    content = _plain(content, 0)
     fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
     if strays := sorted(set(content) - set(fields)):
         raise NotARecord(f"{_short(strays[0])}: no such field")
@@ -134,13 +140,10 @@ def from_dict(content: Any, path: Path | None = None) -> RunRecord:
 
 def read(path: Path) -> RunRecord:
     """The record in a file; NotARecord says what is wrong with it, OSError that it is not there."""
-    if path.stat().st_size > LARGEST_BYTES:
-        raise NotARecord(f"larger than {LARGEST_BYTES >> 20} MiB")
     try:
-        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise NotARecord(f"no JSON: {_short(str(error))}") from None
-    return from_dict(content, path)
+        return from_dict(disk.parse_json(disk.read_bytes(path)), path)
+    except disk.Unreadable as error:
+        raise NotARecord(str(error).removeprefix(f"{path}: ")) from None
 
 
 @dataclass
@@ -154,6 +157,7 @@ class Loaded:
 def load_records(folder: Path) -> Loaded:
     """Every record below the folder. Damaged and foreign files are listed, never raised."""
     loaded = Loaded([], [])
+    disk.need_listed(folder)
     for path in sorted(Path(folder).rglob(RECORD)):
         try:
             loaded.records.append(read(path))
@@ -210,18 +214,29 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """The lines of a history.jsonl, or of the one beside a record; torn lines are left out."""
     path = path.with_name(HISTORY) if path.name == RECORD else path
     try:
-        lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    except OSError:
+        data = disk.read_bytes(path, LARGEST_HISTORY)
+    except (OSError, disk.Unreadable):
         return []
+    lines = data.decode("utf-8", "replace").splitlines()
     return [line for line in map(_line, lines) if line is not None]
 
 
 def _line(text: str) -> dict[str, Any] | None:
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = disk.parse_json(text.encode())
+    except disk.Unreadable:
         return None
     return line if isinstance(line, dict) and _is_number(line.get("step")) else None
+
+
+def _can_be_written(name: str, value: Any) -> bool:
+    if name not in _RULES or not _RULES[name][1](value):
+        return False
+    try:
+        disk.parse_json(json.dumps(value).encode())
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
 
 
 def _drop_not_finite(content: dict[str, Any]) -> list[str]:
@@ -233,21 +248,6 @@ def _drop_not_finite(content: dict[str, Any]) -> list[str]:
                 content[group][key] = None
                 lost.append(f"{key} was {value}")
     return lost
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """The value with text that can be encoded; NotARecord when it is nested too deep."""
-    if depth > DEEPEST:
-        raise NotARecord(f"nested deeper than {DEEPEST}")
-    if isinstance(value, dict):
-        return {_plain(k, depth): _plain(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v, depth + 1) for v in value]
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _short(value: Any) -> str:

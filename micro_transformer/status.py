@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+from micro_transformer import disk
 from micro_transformer.console import Parser, command
 from micro_transformer.sweepfolder import DONE, RUNNING, WAITING, Standing
 from micro_transformer.tables import printable
 
 
+@disk.one_line
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 nothing has failed, 1 some jobs have, 3 there is no sweep."""
     parser = Parser(prog="python -m micro_transformer.status", description="How a sweep stands.")
@@ -16,7 +18,7 @@ def main(words: list[str] | None = None) -> int:
     standing = Standing.of(asked.folder)
     if not standing.jobs:
         print(f"error: {asked.folder}: no sweep and no records here", file=sys.stderr)
-        return 3
+        return disk.BAD_IO
     print(text(asked.folder, standing))
     return int(bool(standing.failed))
 

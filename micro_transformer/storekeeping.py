@@ -12,27 +12,34 @@ their own, and it is trained again, to the same bits, when a new one asks for it
 """
 
 import argparse
+import fcntl
+import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from micro_transformer import results, schema
+from micro_transformer import disk, leftovers, results, schema
 from micro_transformer.console import Parser
 from micro_transformer.inventory import (
     Stored,
+    age_of,
     choices_in_words,
+    damaged,
     differences,
     nearest,
+    size_of,
     stored,
     stored_in,
 )
+from micro_transformer.store import Damaged, Entry
 from micro_transformer.sweepfolder import in_words
 
-OURS = {"factors.json", "training.json", "final", "steps", "lock", "damaged"}
+OURS = {"factors.json", "training.json", "final", "steps", "lock", "needed", "damaged"}
+LEFT = re.compile(r"\.[0-9a-f]{12}\.pruned")  # by a killed prune of an earlier version
 SHOWN_DIFFERENCES = 12
 
 
@@ -43,19 +50,30 @@ class Unknown(ValueError):
 def list_text(root: Path) -> str:
     """The store as a table, oldest first."""
     rows = [("fingerprint", "state", "val loss", "MB", "age", "seed", "choices")]
+    faults = []
     for s in stored(root):
         best = (s.progress or {}).get("best")
         loss = f"{best:.4f}" if isinstance(best, float) and best < float("inf") else "-"
-        size, age = f"{s.size_bytes / 1e6:.1f}", in_words(s.age_s)
+        size, age = _in_mb(s.size_bytes), in_words(s.age_s)
         words = choices_in_words(s.factors["config"])
         rows.append((s.name, s.state, loss, size, age, str(s.seed), words))
+        faults += [s.fault] if s.fault else []
+    for folder, why in damaged(root):
+        size, age = _in_mb(size_of(folder)), in_words(age_of(folder))
+        rows.append((folder.name, "damaged", "-", size, age, "-", "-"))
+        faults.append(why)
     if len(rows) == 1:
         return f"{root}: no training is stored"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = (
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+    return "\n".join([*lines, *faults])
+
+
+def _in_mb(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 def explain(root: Path, what: str, other: str | None) -> str:
@@ -86,6 +104,8 @@ def _factors_of(root: Path, what: str) -> tuple[str, dict[str, Any]]:
     """(fingerprint, factors) of a training in the store or of the one a job's record names."""
     if Path(what).name == what and (found := stored_in(root / what)) is not None:
         return found.name, found.factors
+    if Path(what).name == what and (root / what).is_dir():
+        Entry(root, what).factors()  # Damaged says why
     folder = Path(what).parent if Path(what).name == results.RECORD else Path(what)
     try:
         record = results.read(folder / results.RECORD)
@@ -104,15 +124,21 @@ def _factors_of(root: Path, what: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Prunable:
-    """A training that may go, and why."""
+    """A training that was asked for, why, and what speaks against it."""
 
     stored: Stored
+    size: int  # bytes
     why: str
+    but: str
+
+    def line(self) -> str:
+        """Name, size and reason."""
+        reason = f"kept: {self.but}" if self.but else self.why
+        return f"{self.stored.name}  {self.size / 1e6:8.1f} MB  {reason}"
 
 
-def prunable(root: Path, asked: argparse.Namespace) -> list[Prunable]:
-    """The trainings that were asked for; one that runs or holds strange files is never among."""
-    found = []
+def prunable(root: Path, asked: argparse.Namespace) -> Iterator[Prunable]:
+    """The trainings that were asked for, also those that must stay."""
     for s in stored(root):
         reasons = [
             "named" * (s.name in asked.fingerprints),
@@ -120,11 +146,18 @@ def prunable(root: Path, asked: argparse.Namespace) -> list[Prunable]:
             "unfinished" * (asked.unfinished and not s.entry.is_complete()),
             "old" * (asked.older_than is not None and s.age_s > asked.older_than * 86400),
         ]
-        why = ", ".join(filter(None, reasons))
-        strange = [p.name for p in s.entry.folder.iterdir() if not _is_ours(p.name)]
-        if why and not strange and not s.is_locked():
-            found.append(Prunable(s, why))
-    return found
+        if why := ", ".join(filter(None, reasons)):
+            yield Prunable(s, s.size_bytes, why, _objection(s))
+
+
+def _objection(s: Stored) -> str:
+    """Why a training must stay; empty when it may go."""
+    strange = sorted(p.name for p in s.entry.folder.iterdir() if not _is_ours(p.name))
+    if strange:
+        return f"holds {strange[0]!r:.60}, which is not the lab's"
+    if s.is_locked():
+        return "a process is training it"
+    return "a running job needs it" if disk.is_locked(s.entry.needed, fcntl.LOCK_EX) else ""
 
 
 def _is_ours(name: str) -> bool:
@@ -132,38 +165,56 @@ def _is_ours(name: str) -> bool:
 
 
 def remove(training: Stored) -> bool:
-    """The training is gone, unless a process has begun to work on it meanwhile."""
-    lock = FileLock(training.entry.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    gone = training.entry.folder.with_name(f".{training.name}.pruned")
-    training.entry.folder.rename(gone)
-    lock.release()
+    """The training is gone, unless a process trains it or has begun to need it meanwhile."""
+    with ExitStack() as stack:
+        for path in (training.entry.needed, training.entry.lock):
+            file = stack.enter_context(open(path, "ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        gone = leftovers.temporary(training.entry.folder)
+        training.entry.folder.rename(gone)
     shutil.rmtree(gone)
     return True
 
 
 def _prune(root: Path, asked: argparse.Namespace) -> str:
-    known = {s.name for s in stored(root)}
+    wrong = dict((folder.name, why) for folder, why in damaged(root))
+    known = {s.name for s in stored(root)} | wrong.keys()
     if strangers := [name for name in asked.fingerprints if name not in known]:
         raise Unknown(f"{strangers[0]}: no training in {root}")
-    chosen = prunable(root, asked)
     if not (asked.fingerprints or asked.stale or asked.unfinished or asked.older_than is not None):
         raise Unknown("prune what? give fingerprints, --stale, --unfinished or --older-than DAYS")
-    total = sum(p.stored.size_bytes for p in chosen)
-    lines = [f"{p.stored.name}  {p.stored.size_bytes / 1e6:8.1f} MB  {p.why}" for p in chosen]
-    plural = "s" * (len(chosen) != 1)
+    wanted = list(prunable(root, asked))
+    chosen = [p for p in wanted if not p.but]
+    lines = [p.line() for p in wanted]
+    lines += [f"{n}  kept: {wrong[n]}" for n in asked.fingerprints if n in wrong]
     if not asked.yes:
-        lines.append(f"{len(chosen)} training{plural}, {total / 1e6:.1f} MB; nothing was deleted")
+        lines.append(f"{_counted(chosen)}; nothing was deleted")
         return "\n".join([*lines, "add --yes to delete them"] if chosen else lines)
-    done = sum(remove(p.stored) for p in chosen)
-    return "\n".join([*lines, f"{done} training{plural} deleted, {total / 1e6:.1f} MB"])
+    _clear(root)
+    done = [p for p in chosen if remove(p.stored)]
+    lines += [f"{p.stored.name}  kept: a job has begun to need it" for p in chosen if p not in done]
+    return "\n".join([*lines, f"{_counted(done, ' deleted')}"])
 
 
+def _counted(chosen: list[Prunable], word: str = "") -> str:
+    total = sum(p.size for p in chosen)
+    return f"{len(chosen)} training{'s' * (len(chosen) != 1)}{word}, {total / 1e6:.1f} MB"
+
+
+def _clear(root: Path) -> None:
+    """What killed commands left in the store is gone."""
+    leftovers.remove_dead([root])
+    for folder in root.iterdir():
+        if LEFT.fullmatch(folder.name):
+            leftovers.remove(folder)
+
+
+@disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 done, 2 there is no such training."""
+    """Exit code: 0 done, 2 there is no such training, 3 it is damaged or the store is closed."""
     parser = Parser(
         prog="python -m micro_transformer.store",
         description=__doc__,
@@ -189,7 +240,7 @@ def main(words: list[str] | None = None) -> int:
             print(explain(asked.dir, asked.what, asked.other))
         else:
             print(_prune(asked.dir, asked))
-    except Unknown as error:
+    except (Unknown, Damaged) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, Unknown) else disk.BAD_IO
     return 0

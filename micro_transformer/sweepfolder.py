@@ -20,11 +20,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from micro_transformer import results
-from micro_transformer.store import write_file
+from micro_transformer import disk, results
+from micro_transformer.disk import write_file
 
 PLAN, LOCK, HOLDER = "plan.json", "lock", "holder.json"
 DONE, RUNNING, WAITING = "done", "running", "waiting"
+PROBED_S = 0.02  # others who ask whether the lock is free hold it for a moment
+LONGEST_NAME = 255  # bytes
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Holder:
 @contextmanager
 def claim(folder: Path) -> Iterator[Holder | None]:
     """None while this process alone works on the job; else who does, and it must be left alone."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk.naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PROBED_S, poll_interval=PROBED_S / 4)
     except Timeout:
         yield holder_of(folder)
         return
@@ -61,23 +64,18 @@ def claim(folder: Path) -> Iterator[Holder | None]:
 
 def is_claimed(folder: Path) -> bool:
     """Whether a process works on the job now."""
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return disk.is_locked(folder / LOCK)
 
 
 def holder_of(folder: Path) -> Holder:
     """Who last said to work on the job."""
     try:
-        return Holder(**json.loads((folder / HOLDER).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return Holder(0, "an unknown host", "now")
+        match disk.read_json(folder / HOLDER):
+            case {"pid": int(pid), "host": str(host), "since": str(since)}:
+                return Holder(pid, host[:LONGEST_NAME], since[:LONGEST_NAME])
+    except (OSError, disk.Unreadable):
+        pass
+    return Holder(0, "an unknown host", "now")
 
 
 def write_plan(folder: Path, jobs: Iterable[Path]) -> None:
@@ -89,10 +87,24 @@ def write_plan(folder: Path, jobs: Iterable[Path]) -> None:
 def planned(folder: Path) -> list[Path]:
     """The jobs' folders as the last command named them, else those that hold a record."""
     try:
-        names: Any = json.loads((folder / PLAN).read_bytes())["jobs"]
-        return [folder / name for name in names if ".." not in Path(name).parts]
-    except (OSError, ValueError, KeyError, TypeError):
-        return sorted(path.parent for path in folder.glob(f"*/{results.RECORD}"))
+        match disk.read_json(folder / PLAN):
+            case {"jobs": [*names]} if all(map(_is_name, names)):
+                return [folder / name for name in names]
+    except (OSError, disk.Unreadable):
+        pass
+    disk.need_listed(folder)
+    return sorted(path.parent for path in folder.glob(f"*/{results.RECORD}"))
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a job's folder can have this name, below the sweep's own."""
+    return (
+        isinstance(name, str)
+        and name not in ("", "..")
+        and "\0" not in name
+        and Path(name).name == name
+        and len(os.fsencode(name)) <= LONGEST_NAME
+    )
 
 
 def read_record(folder: Path) -> results.RunRecord | None:

@@ -13,17 +13,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from micro_transformer import memory
+from micro_transformer import contents, memory
 from micro_transformer.nn.models import DecoderLM, auxiliary_loss
 from micro_transformer.optimizers import Optimizers
 from micro_transformer.progress import Display, shown
 from micro_transformer.ranks import Ranks
 from micro_transformer.repro import stream
 from micro_transformer.schema import Train
-from micro_transformer.store import Damaged, Entry, read_snapshot
+from micro_transformer.store import Damaged, Entry
 from micro_transformer.tasks.base import Task
 
 log = logging.getLogger(__name__)
+OPTIMIZERS, BEST = "optimizer.safetensors", "best.safetensors"
 
 
 class NonFinite(Exception):
@@ -96,7 +97,7 @@ class Trainer:
         self.model.load_state_dict(self.best_weights)
         progress.cost |= self._cost()
         if self.ranks.is_first:
-            self.entry.finish({"weights.safetensors": self._weights(), "state.json": self._state()})
+            self.entry.finish({contents.WEIGHTS: self._weights(), contents.STATE: self._state()})
         return progress
 
     def _step(self, step: int) -> dict[str, Any]:
@@ -201,12 +202,12 @@ class Trainer:
         if not self.ranks.is_first:
             return
         files = {
-            "weights.safetensors": self._weights(),
-            "optimizer.safetensors": _tensors(self.optimizers.state()),
-            "state.json": self._state(),
+            contents.WEIGHTS: self._weights(),
+            OPTIMIZERS: _tensors(self.optimizers.state()),
+            contents.STATE: self._state(),
         }
         if self.best_weights:
-            files["best.safetensors"] = _tensors(self.best_weights)
+            files[BEST] = _tensors(self.best_weights)
         self.entry.write_step(self.progress.step, files)
 
     def _resume(self) -> None:
@@ -218,23 +219,36 @@ class Trainer:
     def _resume_alone(self) -> None:
         for folder in self.entry.steps():
             try:
-                files = read_snapshot(folder)
+                self._load(self.entry.read_step(folder))
             except Damaged as damage:
-                log.warning("%s; going on from the state before", damage)
+                log.warning("%s: %s; going on from the state before", folder, damage)
                 continue
-            self._load(files)
             log.info("resumed at step %d of %d", self.progress.step, self.recipe.steps)
             return
 
     def _load(self, files: dict[str, bytes]) -> None:
-        state = json.loads(files["state.json"])
-        self.progress = Progress(**state["progress"])
+        """The training stands where the files say; Damaged, and as it was, when they do not fit."""
+        state, own = contents.state_of(files), self.model.state_dict()
+        weights = contents.weights_of(files, own)
+        best = contents.weights_of(files, own, BEST) if BEST in files else {}
+        optimizers = Optimizers(self.model, self.recipe, self.device)
+        try:
+            progress = Progress(**state["progress"])
+            optimizers.load_state(contents.tensors_of(files, OPTIMIZERS))
+            optimizers.scaler.load_state_dict(state["scaler"])
+            fits = all(
+                tensor.shape in ((), parameter.shape)
+                for member in optimizers.members.values()
+                for parameter, entry in member.state.items()
+                for tensor in entry.values()
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            raise Damaged(f"a state does not fit: {type(error).__name__}: {error}") from error
+        if not fits or progress.step > self.recipe.steps:
+            raise Damaged("a state does not fit: of another net or recipe")
+        self.model.load_state_dict(weights)
+        self.progress, self.best_weights, self.optimizers = progress, best, optimizers
         self.progress.resumes += 1
-        self.optimizers.scaler.load_state_dict(state["scaler"])
-        self.model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
-        self.optimizers.load_state(safetensors.torch.load(files["optimizer.safetensors"]))
-        if "best.safetensors" in files:
-            self.best_weights = safetensors.torch.load(files["best.safetensors"])
 
 
 def _tensors(tensors: dict[str, Tensor]) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from micro_transformer import disk
 from micro_transformer.console import Parser, command
 from micro_transformer.results import (
     NAN,
@@ -115,7 +116,7 @@ def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
         print(f"{name} ...", flush=True)
         try:
             found = compare(record, again(record))
-        except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
             print(f"  failed: {printable(str(error))}")
             bad += 1
             continue
@@ -128,6 +129,7 @@ def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
     return good, bad
 
 
+@disk.one_line
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 all the same, 1 some differ or failed, 3 nothing to verify."""
     parser = Parser(
@@ -144,7 +146,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"{plural(len(loaded.skipped), 'file')} skipped: damaged or foreign")
     if not known:
         print(f"error: {args.folder}: holds no finished record to verify", file=sys.stderr)
-        return 3
+        return disk.BAD_IO
     chosen = random.Random(args.seed).sample(known, min(max(1, args.rows), len(known)))
     print(f"{len(chosen)} of {plural(len(known), 'run')}; quality to the last bit on a like "
           f"machine with the same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are "

@@ -1,6 +1,5 @@
 """What the process of a job does: train once, then measure what was trained."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -8,18 +7,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
 from micro_transformer import build, equip, probes
+from micro_transformer.contents import state_of, weights_of
 from micro_transformer.nn.models import DecoderLM
 from micro_transformer.progress import Display, shown
 from micro_transformer.ranks import joined
 from micro_transformer.repro import make_deterministic, seed_everything, stream
 from micro_transformer.stop import StopRequest
-from micro_transformer.store import Entry, read_snapshot
+from micro_transformer.store import Damaged, Entry
 from micro_transformer.subject import Subject
 from micro_transformer.training import Trainer
 
@@ -77,15 +76,20 @@ def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, f
     """The model with the base's weights, and what those cost; as it is without a base."""
     if base is None:
         return model, {}
-    state = _load(model, base.final)
+    state = _load(model, base)
     return model, {f"base/{name}": value for name, value in state["progress"]["cost"].items()}
 
 
-def _load(model: DecoderLM, final: Path) -> dict[str, Any]:
-    """The model has the stored weights; returns their state. Damaged if a byte differs."""
-    files = read_snapshot(final)
-    model.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
-    return json.loads(files["state.json"])
+def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
+    """The model has the stored weights; returns their state. Damaged if a byte differs, or what is
+    stored is of another net."""
+    files = entry.read()
+    try:
+        weights, state = weights_of(files, model.state_dict()), state_of(files)
+    except Damaged as damage:
+        raise Damaged(f"{entry.final}/{damage}") from damage
+    model.load_state_dict(weights)
+    return state
 
 
 def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = build.task(config)
-    model, state = load(config, entry.final, task)
+    model, state = load(config, entry, task)
     if config["run"]["trace"]:
         print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
     subject = Subject(
@@ -128,10 +132,10 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     }
 
 
-def load(config: Config, final: Path, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
+def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
     """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
     model = build.model(config, task)
-    state = _load(model, final)
+    state = _load(model, entry)
     model.use_kernel(build.kernel_maker(config["attention"]))
     equip.stretch(model, config)
     return model.eval(), state

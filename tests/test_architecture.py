@@ -12,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"knobs", "components", "schema", "fits", "results", "measures", "fingerprint"}
     | {"repro", "machine", "progress", "store", "stop", "supervise", "memory", "inventory"}
-    | {"presence", "sweepfolder", "ranks", "choices", "console", "storekeeping"},
+    | {"presence", "sweepfolder", "ranks", "choices", "console", "storekeeping"}
+    | {"contents", "disk", "endings", "leftovers"},
     {"nn", "decoding", "data", "rows", "muon"},
     {"tasks", "generation", "identity", "optimizers", "stats"},
     {"subject", "probes", "tables", "lineage"},

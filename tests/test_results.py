@@ -1,11 +1,13 @@
 """The record of a run survives the disk, and nothing else passes for one."""
 
+import errno
 import json
+import os
 import random
 
 import pytest
 
-from micro_transformer import results
+from micro_transformer import endings, results
 from micro_transformer.results import NotARecord, RunRecord, from_dict, is_final, read, to_dict
 from tests.records import make_record, write_all
 
@@ -111,3 +113,40 @@ def test_a_torn_history_is_read_up_to_the_tear(tmp_path):
     path.with_name("history.jsonl").write_text('{"step": 1}\n[2]\n{"step": 3}\n{"step": 4, "tr')
     assert [line["step"] for line in results.read_history(path)] == [1, 3]
     assert results.read_history(tmp_path / "none" / "history.jsonl") == []
+
+
+UNWRITABLE = {
+    "seed": 1 << 63,
+    "metrics": {"val/loss": object()},
+    "cost": {"a": 10**400},
+    "config": {"lr": float("nan")},
+    "size": {"params": {1, 2}},
+    "env": {"deep": json.loads("[" * 40 + "]" * 40)},
+    "data": {"rows": 10**30},
+    "choices": {"posenc": 1},
+    "error": b"bytes",
+    "id": "",
+}
+
+
+@pytest.mark.parametrize("field", UNWRITABLE)
+def test_a_record_that_cannot_be_written_becomes_a_failed_one(tmp_path, field):
+    record = make_record(**{field: UNWRITABLE[field]})
+    assert endings.write(record, tmp_path, [{"step": 1}]) == 0
+    back = read(tmp_path / "record.json")
+    assert (back.status, record.status) == ("failed", "failed")
+    assert "cannot be written" in back.error and back.overrides == record.overrides
+    assert getattr(back, field) != UNWRITABLE[field]
+
+
+def test_a_record_without_room_is_told_and_the_old_one_stays(tmp_path, monkeypatch):
+    make_record(loss=1.0).write(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    record = make_record(loss=2.0)
+    assert endings.write(record, tmp_path) == 3
+    assert record.status == "failed" and "disk full" in record.error
+    assert read(tmp_path / "record.json").metrics["val/loss"] == 1.0

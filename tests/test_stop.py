@@ -31,7 +31,7 @@ CALLS = {
     "noted": (Entry, "note", False),
     "recording": (results.RunRecord, "write", True),
     "recorded": (results.RunRecord, "write", False),
-    "telling": (jobs, "_tell", True),
+    "telling": (jobs, "tell", True),
 }
 PHASES = ["a child starts", "steps", "storing", "stored", "measuring", "measured", *CALLS]
 

@@ -1,7 +1,10 @@
 """The store says what it holds and why, and lets go only of what is its own."""
 
 import json
+import multiprocessing
 import os
+import re
+import time
 
 import pytest
 from filelock import FileLock
@@ -23,7 +26,9 @@ def factors(*words):
 def put(root, made, finished=True, age=0):
     entry = Entry(root, digest(made))
     entry.open(made)
-    state = json.dumps({"progress": {"best": 1.25, "step": 8}}).encode()
+    progress = {"best": 1.25, "step": 8, "best_step": 8, "bad_evaluations": 0, "resumes": 0}
+    progress |= {"stopped_early": False, "train_seconds": 1.0, "cost": {}, "history": []}
+    state = json.dumps({"progress": progress, "scaler": {}}).encode()
     if finished:
         entry.finish({"weights.safetensors": b"x" * 1000, "state.json": state})
     else:
@@ -96,6 +101,79 @@ def test_prune_is_dry_and_spares_the_running_the_strange_and_the_foreign(tmp_pat
     assert set(tmp_path.iterdir()) == left
     assert say(capsys, tmp_path, "prune")[0] == 2
     assert say(capsys, tmp_path, "prune", "../elsewhere", "--yes")[0] == 2
+
+
+def test_prune_says_what_it_keeps_and_why(tmp_path, capsys):
+    made = [factors(f"seed={seed}") for seed in range(4)]
+    needed, running, strange, free = (put(tmp_path, m, age=99) for m in made)
+    (strange.folder / "thesis.txt").write_text("mine")
+    with needed.held(), needed.held(), FileLock(running.lock):
+        for yes in ([], ["--yes"]):
+            code, text = say(capsys, tmp_path, "prune", "--older-than", "0", *yes)
+            assert code == 0
+            assert re.search(f"{needed.fingerprint} .* kept: a running job needs it", text)
+            assert re.search(f"{running.fingerprint} .* kept: a process is training it", text)
+            assert re.search(f"{strange.fingerprint} .* kept: holds 'thesis.txt'", text)
+            assert "1 training" in text
+    assert not free.folder.exists() and needed.verify() and running.verify()
+    assert "1 training deleted" in say(capsys, tmp_path, "prune", needed.fingerprint, "--yes")[1]
+
+
+def test_a_training_that_a_job_needs_from_now_on_is_not_pruned(tmp_path):
+    """The job asks for it after the list was made, before the deletion."""
+    entry = put(tmp_path, factors())
+    (training,) = inventory.stored(tmp_path)
+    with entry.held():
+        assert not storekeeping.remove(training)
+    assert entry.verify() and storekeeping.remove(training)
+    with entry.held():  # waits for no one: the folder is a new one
+        assert list(entry.folder.iterdir()) == [entry.needed]
+
+
+def test_the_hold_of_a_killed_job_is_gone(tmp_path):
+    entry = put(tmp_path, factors())
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    child = context.Process(target=hold, args=(entry, ready))
+    child.start()
+    assert ready.wait(10)
+    (training,) = inventory.stored(tmp_path)
+    assert not storekeeping.remove(training)
+    child.kill()
+    child.join()
+    assert storekeeping.remove(training) and not list(tmp_path.iterdir())
+
+
+def hold(entry, ready):
+    with entry.held():
+        ready.set()
+        time.sleep(60)
+
+
+def test_what_killed_commands_left_hinders_nobody(tmp_path, capsys):
+    entry = put(tmp_path, factors())
+    (tmp_path / f".{entry.fingerprint}.pruned" / "final").mkdir(parents=True)
+    for name in ("12abc", "²"):
+        (entry.folder / "steps" / name).mkdir(parents=True)
+    assert say(capsys, tmp_path, "list")[0] == 0
+    assert "1 training deleted" in say(capsys, tmp_path, "prune", entry.fingerprint, "--yes")[1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("harm", ["factors", "weights", "format"])
+def test_a_damaged_training_is_listed_as_such(tmp_path, capsys, harm):
+    entry = put(tmp_path, factors())
+    path = {"factors": entry.folder / "factors.json", "weights": entry.final / "state.json"}.get(
+        harm, entry.final / "manifest.json"
+    )
+    was, now = {"format": (b'"format": 2', b'"format": 1')}.get(harm, (b"1", b"2"))
+    path.write_bytes(path.read_bytes().replace(was, now))
+    code, text = say(capsys, tmp_path, "list")
+    assert code == 0 and f"{entry.fingerprint}  damaged" in text and str(path.parent) in text
+    if harm == "factors":
+        assert say(capsys, tmp_path, "explain", entry.fingerprint)[0] == 3
+        text = say(capsys, tmp_path, "prune", entry.fingerprint, "--yes")[1]
+        assert "kept: " in text and entry.folder.exists()
 
 
 def test_stale_is_what_code_has_left_behind(tmp_path):

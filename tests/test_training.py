@@ -6,13 +6,14 @@ import json
 import math
 
 import pytest
+import safetensors.torch
 import torch
 
 from micro_transformer import build, schema
 from micro_transformer.optimizers import Optimizers, rate_factor
 from micro_transformer.planning import make_plan
 from micro_transformer.repro import resolve, stream
-from micro_transformer.store import Entry, read_snapshot
+from micro_transformer.store import Damaged, Entry, read_snapshot
 from micro_transformer.training import NonFinite, Trainer
 
 STORIES = ["task=micro", "task.stories=300"]
@@ -97,6 +98,73 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(config, tmp_path, cap
     train(cfg, cut)
     assert str(path) in caplog.text
     assert weights(cut) == weights(Entry(tmp_path, "whole"))
+
+
+def other_tensor(name, change):
+    """A change of a file of tensors: its first tensor is another, or gone."""
+
+    def harm(files):
+        tensors = safetensors.torch.load(files[name])
+        first = sorted(tensors)[0]
+        files[name] = safetensors.torch.save(change(first, tensors))
+
+    return harm
+
+
+def drop(first, tensors):
+    return {key: tensor for key, tensor in tensors.items() if key != first}
+
+
+def shrink(first, tensors):
+    return tensors | {first: tensors[first].flatten()[:1].repeat(3)}
+
+
+def spoil(first, tensors):
+    return tensors | {first: tensors[first].float() * math.nan}
+
+
+def rename(first, tensors):
+    return drop(first, tensors) | {"strange": tensors[first]}
+
+
+def state(change):
+    def harm(files):
+        content = json.loads(files["state.json"])
+        change(content)
+        files["state.json"] = json.dumps(content).encode()
+
+    return harm
+
+
+WRONG_STATES = {
+    **{f"{change.__name__} {name}": other_tensor(f"{name}.safetensors", change)
+       for name in ("weights", "best") for change in (drop, shrink, spoil, rename)},
+    **{f"{change.__name__} optimizer": other_tensor("optimizer.safetensors", change)
+       for change in (shrink, spoil, rename)},
+    "no optimizer": lambda files: files.pop("optimizer.safetensors"),
+    "step beyond": state(lambda s: s["progress"].update(step=10**6)),
+    "stray": state(lambda s: s["progress"].update(stray=1)),
+    "no scaler": state(lambda s: s.pop("scaler")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", WRONG_STATES)
+def test_a_state_of_another_net_is_passed_over_though_its_hashes_fit(config, tmp_path, harm):
+    cfg, cut = config(), Entry(tmp_path, "cut")
+    with pytest.raises(Stop):
+        train(cfg, cut, 5)
+    newest, *_ = cut.steps()
+    files = cut.read_step(newest)
+    task = build.task(cfg)
+    trainer = Trainer(build.model(cfg, task), task, build.recipe(cfg), seed=1, device="cpu",
+                      entry=cut)  # fmt: skip
+    fresh = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+    WRONG_STATES[harm](files)
+    with pytest.raises(Damaged):
+        trainer._load(files)
+    assert trainer.progress.step == 0 and not trainer.best_weights
+    assert all(torch.equal(t, fresh[key]) for key, t in trainer.model.state_dict().items())
+    assert not any(member.state for member in trainer.optimizers.members.values())
 
 
 def test_same_seed_same_curve_and_another_seed_another(config, tmp_path):

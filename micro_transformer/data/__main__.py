@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from micro_transformer import choices
+from micro_transformer import choices, disk
 from micro_transformer.components import find
 from micro_transformer.console import clean, command
 from micro_transformer.data.corpora.base import Corpus
@@ -29,6 +29,7 @@ HELP = ("-h", "--help", "help")
 BAD_USE, BAD_DATA = 2, 3
 
 
+@disk.one_line
 def main(words: list[str]) -> int:
     """The exit code: 0 done, 2 wrong use, 3 data that could not be had."""
     try:
@@ -52,7 +53,7 @@ def main(words: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed = True
         except OSError as error:  # a full disk, a folder that cannot be written
-            print(f"error: data: {error}; make room or choose another root=", file=sys.stderr)
+            print(f"error: data: {disk.in_words(error, root)}", file=sys.stderr)
             failed = True
     return BAD_DATA if failed else 0
 

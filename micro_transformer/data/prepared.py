@@ -11,12 +11,14 @@ data/prepared/<corpus>-<knob values>/
 
 import hashlib
 import json
+import os
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from micro_transformer import disk
 from micro_transformer.data import files, tokenizer
 from micro_transformer.data.tokenizer import Tokenizer
 
@@ -46,7 +48,7 @@ def command(corpus: str, knobs: dict[str, Any]) -> str:
 def open_prepared(root: Path | str, corpus: str, knobs: dict[str, Any]) -> "Prepared":
     """The prepared set; DataMissing (naming the command) or DataDamaged otherwise."""
     folder = folder_of(root, corpus, knobs)
-    if not (folder / MANIFEST).is_file():
+    if not os.path.lexists(folder / MANIFEST):
         raise DataMissing(
             f"data: {folder} is not prepared; run `make data` or `{command(corpus, knobs)}`"
         )
@@ -63,7 +65,8 @@ class Prepared:
         self.manifest = _manifest(folder)
         for name, expected in self.manifest["files"].items():
             path = folder / name
-            if not path.is_file() or files.sha256(path) != expected:
+            is_here = Path(name).name == name and "\0" not in name and path.is_file()
+            if not is_here or files.sha256(path) != expected:
                 raise DataDamaged(f"data: {path} is damaged; delete {folder} and prepare it again")
 
     @property
@@ -131,14 +134,39 @@ def digest_of(manifest: dict[str, Any]) -> str:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = disk.read_json(path)
         whole = manifest["format"] == FORMAT and manifest["digest"] == digest_of(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataDamaged(
             f"data: {path} is damaged; delete {folder} and prepare it again"
         ) from error
-    if not whole:
+    if not (whole and _has_shape(manifest)):
         raise DataDamaged(
             f"data: {path} is of another version or was edited; delete {folder} and prepare again"
         )
     return manifest
+
+
+def _has_shape(manifest: dict[str, Any]) -> bool:
+    """Whether what the digest does not cover fits what it does."""
+    match manifest:
+        case {
+            "files": dict(names),
+            "splits": dict(splits),
+            "dtype": "uint8" | "uint16",
+            "tier": str(),
+            "rows": int(rows),
+        }:
+            pass
+        case _:
+            return False
+    try:
+        columns = [(s, c) for s, split in splits.items() for c in split["columns"]]
+        counts = [n for s, c in columns for n in splits[s]["columns"][c].values()]
+        return (
+            rows == sum(split["rows"] for split in splits.values())
+            and all({f"{s}.{c}.bin", f"{s}.{c}.ends.bin"} <= names.keys() for s, c in columns)
+            and all(isinstance(n, int) and n >= 0 for n in counts)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+from micro_transformer import disk
 from micro_transformer.console import Parser, command
 from micro_transformer.report.write import write_report
 from micro_transformer.tables import printable
 
 
+@disk.one_line
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 gaps and --strict, 3 nothing to report or no room to write."""
     parser = Parser(
@@ -26,11 +28,9 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     try:
         report = write_report(args.folder, args.out, args.mixed, not args.no_figures)
-    except Exception as error:
-        if not isinstance(error, ValueError | OSError) and type(error).__name__ != "DiskFull":
-            raise
+    except ValueError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 3
+        return disk.BAD_IO
     print(report.text, end="\n\n")
     for gap in report.gaps:
         print(f"gap: {printable(gap)}")

@@ -1,0 +1,247 @@
+"""Files that anyone may have changed, on disks that may be full.
+
+What is read is a regular file of a stated size at most, and strict JSON. What is written is there
+as a whole or as it was before. A fault of the disk is one line: what, where, and the cure.
+"""
+
+import errno
+import fcntl
+import functools
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from micro_transformer import leftovers
+
+BAD_IO = 3  # exit code of a command that could not read or write
+LARGEST_JSON = 16 << 20
+DEEPEST = 24  # nested lists and mappings in a file
+DIGITS = 20  # of a whole number
+LONGEST = 200  # letters of a path in a message
+
+
+class Unreadable(ValueError):
+    """There is a file, but not one that can be taken; the text says why."""
+
+
+class CannotWrite(OSError):
+    """A file could not be written; what was there before is untouched."""
+
+    status, exit_code = "failed", BAD_IO
+
+
+class DiskFull(CannotWrite):
+    """There was no room to write."""
+
+
+def read_bytes(path: Path, limit: int = LARGEST_JSON) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Unreadable: a pipe, a device, a
+    folder, or larger, found without reading it; OSError: absent, or not ours to read."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(f"{path}: not a regular file")
+        if about.st_size > limit:
+            raise Unreadable(f"{path}: larger than {limit >> 20} MiB")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(about.st_size)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; Unreadable or OSError as for `read_bytes`."""
+    try:
+        return parse_json(read_bytes(path))
+    except Unreadable as error:
+        raise Unreadable(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def parse_json(data: bytes, infinite: bool = False) -> Any:
+    """What strict JSON means: a key once, no NaN, numbers and depth of a stated size, text that can
+    be encoded. Unreadable otherwise; `infinite` lets NaN and Infinity pass."""
+    try:
+        return plain((_LENIENT if infinite else _STRICT).decode(data.decode("utf-8")))
+    except Unreadable:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"no JSON: {_short(str(error))}") from None
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value with text that can be encoded; Unreadable when it is nested too deep."""
+    if depth > DEEPEST:
+        raise Unreadable(f"nested deeper than {DEEPEST}")
+    if isinstance(value, dict):
+        return {plain(k, depth): plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v, depth + 1) for v in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """path holds data, on disk, or is as it was before; CannotWrite names it."""
+    temporary = leftovers.temporary(path)
+    with naming(path, len(data)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with durable(temporary) as file:
+                file.write(data)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[BinaryIO]:
+    """A file open for writing whose bytes are on the disk when the block ends."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """The folder's list of names is on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def need_listed(folder: Path) -> None:
+    """The folder's names can be read, or it is not there; `glob` would call a closed one empty."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.scandir(folder).close()
+
+
+def need_writable(folder: Path) -> None:
+    """The folder exists and a file can be written into it; CannotWrite names it."""
+    probe = leftovers.temporary(folder / "probe")
+    with naming(folder, 1):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"\n")
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, size: int = 0) -> Iterator[None]:
+    """A fault of the disk inside becomes CannotWrite, which names the path and the bytes."""
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else CannotWrite
+        raise kind(in_words(error, path, size)) from error
+
+
+def is_locked(path: Path, asked: int = fcntl.LOCK_SH) -> bool:
+    """Whether a process holds the lock file in a way that shuts out what is asked: a shared lock,
+    or LOCK_EX where the holders share. Needs no right to write."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, asked | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+CURES = {
+    errno.EROFS: "the file system is read-only; name a folder that can be written",
+    errno.EACCES: "permission denied; name a folder of your own",
+    errno.EPERM: "permission denied; name a folder of your own",
+    errno.ENOTDIR: "a file is in the place of a folder; move it away",
+    errno.EEXIST: "a file is in the place of a folder; move it away",
+    errno.EISDIR: "a folder is in the place of a file; move it away",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EDQUOT: "disk full: your quota is used up; make room and run again",
+}
+
+
+def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
+    """A fault of the disk in one line: where, what, and the cure."""
+    if isinstance(error, CannotWrite):
+        return str(error)
+    named = error.filename if isinstance(error.filename, str | bytes) else path
+    where = Path(os.fsdecode(named or "the disk"))
+    if error.errno == errno.ENOSPC:
+        return _full(path or where, size)
+    said = CURES.get(error.errno or 0) or error.strerror or str(error)
+    if path is None:
+        return f"{_short(str(where), LONGEST)}: {said}"
+    inside = "" if where.is_relative_to(path) else f" ({_short(str(where), LONGEST)})"
+    return f"{_short(str(path), LONGEST)}: {said}{inside}"
+
+
+def _full(path: Path, size: int) -> str:
+    shown = _short(str(path), LONGEST)
+    place = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
+    room = os.statvfs(place)
+    if room.f_files and not room.f_favail:
+        return f"disk full: {shown} is one file too many; remove some and run again"
+    free = shutil.disk_usage(place).free
+    return (
+        f"disk full: {shown} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB free; "
+        "make room and run again"
+    )
+
+
+def one_line(main: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which ends with exit code 3 and one line where it cannot read or write."""
+
+    @functools.wraps(main)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return main(*args, **kwargs)
+        except OSError as error:
+            print(f"error: {in_words(error)}", file=sys.stderr)
+            return BAD_IO
+
+    return guarded
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Unreadable("a key is given twice")
+    return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise Unreadable(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise Unreadable(f"{constant} is not JSON")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_constant=_refuse)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
+
+
+def _short(text: str, length: int = 60) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= length else text[: length - 3] + "..."
