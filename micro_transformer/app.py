@@ -96,9 +96,9 @@ def _run_sweep(plan: Plan) -> None:
 
 
 def _run_here(planned: list[Job], workers: int) -> None:
-    """The jobs have ended, so many at once, as they were composed for the plan: Hydra would
-    compose each of them twice again. A thread for each that runs is enough, since its work is done
-    in processes of its own."""
+    """The jobs have ended, at most `workers` concurrent, as they were composed for the plan: Hydra
+    would compose each of them twice again. A thread a job is enough: its work is done in processes
+    of its own."""
     logging.basicConfig(format=LINE, level=logging.INFO, stream=sys.stdout)
     supervise.warm_up()
     _load_report()
