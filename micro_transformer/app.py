@@ -111,9 +111,9 @@ def _run_sweep(plan: Plan) -> None:
 
 
 def _run_here(planned: list[Job], workers: int) -> None:
-    """The jobs have ended, so many at once, as they were composed for the plan: Hydra would
-    compose each of them twice again. A thread for each that runs is enough, since its work is done
-    in processes of its own."""
+    """The jobs have ended, at most `workers` concurrent, as they were composed for the plan: Hydra
+    would compose each of them twice again. A thread per job is enough: its work is done in
+    processes of its own."""
     logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
     logging.getLogger(__package__).setLevel(logging.INFO)  # what libraries do is not the news
     supervise.warm_up()

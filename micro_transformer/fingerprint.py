@@ -16,7 +16,15 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.name
 # They say what is allowed, where things lie or how far work is: no trained weight depends on them.
-NO_FACTORS: tuple[str, ...] = ("knobs", "components", "schema", "fits", "results", "fingerprint", "progress")
+NO_FACTORS: tuple[str, ...] = (
+    "knobs",
+    "components",
+    "schema",
+    "fits",
+    "results",
+    "fingerprint",
+    "progress",
+)
 NO_FACTORS += ("store", "contents", "disk", "leftovers")
 BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 

@@ -193,6 +193,7 @@ def test_nohup_stays_in_force_and_the_background_of_a_script_can_be_signalled():
 
 def test_a_closed_stream_is_one_that_nobody_reads():
     say = "print(1); print(2, file=sys.stderr); print(sys.stdin.read()); os.write(2, b'3')\n"
+    say += "assert all(map(os.get_inheritable, (0, 1, 2)))\n"
     shut = lambda: [os.close(number) for number in (0, 1, 2)]  # noqa: E731
     assert ended(say + "assert os.open(os.devnull, 0) > 2", preexec_fn=shut).returncode == 0
 
