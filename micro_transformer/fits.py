@@ -201,10 +201,16 @@ def _texts(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def _out_of_place(config: dict[str, Any]) -> Iterator[str]:
     task = component("task", config)
+    splits = task.facts["splits"].split()
     for name, entry in config["eval"]["measures"].items():
-        needs = find("eval", entry["kind"]).facts.get("needs")
+        where, needs = f"eval.measures.{name}", find("eval", entry["kind"]).facts.get("needs")
         if needs not in (None, task.facts.get("gives")):
             yield (
-                f"eval.measures.{name}: kind {entry['kind']} needs a task that gives {needs}, "
+                f"{where}: kind {entry['kind']} needs a task that gives {needs}, "
                 f"and {task.kind} does not; change task or eval"
+            )
+        if entry.get("split", splits[0]) not in splits:
+            yield (
+                f"{where}.split={entry['split']}: task kind {task.kind} has no such split; "
+                f"use {' or '.join(splits)}"
             )

@@ -54,6 +54,7 @@ def complaint(*words):
         (["train.context=8192"], "train.context=8192: longer than model.max_len=4096"),
         (["train.warmup_steps=400", "train.steps=400"], "must be less than train.steps=400"),
         (["device=cpu", "train.precision=fp16"], "needs device=cuda"),
+        (["eval.measures.loss.split=test"], "Shakespeare has no such split; use train or val"),
         (["seed=1,2"], "add -m"),
         (["+extra=1"], "keys cannot be added or removed"),
         (["~seed"], "keys cannot be added or removed"),

@@ -14,6 +14,7 @@ class Task:
     """
 
     corpus: str | None
+    splits = "train val test"  # what its data are split into
     watch = "val/loss"  # what early stopping looks at
 
     def __init__(self, data: Any) -> None:

@@ -12,6 +12,7 @@ class Micro(LanguageModeling):
     """Synthetic stories; `data.manifest["facts"]` holds the loss that no model can beat."""
 
     corpus = "micro"
+    splits = "train val"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ class Shakespeare(LanguageModeling):
     """
 
     corpus = "shakespeare"
+    splits = "train val"
 
     def __init__(
         self,
