@@ -21,8 +21,14 @@ from micro_transformer.tasks.language_modeling import LanguageModeling
 from micro_transformer.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
-WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.optimizer=adamw"]
-WORDS += ["train.lr=0.001", "train.threads=1", "bench.threads=1", "bench=none", "eval=none"]
+WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "device=cpu"]
+WORDS += [
+    "train.matrix_dtype=fp32",
+    "train.threads=1",
+    "bench.threads=1",
+    "bench=none",
+    "eval=none",
+]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TORCHRUN += ["--local-addr", "127.0.0.1"]  # a container without network cannot resolve its own name
 
@@ -54,10 +60,11 @@ def trained(folder):
 
 
 def close(one, two):
-    return all(torch.allclose(one[name], two[name], rtol=1e-5, atol=1e-6) for name in one)
+    return all(torch.allclose(one[name], two[name], rtol=1e-4, atol=5e-5) for name in one)
 
 
 def test_two_ranks_train_what_one_process_trains_and_resume(lab):
+    """With both optimizers; Muon in bf16 would turn rounding into differences of 1e-2."""
     words = ["train.dropout=0", "train.steps=60", "train.eval_every=30"]
     assert lab(*words, "store.dir=one").wait(timeout=180) == 0
     pair = lab(*words, "store.dir=two", torchrun=TORCHRUN)
