@@ -23,9 +23,10 @@ def beyond_the_text(config: dict[str, Any], tokens: dict[str, int]) -> list[str]
     lines = []
     for where, split, num in _excerpts(config) if tokens else ():
         if split not in tokens:
-            lines.append(f"{where}.split={split}: the task's data have {', '.join(tokens)}")
+            lines.append(f"{where}.split={split}: must be one of the task's, {', '.join(tokens)}")
         elif num + (split == "train") > tokens[split]:  # and there the target of the last
-            lines.append(f"{where}={num}: the {split} split has only {tokens[split]} tokens")
+            had = f"the {split} split has only {tokens[split]} tokens"
+            lines.append(f"{where}={num}: {had}; lower it or prepare a longer text")
     return lines
 
 
