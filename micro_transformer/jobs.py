@@ -101,7 +101,7 @@ def account_for(job: Job) -> None:
     if sweepfolder.read_record(job.folder) is None:
         lost = supervise.Outcome(results.KILLED, error="its worker ended without a record")
         record = _record(job, resolve(job.config), None, Phases(lost, {}, {}))
-        record.write(job.folder)
+        _written(record, job.folder, 1)
         _tell(job.folder, record)
 
 
@@ -240,7 +240,7 @@ def _written(record: RunRecord, folder: Path, code: int) -> int:
     """The exit code of the job; that of bad I/O when there was no room for its record."""
     try:
         record.write(folder)
-    except (OSError, store.DiskFull) as error:
+    except (OSError, store.DiskFull, results.NotARecord) as error:
         record.status, record.error = results.FAILED, f"its record cannot be written: {error}"
         return 3
     return code
@@ -264,7 +264,7 @@ def measure_alone(job: Job) -> None:
             record.flags = [flag for flag in record.flags if flag not in doubtful]
             record.flags += [results.MEASURED_BESIDE] if phases.beside["measure"] else []
             record.env["jobs_beside"] = phases.beside["measure"]
-        record.write(job.folder)
+        _written(record, job.folder, 0)
         _tell(job.folder, record)
 
 
