@@ -6,6 +6,7 @@ list, package) is composed by Hydra; interpolations are resolved within a config
 
 import copy
 import re
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def _content(conf: Path, group: str, choice: str) -> Any:
     if not BORROWED.search(path.read_text(encoding="utf-8")):
         return OmegaConf.to_container(OmegaConf.load(path))
     from hydra import compose, initialize_config_dir  # 0.2 s, for a rare file
+    from hydra.core.global_hydra import GlobalHydra
 
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    is_open = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_open else initialize_config_dir(str(conf), version_base="1.3"):
         return OmegaConf.to_container(compose(f"{group}/{choice}")[group])
 
 

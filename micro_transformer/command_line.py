@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import (
 
 from micro_transformer import choices
 from micro_transformer.console import clean
+from micro_transformer.schema import SECTIONS
 
 LARGEST = 10_000  # jobs of a sweep
 LONGEST_KEY = 200
@@ -154,7 +155,7 @@ def _as_text(parser: OverridesParser, word: str) -> str:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Error parsing", "Error when", "See "))]
-    lines = [line for line in lines if "NoViableAlt" not in line]
+    lines = [line for line in lines if "NoViableAlt" not in line and line.strip("^")]
     return clean(lines[0] if lines else "cannot be read")
 
 
@@ -169,19 +170,21 @@ def _override_complaints(override: Any) -> Iterator[str]:
         yield f"{text}: a choice has its own place; write {key}=CHOICE"
     elif override.is_delete() or override.is_add() or override.is_force_add():
         yield f"{text}: keys cannot be added or removed; write key=value"
+    elif key in SECTIONS and key not in choices.groups() and not isinstance(override.value(), dict):
+        yield f"{text}: holds keys of its own; write {key}.KEY=value"
     elif rule := _no_values(override):
         yield f"{text}: {rule}"
     elif key in choices.groups():
         known = choices.choices_of(key)
-        for value in _choices_in(override):
+        for value in choices_in(override):
             if value not in known:
                 yield f"{key}={clean(value)}: must be one of {', '.join(known)}{near(value, known)}"
 
 
-def _choices_in(override: Any) -> Iterable[str]:
-    if override.is_sweep_override():
-        return override.sweep_string_iterator()
-    return [Transformer.str(override._value)]
+def choices_in(override: Any) -> list[str]:
+    """The choices that a word names."""
+    values = override.sweep_iterator() if override.is_sweep_override() else [override._value]
+    return ["null" if v is None else str(Override._convert_value(v)) for v in values]
 
 
 def _no_values(override: Any) -> str | None:

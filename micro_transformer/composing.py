@@ -1,7 +1,8 @@
 """From words to a configuration: Hydra composes, and whatever it raises is one line."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,48 +20,52 @@ from micro_transformer.fingerprint import digest
 class Composed:
     """What some words mean: the configuration, and what Hydra would do with it."""
 
+    words: list[str]
     config: dict[str, Any]  # the user's part, resolved
     choices: dict[str, str]
     launcher: str
-    n_jobs: int | None  # at once
-    batch: int | None
     sweeps: bool  # whether the configuration itself asks for a sweep
     params: list[str]  # the words of a named sweep
-    run_dir: str
-    sweep_dir: str
-    subdir: str
-    sweep_name: Any  # run.sweep; None: after what is swept
     refers: bool  # whether a value is taken from another key
+    source: DictConfig
+
+    def setting(self, key: str) -> Any:
+        """A value of the whole configuration, Hydra's part too; BadConfig when it has no value."""
+        with _refusing(self.words):
+            return OmegaConf.select(self.source, key)
 
 
 def composed(words: list[str]) -> Composed:
     """What the words mean; BadConfig in one line when Hydra cannot compose them."""
-    try:
-        config = compose("config", overrides=words, return_hydra_config=True)
-        own, mode = config.hydra, config.hydra.mode
-        chosen = {k: str(v) for k, v in own.runtime.choices.items()}
+    with _refusing(words):
+        source = compose("config", overrides=words, return_hydra_config=True)
+        mode, params = source.hydra.mode, source.hydra.sweeper.params or {}
+        chosen = {k: str(v) for k, v in source.hydra.runtime.choices.items()}
+        own = _own(source)
         return Composed(
-            config=_plain(config),
+            words=words,
+            config=OmegaConf.to_container(own, resolve=True),  # type: ignore[arg-type]
             choices={k: v for k, v in chosen.items() if not k.startswith("hydra/")},
             launcher=chosen["hydra/launcher"],
-            n_jobs=own.launcher.get("n_jobs", 1),
-            batch=own.sweeper.max_batch_size,
             sweeps=getattr(mode, "name", mode) == "MULTIRUN",
-            params=[f"{key}={value}" for key, value in (own.sweeper.params or {}).items()],
-            run_dir=str(own.run.dir),
-            sweep_dir=str(own.sweep.dir),
-            subdir=str(own.sweep.subdir),
-            sweep_name=OmegaConf.select(config, "run.sweep"),
-            refers=bool(REFERENCE.search(str(_plain(config, resolve=False)))),
+            params=[f"{key}={value}" for key, value in params.items()],
+            refers=bool(REFERENCE.search(str(OmegaConf.to_container(own)))),
+            source=source,
         )
-    except Exception as error:  # Hydra, OmegaConf and yaml raise many kinds
+
+
+@contextmanager
+def _refusing(words: list[str]) -> Iterator[None]:
+    """What Hydra, OmegaConf and yaml raise, of many kinds, is a BadConfig of one line."""
+    try:
+        yield
+    except Exception as error:
         raise BadConfig([_complaint(error, words)]) from error
 
 
-def _plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+def _own(config: DictConfig) -> DictConfig:
     """The user's part of a composed configuration."""
-    user = {k: v for k, v in config.items_ex(resolve=False) if k != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(user), resolve=resolve)  # type: ignore[return-value]
+    return OmegaConf.create({k: v for k, v in config.items_ex(resolve=False) if k != "hydra"})
 
 
 def identity(config: dict[str, Any]) -> str:
@@ -70,9 +75,10 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
-    """A few choices to read, and the hash that tells jobs apart."""
+    """A few choices to read, and a hash that tells jobs apart, by choice and by content."""
     words = [chosen[g] for g in ("model", "posenc", "cache", "decoding") if g in chosen]
-    return short_name(words, f"s{config['seed']}-{identity(config)[:8]}")
+    own = {k: v for k, v in chosen.items() if not k.startswith("hydra/")}
+    return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
 
 
 def short_name(words: Iterable[str], end: str) -> str:
@@ -85,7 +91,8 @@ def short_name(words: Iterable[str], end: str) -> str:
 def job_name(_root_: DictConfig) -> str:
     """Folder name of the job that a composed configuration describes."""
     chosen = {k: str(v) for k, v in _root_.hydra.runtime.choices.items()}
-    return folder_name(chosen, _plain(_root_))
+    config = OmegaConf.to_container(_own(_root_), resolve=True)
+    return folder_name(chosen, config)  # type: ignore[arg-type]
 
 
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)

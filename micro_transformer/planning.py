@@ -17,6 +17,7 @@ from micro_transformer.command_line import (
     BadConfig,
     Cell,
     Words,
+    choices_in,
     expanded,
     parsed,
     split,
@@ -115,26 +116,28 @@ def _single(base: Composed, overrides: list[Any], texts: list[str]) -> Plan:
         raise BadConfig(
             [f"{clean(o.input_line)}: several values are a sweep; add -m" for o in swept]
         )
-    job = Job(tuple(texts), base.choices, base.config, Path(base.run_dir))
+    folder = str(base.setting("hydra.run.dir"))
+    job = Job(tuple(texts), base.choices, base.config, Path(folder))
     if Ranks.started().size not in (1, job.config["ranks"]):
         raise BadConfig([f"ranks={job.config['ranks']}: torchrun started {Ranks.started().size}"])
-    _refuse([job], schema.folder_faults("hydra.run.dir", base.run_dir))
+    _refuse([job], schema.folder_faults("hydra.run.dir", folder))
     return Plan([job], job.folder, False, texts)
 
 
 def _sweep(overrides: list[Any], texts: list[str], base: Composed) -> Plan:
-    extra = [f"run.sweep={_sweep_name(overrides)}"] if base.sweep_name is None else []
+    is_named = base.setting("run.sweep") is not None
+    extra = [] if is_named else [f"run.sweep={_sweep_name(overrides)}"]
     try:
         jobs = _cells(expanded(overrides), extra)
     except BadConfig:
         _explain(overrides)
         raise
     folder = jobs[0].folder.parent
-    faults = schema.folder_faults("hydra.sweep.dir", base.sweep_dir)
-    if base.n_jobs == 0:
-        faults.append("hydra.launcher.n_jobs=0: must be jobs at once, or negative: cores but few")
-    if base.batch is not None and base.batch < 1:
-        faults.append(f"hydra.sweeper.max_batch_size={base.batch}: must be 1 or more")
+    faults = schema.folder_faults("hydra.sweep.dir", str(base.setting("hydra.sweep.dir")))
+    if base.setting("hydra.launcher.n_jobs") == 0:
+        faults.append("hydra.launcher.n_jobs=0: must be the jobs at once; -1 is one a core")
+    if (batch := base.setting("hydra.sweeper.max_batch_size")) is not None and batch < 1:
+        faults.append(f"hydra.sweeper.max_batch_size={batch}: must be 1 or more")
     _refuse(jobs, faults)
     _refuse_clashes(jobs)
     by_launcher = base.launcher not in HERE
@@ -145,7 +148,7 @@ def _workers(base: Composed) -> int | None:
     """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
     if base.launcher not in (*HERE, "submitit_local"):
         return None
-    asked = base.n_jobs or 1
+    asked = base.setting("hydra.launcher.n_jobs") or 1
     return max(1, cores() + 1 + asked) if asked < 0 else asked
 
 
@@ -154,29 +157,27 @@ def _cells(cells: list[Cell], extra: list[str]) -> list[Job]:
     and single values, which is put together here a hundred times faster, where it is the same."""
     whole = composed([*cells[0], *extra])
     first = _job(cells[0], whole)
-    varied = {word for cell in cells for word in cell.keys() - cells[0].keys()}
+    varied = {w: value for cell in cells for w, value in cell.items() if w not in cells[0]}
     named = folder_name(first.choices, first.config) == first.folder.name
-    alone = named and not whole.refers and all(map(_stands_alone, varied))
+    alone = named and not whole.refers and all(map(_stands_alone, varied, varied.values()))
     if alone and _assembled(first, cells[0]) == first:
         return [first, *(_assembled(first, cell) for cell in cells[1:])]
     return [first, *(_job(cell, composed([*cell, *extra])) for cell in cells[1:])]
 
 
-def _stands_alone(word: str) -> bool:
+def _stands_alone(word: str, value: Any) -> bool:
     """Whether a word changes its own group or value and nothing else."""
-    key, value = word.split("=", 1)
-    is_group = key in schema.groups()
-    return (
-        key not in GLOBAL_GROUPS
-        and "/" not in key
-        and not (is_group and not choices.is_whole(key, value))
-    )
+    key = word.split("=", 1)[0]
+    if key in GLOBAL_GROUPS or "/" in key:
+        return False
+    return key not in schema.groups() or choices.is_whole(key, str(value))
 
 
 def _job(cell: Cell, whole: Composed) -> Job:
-    if faults := schema.name_faults("hydra.sweep.subdir", whole.subdir):
+    name = str(whole.setting("hydra.sweep.subdir"))
+    if faults := schema.name_faults("hydra.sweep.subdir", name):
         raise BadConfig(faults)
-    folder = Path(whole.sweep_dir) / whole.subdir
+    folder = Path(str(whole.setting("hydra.sweep.dir"))) / name
     return Job(tuple(cell), whole.choices, whole.config, folder, in_sweep=True)
 
 
@@ -212,7 +213,7 @@ def _explain(overrides: list[Any]) -> None:
     """BadConfig when some choices of a sweep have a knob that others lack."""
     groups = schema.groups()
     swept = {
-        o.key_or_group: list(o.sweep_string_iterator())
+        o.key_or_group: choices_in(o)
         for o in overrides
         if o.is_sweep_override() and o.key_or_group in groups
     }

@@ -43,7 +43,8 @@ def lab(tmp_path, micro_data):
         command = [sys.executable, str(ROOT / "run.py"), *SMALL, f"data.dir={micro_data}", *words]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         if options.pop("wait", True):
-            return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+            return subprocess.run(command, cwd=tmp_path, env=env, text=True, **streams)
         return subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True)
 
     run.folder = tmp_path
@@ -89,8 +90,13 @@ def test_a_sweep_leaves_a_record_a_job_and_shares_trainings(lab):
 
 
 def test_a_senseless_cell_is_recorded_and_the_others_run(lab):
-    done = lab("model.num_heads=2,3", "bench=none", "eval=none", "-m")
-    assert done.returncode == 0, done.stderr
+    """And nobody reads: a pipe that is closed ends neither the work nor its report."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = lab("model.num_heads=2,3", "bench=none", "eval=none", "-m", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(lab.folder.glob("multirun/*/report.md"))
     status = {r.config["model"]["num_heads"]: (r.status, r.error) for r in records(lab.folder)}
     assert status[2][0] == "ok"
     assert status[3][0] == "invalid" and "multiple of the heads" in status[3][1]

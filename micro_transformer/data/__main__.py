@@ -37,8 +37,8 @@ def main(words: list[str]) -> int:
             print(__doc__)
             return 0
         action, asked = _parse(words)
-        root = Path(os.path.expanduser(asked.pop("root", "data")))
-        if faults := folder_faults("root", str(root)):
+        root = os.path.expanduser(asked.pop("root", "data"))
+        if faults := folder_faults("root", root):
             raise ValueError(faults[0])
         tier = asked.pop("tier", None)
         corpora = _corpora(asked)
@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
     failed = False
     for wanted in corpora:
         try:
-            _act(action, wanted, root, tier)
+            _act(action, wanted, Path(root), tier)
         except (DataMissing, DataDamaged) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from micro_transformer import schema, tables
+from micro_transformer.console import command
 from micro_transformer.fingerprint import digest
 from micro_transformer.report.brief import brief
 from micro_transformer.report.by_place import tables_by_place
@@ -119,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

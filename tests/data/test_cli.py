@@ -40,6 +40,11 @@ def offline(monkeypatch):
         (["prepare", "language=en"], "language: needs task=NAME"),
         (["prepare", "micro"], "micro: must be key=value"),
         (["prepare", "task=micro", "stories=[1"], "stories=[1: not a value"),
+        (["prepare", "task=micro", "stories=!!python/name:os.system"], "not a value"),
+        (["prepare", "task=[1]"], "task=[1]: no such corpus"),
+        (["prepare", "task="], "task=: no such corpus"),
+        (["prepare", "--dry-run"], "--dry-run: must be key=value"),
+        (["prepare", "=1"], "=1: must be key=value"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -48,6 +53,14 @@ def test_wrong_use_is_one_line_and_exit_2(words, said, capsys, tmp_path):
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_root_is_a_folder_as_it_is_typed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "task=micro", "stories=20", "root=2024"]) == 0
+    assert (tmp_path / "2024").is_dir()
+    assert main(["prepare", "task=micro", "root="]) == 2
+    assert "root=: must name a folder" in capsys.readouterr().err
 
 
 def test_a_task_that_draws_its_own_has_nothing_to_prepare(capsys, tmp_path):
