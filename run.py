@@ -3,4 +3,4 @@
 if __name__ == "__main__":  # imported here: the processes of the jobs must not load Hydra
     from micro_transformer.console import command
 
-    command("micro_transformer.app:main")
+    command("micro_transformer.commands.app:main")

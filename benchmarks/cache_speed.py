@@ -19,11 +19,12 @@ import time
 
 import torch
 
-from micro_transformer import build, equip, memory
+from micro_transformer import memory
+from micro_transformer.build import measuring, training
+from micro_transformer.config.resolve import resolve
 from micro_transformer.generation import ModelStep
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.planning import make_plan
-from micro_transformer.repro import resolve
+from micro_transformer.runs.planning import make_plan
 
 VOCAB, CONTEXT, LONG, SHORT = 256, 2048, 32768, 2048
 BUDGET_MB = 64
@@ -40,12 +41,12 @@ def net():
         vocab_size = VOCAB
 
     torch.manual_seed(0)
-    return build.model(config("contiguous"), Bytes()).eval()
+    return training.model(config("contiguous"), Bytes()).eval()
 
 
 def filled(model, cache, length, extra, *words):
     """A step whose cache holds random keys and values of `length` tokens."""
-    step = ModelStep(model, equip.cache_maker(config(cache, *words)), max_len=length + extra)
+    step = ModelStep(model, measuring.cache_maker(config(cache, *words)), max_len=length + extra)
     held = step.cache = empty(model, cache, length + extra, *words)
     for start in range(0, length, 1024):
         pos = torch.arange(start, min(start + 1024, length))
@@ -59,7 +60,7 @@ def filled(model, cache, length, extra, *words):
 def empty(model, cache, max_len, *words):
     dims = model.dims
     spec = CacheSpec(1, dims.num_heads, dims.head_dim, max_len, torch.float32, torch.device("cpu"))
-    return Cache.make(equip.cache_maker(config(cache, *words)), spec, dims.num_layers)
+    return Cache.make(measuring.cache_maker(config(cache, *words)), spec, dims.num_layers)
 
 
 def shuffle_table(cache):

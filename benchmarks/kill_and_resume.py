@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from micro_transformer.store import read_snapshot
+from micro_transformer.store.checkpoints import read_snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.steps=100"]

@@ -16,7 +16,7 @@ import time
 
 from lab import MICRO, ONE_THREAD, Lab, new_lab
 
-from micro_transformer import results
+from micro_transformer.records import run_record
 
 JOB = [*MICRO, *ONE_THREAD, "bench=none", "eval.measures.samples.num=1"]
 JOB += ["eval.measures.samples.length=8"]
@@ -40,7 +40,7 @@ def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
 
 def lasting(lab: Lab) -> dict[str, dict]:
     """What must be equal of every record, by the name of its job."""
-    return {r.path.parent.name: results.lasting(r) for r in lab.records("killed") if r.path}
+    return {r.path.parent.name: run_record.lasting(r) for r in lab.records("killed") if r.path}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from micro_transformer import results
+from micro_transformer.records import record_files, run_record
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "run.show_samples=0"]
@@ -50,9 +50,9 @@ class Lab:
         """All that the commands printed."""
         return (self.folder / "out").read_text()
 
-    def records(self, sweep: str) -> list[results.RunRecord]:
+    def records(self, sweep: str) -> list[run_record.RunRecord]:
         """The records of a sweep."""
-        loaded = results.load_records(self.folder / "multirun" / sweep)
+        loaded = record_files.load_records(self.folder / "multirun" / sweep)
         assert not loaded.skipped, loaded.skipped
         return loaded.records
 

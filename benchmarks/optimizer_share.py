@@ -16,10 +16,13 @@ import time
 
 import torch
 
-from micro_transformer import build, machine, muon
-from micro_transformer.optimizers import DTYPES, Optimizers
-from micro_transformer.planning import make_plan
-from micro_transformer.repro import make_deterministic, resolve
+from micro_transformer import machine
+from micro_transformer.build import training
+from micro_transformer.config.resolve import resolve
+from micro_transformer.runs.planning import make_plan
+from micro_transformer.seeds import make_deterministic
+from micro_transformer.training import muon
+from micro_transformer.training.optimizers import DTYPES, Optimizers
 
 SIZES = {"quick": [], "8m": ["model=8m", "train.context=256"]}
 VOCAB = 70
@@ -55,8 +58,8 @@ class Stepper:
         class Characters:
             vocab_size = VOCAB
 
-        self.recipe = build.recipe(config)
-        self.model = build.model(config, Characters()).train()
+        self.recipe = training.recipe(config)
+        self.model = training.model(config, Characters()).train()
         self.optimizers = Optimizers(self.model, self.recipe, "cpu")
         knobs = {"lr": self.recipe.matrix_lr, "weight_decay": self.recipe.weight_decay}
         matrices = self.optimizers.members["muon"].param_groups[0]["params"]

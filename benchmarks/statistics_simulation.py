@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from micro_transformer import measures
+from micro_transformer.records import metrics
 from micro_transformer.stats.effects import Effects, compare
 from micro_transformer.stats.layers import Value
 
@@ -44,7 +44,7 @@ def simulate(draw, effect: dict[str, float], missing: bool, noise: float = 0.005
 
 def analysed(values: list[Value]) -> Effects:
     """The effects found, with the margin of this study."""
-    return compare(FACTORS, values, Effects(replace(measures.LOSS, margin=MARGIN)))
+    return compare(FACTORS, values, Effects(replace(metrics.LOSS, margin=MARGIN)))
 
 
 def study(sweeps: int, missing: bool, seed: int = 0) -> dict[str, float]:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from micro_transformer import results
+from micro_transformer.records import record_files
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "train.steps=40"]
@@ -42,7 +42,7 @@ def main() -> None:
         command = [sys.executable, "-m", "micro_transformer.data", *prepare]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         shared = run(root, *GRID, "run.sweep=shared", "-m")
-        records = results.load_records(root / "multirun" / "shared").records
+        records = record_files.load_records(root / "multirun" / "shared").records
         trained = [r for r in records if "train" in r.phases]
         phases = sum(seconds or 0.0 for r in records for seconds in r.phases.values())
         again = run(root, *GRID, "run.sweep=shared", "-m")

@@ -16,10 +16,10 @@ import time
 import torch
 from torch.nn import functional as F
 
-from micro_transformer import build
+from micro_transformer.build import training
+from micro_transformer.config.resolve import resolve
 from micro_transformer.machine import has_bf16
-from micro_transformer.planning import make_plan
-from micro_transformer.repro import resolve
+from micro_transformer.runs.planning import make_plan
 
 VOCAB, WIDTH, LAYERS, HEADS, BATCH, LENGTH = 256, 288, 8, 9, 8, 256
 
@@ -30,7 +30,7 @@ def ours(*words):
     class Bytes:
         vocab_size = VOCAB
 
-    return build.model(resolve(job.config), Bytes())
+    return training.model(resolve(job.config), Bytes())
 
 
 def gpt2():

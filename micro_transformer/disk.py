@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
-from micro_transformer import leftovers
+from micro_transformer import temporary_files
+from micro_transformer.durable import durable, sync_folder
 
 BAD_IO = 3  # exit code of a command that could not read or write
 LARGEST_JSON = 16 << 20
@@ -88,7 +89,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def write_file(path: Path, data: bytes) -> None:
     """path holds data, on disk, or is as it was before; CannotWrite names it."""
-    temporary = leftovers.temporary(path)
+    temporary = temporary_files.temporary(path)
     with naming(path, len(data)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,24 +103,6 @@ def write_file(path: Path, data: bytes) -> None:
             raise
 
 
-@contextmanager
-def durable(path: Path) -> Iterator[BinaryIO]:
-    """A file open for writing whose bytes are on the disk when the block ends."""
-    with open(path, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """The folder's list of names is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def need_listed(folder: Path) -> None:
     """The folder's names can be read, or it is not there; `glob` would call a closed one empty."""
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -128,7 +111,7 @@ def need_listed(folder: Path) -> None:
 
 def need_writable(folder: Path) -> None:
     """The folder exists and a file can be written into it; CannotWrite names it."""
-    probe = leftovers.temporary(folder / "probe")
+    probe = temporary_files.temporary(folder / "probe")
     with naming(folder, 1):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.decoding.base import Step, StepOutput, Strategy
+from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
-from micro_transformer.nn.models import DecoderLM
 
 MakeLayer = Callable[[CacheSpec], CacheLayer]
 CHUNK = 1024  # tokens of a prompt that go through the net at once, where a cache stores them

@@ -4,6 +4,7 @@ Limits that the user or a container sets are part of the machine: under ATEN_CPU
 ONEDNN_MAX_CPU_ISA a server computes as a laptop does, and is taken for one.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -163,3 +165,37 @@ def _number(variable: str) -> int | None:
     """The whole number above 0 in an environment variable, of a list the first; None: no such."""
     text = os.environ.get(variable, "").split(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) else None
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What a figure depends on besides the configuration; recorded, in no fingerprint."""
+    return {
+        "torch": importlib.metadata.version("torch"),
+        "python": platform.python_version(),
+        "os": platform.platform(terse=True),
+        "cpu": cpu_name(),
+        "isa": isa(),
+        "cores": cores(),
+        "device": device,
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """The commit and whether files differ from it; nulls without git."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ("git", "-C", str(root), *words), capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "-uno")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}

@@ -1,40 +1,6 @@
-"""python -m micro_transformer.status FOLDER: how a sweep stands, from another terminal."""
+"""python -m micro_transformer.status: the command is in commands/status.py."""
 
-import sys
-from pathlib import Path
-
-from micro_transformer import disk
-from micro_transformer.console import Parser, command
-from micro_transformer.sweepfolder import DONE, RUNNING, WAITING, Standing
-from micro_transformer.tables import printable
-
-
-@disk.one_line
-def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 nothing has failed, 1 some jobs have, 3 there is no sweep."""
-    parser = Parser(prog="python -m micro_transformer.status", description="How a sweep stands.")
-    parser.add_argument("folder", type=Path, help="such as multirun/demo")
-    asked = parser.parse_args(words)
-    standing = Standing.of(asked.folder)
-    if not standing.jobs:
-        print(f"error: {asked.folder}: no sweep and no records here", file=sys.stderr)
-        return disk.BAD_IO
-    print(text(asked.folder, standing))
-    return int(bool(standing.failed))
-
-
-def text(folder: Path, standing: Standing) -> str:
-    """One line on the sweep, then one on each job that runs, failed, or waits."""
-    lines = [f"{folder}: {standing.line()}"]
-    for job in standing.jobs:
-        if job.state == RUNNING or job in standing.failed:
-            lines.append(printable(f"  {job.state:<11} {job.folder.name}  {job.note}"))
-    senseless = sum(job.state == DONE and bool(job.note) for job in standing.jobs)
-    lines += [f"  {senseless} of the done are senseless cells"] if senseless else []
-    waiting = standing.count(WAITING)
-    lines += [f"  {waiting} waiting"] if waiting else []
-    return "\n".join(lines)
-
+from micro_transformer.console import command
 
 if __name__ == "__main__":
-    command(main)
+    command("micro_transformer.commands.status:main")

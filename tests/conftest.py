@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from micro_transformer import schema
-from micro_transformer.components import find
+from micro_transformer.config import schema
+from micro_transformer.config.components import find
+from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
-from micro_transformer.nn.models import DecoderLM
 from tests.sweeps import run_sweep
 
 CONF = Path(__file__).parents[1] / "conf"

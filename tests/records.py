@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from micro_transformer.fingerprint import digest
-from micro_transformer.results import HISTORY, RECORD, RunRecord, to_dict
+from micro_transformer.hashing import digest
+from micro_transformer.records.record_files import HISTORY, RECORD
+from micro_transformer.records.run_record import RunRecord, to_dict
 
 CHOICES = {
     "option": "A", "arch": "decoder", "model": "1m", "posenc": "rope", "ffn": "gelu",

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from micro_transformer import evaluate, schema, status, storekeeping, supervise, verify
-from micro_transformer.report import __main__ as report
+from micro_transformer.commands import evaluate, status, store, verify
+from micro_transformer.commands import report as report
+from micro_transformer.config import schema
+from micro_transformer.runs import supervise
 
 PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
 MANY = 1 << 17  # bytes: more than a pipe holds
@@ -86,9 +88,7 @@ def test_every_main_is_run_by_the_console():
                 assert "command(" in ast.unparse(node), path
 
 
-@pytest.mark.parametrize(
-    "main", [evaluate.main, status.main, storekeeping.main, verify.main, report.main]
-)
+@pytest.mark.parametrize("main", [evaluate.main, status.main, store.main, verify.main, report.main])
 def test_a_wrong_flag_is_one_line(main, capsys):
     with pytest.raises(SystemExit) as end:
         main(["--hlep", "x"])
@@ -107,9 +107,9 @@ def test_a_long_tmpdir_has_room_for_sockets(tmp_path, monkeypatch):
 
 
 def test_bounds_of_a_seed_are_those_of_a_record():
-    from micro_transformer.results import _RULES
+    from micro_transformer.records.run_record import RULES
 
     for seed in (0, 2**63 - 1, 2**63, 2**64, -1):
         if not schema._value("seed", seed, schema.SCALARS["seed"]):
-            assert _RULES["seed"][1](seed)
+            assert RULES["seed"][1](seed)
     assert not schema._value("seed", 2**63 - 1, schema.SCALARS["seed"])

@@ -7,21 +7,16 @@ import sys
 
 import pytest
 
-from micro_transformer import (
-    disk,
-    evaluate,
-    leftovers,
-    results,
-    status,
-    storekeeping,
-    sweepfolder,
-    verify,
-)
-from micro_transformer.data import __main__ as data
+from micro_transformer import disk, temporary_files
+from micro_transformer.commands import data as data
+from micro_transformer.commands import evaluate, status, store, verify
+from micro_transformer.commands import report as report
 from micro_transformer.data.prepared import DataDamaged, DataMissing, open_prepared
 from micro_transformer.disk import CannotWrite, DiskFull, Unreadable
-from micro_transformer.report import __main__ as report
-from micro_transformer.store import Damaged, Entry
+from micro_transformer.records import record_files
+from micro_transformer.records.record_files import write
+from micro_transformer.runs import sweep_folder
+from micro_transformer.store.checkpoints import Damaged, Entry
 from tests.hostile import KINDS, in_time, put
 from tests.records import make_record
 
@@ -38,26 +33,26 @@ def read_status(folder):
 
 
 def put_record(folder):
-    make_record().write(folder)
+    write(make_record(), folder)
 
 
 # file below the folder -> what must be true when it holds something else
 READERS = {
     "job/record.json": lambda at: (
-        not results.load_records(at).records
+        not record_files.load_records(at).records
         and report.main([str(at), "--no-figures"]) == 3
         and verify.main([str(at)]) == 3
         and status.main([str(at)]) in (0, 3)
     ),
     "plan.json": read_status,
-    "holder.json": lambda at: sweepfolder.holder_of(at).pid in (0, 1),
-    "history.jsonl": lambda at: results.read_history(at / "history.jsonl") == [],
+    "holder.json": lambda at: sweep_folder.holder_of(at).pid in (0, 1),
+    "history.jsonl": lambda at: record_files.read_history(at / "history.jsonl") == [],
     "0123456789ab/factors.json": lambda at: (
         refuses(Damaged, Entry(at, "0123456789ab").factors)
         and evaluate.main([str(at / "0123456789ab")]) == 3
-        and storekeeping.main(["--dir", str(at), "list"]) == 0
-        and storekeeping.main(["--dir", str(at), "prune", "--stale", "--unfinished"]) == 0
-        and storekeeping.main(["--dir", str(at), "explain", "0123456789ab"]) in (2, 3)
+        and store.main(["--dir", str(at), "list"]) == 0
+        and store.main(["--dir", str(at), "prune", "--stale", "--unfinished"]) == 0
+        and store.main(["--dir", str(at), "explain", "0123456789ab"]) in (2, 3)
     ),
     "0123456789ab/training.json": lambda at: isinstance(Entry(at, "0123456789ab").notes(), dict),
     "prepared/micro-en-40-char/manifest.json": lambda at: refuses(
@@ -129,9 +124,9 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
 
 FILE_FOR_FOLDER = {
     "evaluate": lambda at: evaluate.main([f"{at}/0123456789ab"]),
-    "store list": lambda at: storekeeping.main(["--dir", at, "list"]),
-    "store prune": lambda at: storekeeping.main(["--dir", at, "prune", "--stale"]),
-    "store explain": lambda at: storekeeping.main(["--dir", at, "explain", "x"]),
+    "store list": lambda at: store.main(["--dir", at, "list"]),
+    "store prune": lambda at: store.main(["--dir", at, "prune", "--stale"]),
+    "store explain": lambda at: store.main(["--dir", at, "explain", "x"]),
     "report": lambda at: report.main([at]),
     "verify": lambda at: verify.main([at]),
     "status": lambda at: status.main([at]),
@@ -187,7 +182,7 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
         check=True,
     )
     dead = tmp_path / child.stdout.strip()
-    mine = leftovers.temporary(tmp_path / "plan.json")
+    mine = temporary_files.temporary(tmp_path / "plan.json")
     host = dead.name.split(".")[-2].split("-")[0]
     foreign = tmp_path / dead.name.replace(host, "0" * 8 if host != "0" * 8 else "1" * 8)
     reused = tmp_path / f".plan.json.{host}-{os.getpid()}-12345-1.tmp"
@@ -196,5 +191,5 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
         path.write_text("")
     whole = tmp_path / dead.name.replace("plan.json", "final")
     (whole / "inner").mkdir(parents=True)
-    leftovers.remove_dead([tmp_path, tmp_path / "nowhere"])
+    temporary_files.remove_dead([tmp_path, tmp_path / "nowhere"])
     assert set(tmp_path.iterdir()) == kept

@@ -6,11 +6,17 @@ import logging.config
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from micro_transformer import app, schema
+from micro_transformer.commands import app
+from micro_transformer.config import schema
 
 
 def levels() -> dict[str, int]:
-    names = ("micro_transformer.jobs", "matplotlib.font_manager", "fontTools.subset", "any.other")
+    names = (
+        "micro_transformer.runs.jobs",
+        "matplotlib.font_manager",
+        "fontTools.subset",
+        "any.other",
+    )
     return {name: logging.getLogger(name).getEffectiveLevel() for name in names}
 
 
@@ -24,7 +30,8 @@ def test_a_job_of_hydra_shows_no_news_of_libraries():
     try:
         logging.config.dictConfig(settings)
         assert root.handlers != before[0]
-        assert levels() == {"micro_transformer.jobs": logging.INFO, "any.other": logging.WARNING,
+        assert levels() == {"micro_transformer.runs.jobs": logging.INFO,
+                            "any.other": logging.WARNING,
                             "matplotlib.font_manager": logging.ERROR,
                             "fontTools.subset": logging.WARNING}  # fmt: skip
     finally:
@@ -40,7 +47,7 @@ def test_a_sweep_in_turn_shows_no_news_of_libraries(monkeypatch):
     try:
         app._run_in_turn([])
         assert asked["level"] == logging.WARNING
-        assert levels()["micro_transformer.jobs"] == logging.INFO
+        assert levels()["micro_transformer.runs.jobs"] == logging.INFO
         assert levels()["matplotlib.font_manager"] == logging.ERROR
     finally:
         logging.getLogger("micro_transformer").setLevel(logging.NOTSET)

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from micro_transformer import app, machine, schema
-from micro_transformer.planning import make_plan
-from micro_transformer.repro import environment, resolve
+from micro_transformer import machine
+from micro_transformer.commands import app
+from micro_transformer.config import schema
+from micro_transformer.config.resolve import resolve
+from micro_transformer.machine import environment
+from micro_transformer.runs.planning import make_plan
 
 LAPTOP = "fpu sse4_1 avx f16c fma avx2"
 SERVER = f"{LAPTOP} avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile"

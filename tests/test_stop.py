@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from micro_transformer import app, jobs, results, stop, supervise, sweepfolder
-from micro_transformer.planning import make_plan
+from micro_transformer import stop
+from micro_transformer.commands import app
+from micro_transformer.records import record_files, run_record
+from micro_transformer.records.record_files import write
+from micro_transformer.runs import jobs, supervise, sweep_folder
+from micro_transformer.runs.planning import make_plan
 from micro_transformer.stop import COMMAND, Interrupted
-from micro_transformer.store import Entry
+from micro_transformer.store.checkpoints import Entry
 from tests.stand_in import PATIENCE_S, ask_for, ask_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,8 +33,8 @@ CALLS = {
     "a child has ended": (supervise, "_join", False),
     "noting": (Entry, "note", True),
     "noted": (Entry, "note", False),
-    "recording": (results.RunRecord, "write", True),
-    "recorded": (results.RunRecord, "write", False),
+    "recording": (record_files, "write", True),
+    "recorded": (record_files, "write", False),
     "telling": (jobs, "tell", True),
 }
 PHASES = ["a child starts", "steps", "storing", "stored", "measuring", "measured", *CALLS]
@@ -48,7 +52,7 @@ def lab(tmp_path, monkeypatch, planned):
     real = supervise.run
 
     def stand_in(work, *args, **kinds):
-        return real(work.replace("micro_transformer.worker", "tests.stand_in"), *args, **kinds)
+        return real(work.replace("micro_transformer.runs.worker", "tests.stand_in"), *args, **kinds)
 
     monkeypatch.setattr(supervise, "run", stand_in)
     monkeypatch.setattr(supervise, "PRELOADED", [])
@@ -80,7 +84,7 @@ def lab(tmp_path, monkeypatch, planned):
             app._run_here(self.jobs, workers)
 
         def states(self):
-            return [sweepfolder.state_of(job.folder).state for job in self.jobs]
+            return [sweep_folder.state_of(job.folder).state for job in self.jobs]
 
         def trained(self):
             path = tmp_path / "store" / "trained"
@@ -134,17 +138,17 @@ def test_a_signal_reaches_all_jobs_that_run_at_once(lab, phase):
 
 def test_costs_measured_alone_are_kept_or_measured_again_after_a_signal(lab, monkeypatch):
     lab.run()
-    record = sweepfolder.read_record(lab.jobs[0].folder)
-    record.flags = [results.COSTS_PENDING]
-    record.write(lab.jobs[0].folder)
+    record = sweep_folder.read_record(lab.jobs[0].folder)
+    record.flags = [run_record.COSTS_PENDING]
+    write(record, lab.jobs[0].folder)
     lab.signal_in("measuring", signal.SIGTERM)
     with pytest.raises(Interrupted):
         jobs.measure_alone(lab.jobs[0])
-    kept = sweepfolder.read_record(lab.jobs[0].folder)
-    assert kept.status == results.OK and kept.flags == [results.COSTS_PENDING]
+    kept = sweep_folder.read_record(lab.jobs[0].folder)
+    assert kept.status == run_record.OK and kept.flags == [run_record.COSTS_PENDING]
     monkeypatch.setattr(COMMAND, "number", None)
     jobs.measure_alone(lab.jobs[0])
-    assert results.COSTS_PENDING not in sweepfolder.read_record(lab.jobs[0].folder).flags
+    assert run_record.COSTS_PENDING not in sweep_folder.read_record(lab.jobs[0].folder).flags
 
 
 def test_who_waits_for_another_process_leaves_at_once(lab, monkeypatch):
@@ -152,7 +156,7 @@ def test_who_waits_for_another_process_leaves_at_once(lab, monkeypatch):
         raise Interrupted(code)
 
     monkeypatch.setattr(stop, "_leave", leave)
-    with sweepfolder.claim(lab.jobs[0].folder):
+    with sweep_folder.claim(lab.jobs[0].folder):
         threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGHUP]).start()
         with pytest.raises(Interrupted) as end:
             jobs.run_job(lab.jobs[0])

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from micro_transformer.bench import timing
 from micro_transformer.bench.footprint import peak_of
+from micro_transformer.config.knobs import Count
 from micro_transformer.decoding.base import Step, StepOutput
+from micro_transformer.evals.base import Subject
 from micro_transformer.generation import ModelStep, generate
-from micro_transformer.knobs import Count
-from micro_transformer.repro import stream
-from micro_transformer.subject import Subject
+from micro_transformer.seeds import stream
 
 WARM_TOKENS = 16
 Figures = Iterator[tuple[str, float | None]]

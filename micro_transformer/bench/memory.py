@@ -11,10 +11,10 @@ import torch
 from micro_transformer.bench import timing
 from micro_transformer.bench.decoding_speed import prompt
 from micro_transformer.bench.footprint import peak_of
+from micro_transformer.config.knobs import Count, Several
+from micro_transformer.evals.base import Subject
 from micro_transformer.generation import ModelStep
-from micro_transformer.knobs import Count, Several
 from micro_transformer.nn.cache.base import Cache
-from micro_transformer.subject import Subject
 
 WARM_TOKENS = 8
 Figures = Iterator[tuple[str, float | None]]

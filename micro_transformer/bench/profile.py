@@ -10,10 +10,11 @@ from micro_transformer.bench import scenarios
 from micro_transformer.bench.decoding_speed import DecodingSpeed, write_tokens
 from micro_transformer.bench.scenarios import Row
 from micro_transformer.bench.training_step import TrainingStep, stepper
-from micro_transformer.knobs import Count, Several
-from micro_transformer.store import write_file
-from micro_transformer.subject import Subject
-from micro_transformer.tables import Cell, Table, as_markdown
+from micro_transformer.config.knobs import Count, Several
+from micro_transformer.evals.base import Subject
+from micro_transformer.records.cells import Cell, Table
+from micro_transformer.records.tables import as_markdown
+from micro_transformer.store.checkpoints import write_file
 
 ROWS = 20  # of the table of operations
 PROMPT = 32  # tokens

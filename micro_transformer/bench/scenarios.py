@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity
 
 from micro_transformer.bench import timing
+from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.kernels.manual import Manual
 from micro_transformer.nn.kernels.sdpa import Sdpa
 from micro_transformer.nn.masks import Mask, causal
-from micro_transformer.nn.models import DecoderLM
 
 WARMUP = 2
 KERNELS: dict[str, Callable[[], Kernel]] = {"manual": Manual, "sdpa": Sdpa}

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from micro_transformer.bench import timing
-from micro_transformer.knobs import Count, Size
-from micro_transformer.nn.models import auxiliary_loss
-from micro_transformer.optimizers import Optimizers
-from micro_transformer.repro import stream
-from micro_transformer.schema import Train
-from micro_transformer.subject import Subject
+from micro_transformer.config.knobs import Count, Size
+from micro_transformer.config.schema import Train
+from micro_transformer.evals.base import Subject
+from micro_transformer.nn.arch.decoder import auxiliary_loss
+from micro_transformer.seeds import stream
+from micro_transformer.training.optimizers import Optimizers
 
 
 class TrainingStep:

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from micro_transformer.durable import durable, sync_folder
 
 BLOCK = 1 << 20
 
@@ -29,15 +29,6 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-@contextmanager
-def durable(path: Path) -> Iterator[BinaryIO]:
-    """A file open for writing whose bytes are on the disk when the block ends."""
-    with path.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def write_json(path: Path, value: Any) -> None:
     """The file holds value, readable, and is on the disk."""
     with durable(path) as stream:
@@ -50,12 +41,3 @@ def publish(temporary: Path, final: Path) -> None:
     """What lay under a temporary name lies under its final one, even after a power cut."""
     os.replace(temporary, final)
     sync_folder(final.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """The folder's list of names is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

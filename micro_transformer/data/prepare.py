@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from micro_transformer.data import apart, files, prepared, tokenizer
+from micro_transformer.data import decontaminate, files, prepared, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
 from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
 from micro_transformer.data.sources import (
@@ -154,7 +154,7 @@ def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
     try:
         splits = corpus.rows(source.content, source.report)
         if not corpus.may_recur(source.origin.tier):
-            apart.drop_recurring(splits, corpus.sentences, source.report)
+            decontaminate.drop_recurring(splits, corpus.sentences, source.report)
         _must_have_rows(splits, corpus)
         tokens = tokenizer.train(corpus.tokenizer, splits["train"].all_text())
         if corpus.max_tokens is not None:
@@ -211,7 +211,7 @@ def _describe(
         "cleaning": source.report.as_dict(),
         "recurring": {
             "why": corpus.may_recur(source.origin.tier),
-            "splits": apart.recurring(splits, corpus.sentences),
+            "splits": decontaminate.recurring(splits, corpus.sentences),
         },
         "tokenizer": tokens.to_dict(),
         "dtype": "uint8" if tokens.vocab_size <= 256 else "uint16",

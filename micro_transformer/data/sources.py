@@ -93,9 +93,7 @@ class Download:
         """The verified file, from data/raw or from the address; a broken one stays apart as
         NAME.part.
         """
-        from micro_transformer.data import (
-            transfer,  # requests and pooch load only where something is fetched
-        )
+        from micro_transformer.data import transfer
 
         if (raw / self.name).is_file():
             return self.local(raw)

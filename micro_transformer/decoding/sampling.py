@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from micro_transformer.config.knobs import Count, NonNegative, Positive, Probability, Share
 from micro_transformer.decoding import processors
 from micro_transformer.decoding.base import Step, extend
 from micro_transformer.decoding.processors import Processor
-from micro_transformer.knobs import Count, NonNegative, Positive, Probability, Share
 
 
 class Sampling:

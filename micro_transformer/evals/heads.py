@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micro_transformer import probes
+from micro_transformer.config.knobs import Count, Several
 from micro_transformer.data.tokenizer import FIRST
+from micro_transformer.evals import probes
+from micro_transformer.evals.base import Subject
 from micro_transformer.evals.windows import excerpts
-from micro_transformer.knobs import Count, Several
-from micro_transformer.repro import stream
-from micro_transformer.store import write_file
-from micro_transformer.subject import Subject
+from micro_transformer.seeds import stream
+from micro_transformer.store.checkpoints import write_file
 
 BINS = 20  # of the histogram of attention weights, over [0, 1]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from micro_transformer.subject import Subject
+from micro_transformer.evals.base import Subject
 
 
 class Loss:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micro_transformer.config.knobs import Count, Few, Size
 from micro_transformer.data.tokenizer import UNK, Tokenizer
+from micro_transformer.evals.base import Subject
 from micro_transformer.evals.windows import reach
-from micro_transformer.knobs import Count, Few, Size
-from micro_transformer.repro import stream
+from micro_transformer.seeds import stream
 from micro_transformer.stats.proportion import wilson
-from micro_transformer.subject import Subject
 from micro_transformer.tasks.language_modeling import evaluating
 
 

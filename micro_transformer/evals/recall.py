@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from micro_transformer.config.knobs import Count, Size
+from micro_transformer.evals.base import Subject
 from micro_transformer.evals.windows import reach
-from micro_transformer.knobs import Count, Size
 from micro_transformer.stats.proportion import wilson
-from micro_transformer.subject import Subject
 from micro_transformer.tasks.recall import answers
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from micro_transformer.config.knobs import Count
+from micro_transformer.evals.base import Subject
 from micro_transformer.evals.windows import excerpts
 from micro_transformer.generation import generate
-from micro_transformer.knobs import Count
-from micro_transformer.repro import stream
-from micro_transformer.store import write_file
-from micro_transformer.subject import Subject
+from micro_transformer.seeds import stream
+from micro_transformer.store.checkpoints import write_file
 
 
 class Samples:

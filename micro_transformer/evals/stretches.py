@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Literal
 
+from micro_transformer.config.knobs import Count
+from micro_transformer.evals.base import Subject
 from micro_transformer.evals.windows import reach, spread, token_nll
-from micro_transformer.knobs import Count
-from micro_transformer.subject import Subject
 from micro_transformer.tasks.language_modeling import perplexity
 
 KILO = 1024

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from micro_transformer.data.batch import Windows
-from micro_transformer.subject import Subject
+from micro_transformer.data.windows import Windows
+from micro_transformer.evals.base import Subject
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
 
 log = logging.getLogger(__name__)

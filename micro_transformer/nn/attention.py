@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.nn import joining
+from micro_transformer.nn import segmented_attention
 from micro_transformer.nn.cache.base import AS_IS, Segment, View
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
@@ -62,7 +62,7 @@ class SelfAttention(nn.Module):
             def queries(view: View) -> Tensor:
                 return q if view is AS_IS else context.rotate(qk[0], view)
 
-            out = joining.attend(context, queries, segments, scale)
+            out = segmented_attention.attend(context, queries, segments, scale)
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _shifted(self, k: Tensor, context: Context, index: int) -> Tensor:

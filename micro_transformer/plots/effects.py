@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from micro_transformer.measures import Measure
 from micro_transformer.plots.style import Plot, axes_of, cut, finished, label
+from micro_transformer.records.metrics import Measure
 
 MOST_EFFECTS = 24
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from micro_transformer.plots.style import label
-from micro_transformer.rows import ABSENT, Row
+from micro_transformer.records.rows import ABSENT, Row
 
 LONGEST, MOST_NAMES = 30, 40
 RINGS = (9.0, 20.0, 34.0, 50.0, 68.0)  # from the point to the nearest corner of its name

@@ -1,16 +1,8 @@
 """Training and validation loss while training."""
 
 from micro_transformer.plots.series import distinct, first_of, history, over_seeds
-from micro_transformer.plots.style import (
-    COLOURS,
-    Plot,
-    axes_of,
-    cut,
-    finished,
-    legend_below,
-    line,
-)
-from micro_transformer.rows import Board
+from micro_transformer.plots.style import COLOURS, Plot, axes_of, cut, finished, legend_below, line
+from micro_transformer.records.rows import Board
 
 
 def train_and_validation(board: Board) -> Plot | None:

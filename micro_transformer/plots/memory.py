@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from micro_transformer.measures import places
 from micro_transformer.plots.series import Series, at_places, distinct, first_of, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
@@ -15,7 +14,8 @@ from micro_transformer.plots.style import (
     plain_log,
     token_axis,
 )
-from micro_transformer.rows import Board, Row
+from micro_transformer.records.metrics import places
+from micro_transformer.records.rows import Board, Row
 
 MIB = 1 << 20
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from micro_transformer.measures import Measure
 from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.plots.series import over_seeds
 from micro_transformer.plots.style import Plot, axes_of, finished
+from micro_transformer.records.metrics import Measure
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
 
 INSIDE = (440.0, 225.0)  # points that the axes of the figure measure inside, about

@@ -13,7 +13,7 @@ from micro_transformer.plots.style import (
     line,
     plain_log,
 )
-from micro_transformer.rows import Board, Row
+from micro_transformer.records.rows import Board, Row
 
 
 def ppl_by_epoch(board: Board) -> Plot | None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from micro_transformer.measures import places
 from micro_transformer.plots.series import missing, over_seeds
 from micro_transformer.plots.style import Plot, axes_of, counted, cut, finished, label
-from micro_transformer.rows import Board, Row, Summary, value_of
+from micro_transformer.records.metrics import places
+from micro_transformer.records.rows import Board, Row, Summary, value_of
 
 MOST_ROWS = 24
 TRAINED, LEARNED = "trained_length", 0.95

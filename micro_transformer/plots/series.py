@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from micro_transformer.plots.style import MOST_LINES, counted, label
-from micro_transformer.results import read_history
-from micro_transformer.rows import Board, Row, setting_of, shared_name, value_of
-from micro_transformer.stats.shared import seeds_of
-from micro_transformer.tables import absence
+from micro_transformer.records.absence import absence
+from micro_transformer.records.record_files import read_history
+from micro_transformer.records.rows import Board, Row, setting_of, shared_name, value_of
+from micro_transformer.records.shared_seeds import seeds_of
 
 
 @dataclass

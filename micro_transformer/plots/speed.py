@@ -1,17 +1,9 @@
 """Bars of a cost, such as the speed of decoding."""
 
-from micro_transformer.measures import Measure
 from micro_transformer.plots.series import over_seeds
-from micro_transformer.plots.style import (
-    COLOURS,
-    HATCHES,
-    Plot,
-    axes_of,
-    cut,
-    finished,
-    label,
-)
-from micro_transformer.rows import Board
+from micro_transformer.plots.style import COLOURS, HATCHES, Plot, axes_of, cut, finished, label
+from micro_transformer.records.metrics import Measure
+from micro_transformer.records.rows import Board
 
 MOST_BARS = 16
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from micro_transformer.measures import stretches
 from micro_transformer.plots.series import at_places, distinct, first_of, missing, over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
@@ -14,7 +13,8 @@ from micro_transformer.plots.style import (
     line,
     plain_log,
 )
-from micro_transformer.rows import Board, value_of
+from micro_transformer.records.metrics import stretches
+from micro_transformer.records.rows import Board, value_of
 
 
 def ppl_by_stretch(board: Board) -> Plot | None:

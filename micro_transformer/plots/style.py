@@ -13,7 +13,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from micro_transformer.tables import printable
+from micro_transformer.wording import printable
 
 # Okabe and Ito (2008), dark enough on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6000")

@@ -6,14 +6,16 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from micro_transformer.report.drawing import Drawn
-from micro_transformer.report.front import front_svg, legend
-from micro_transformer.report.markup import Markup, joined, tag
+from micro_transformer.records.cells import Cell, Table
+from micro_transformer.records.rows import setting_of
+from micro_transformer.records.run_record import RunRecord
+from micro_transformer.records.tables import filled
+from micro_transformer.report.claims import Claim
+from micro_transformer.report.drawn import Drawn
+from micro_transformer.report.html import Markup, joined, tag
+from micro_transformer.report.pareto_svg import front_svg, legend
 from micro_transformer.report.study import FRONT_RULE, HEADLINES, Study
-from micro_transformer.report.words import Claim
-from micro_transformer.results import RunRecord
-from micro_transformer.rows import setting_of
-from micro_transformer.tables import Cell, Table, filled, plural
+from micro_transformer.wording import plural
 
 HERE = Path(__file__).parent
 SAMPLES, SAMPLE_CHARACTERS, MOST_SAMPLES = "samples.txt", 1500, 3

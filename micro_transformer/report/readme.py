@@ -11,16 +11,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from micro_transformer import schema, tables
+from micro_transformer.config import schema
 from micro_transformer.console import command
-from micro_transformer.fingerprint import digest
-from micro_transformer.report.brief import brief
-from micro_transformer.report.by_place import tables_by_place
-from micro_transformer.report.drawing import draw
+from micro_transformer.hashing import digest
+from micro_transformer.records import tables
+from micro_transformer.records.record_files import load_records
+from micro_transformer.records.rows import Board, collect
+from micro_transformer.report.figures import draw
 from micro_transformer.report.study import study
-from micro_transformer.results import load_records
-from micro_transformer.rows import Board, collect
-from micro_transformer.store import write_file
+from micro_transformer.report.summary_table import brief
+from micro_transformer.report.tables_by_length import tables_by_place
+from micro_transformer.store.checkpoints import write_file
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "README.es.md", "docs/findings.md")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from micro_transformer import tables
-from micro_transformer.measures import (
+from micro_transformer.records import tables
+from micro_transformer.records.cells import Cell, Table, figure
+from micro_transformer.records.metrics import (
     BITS,
     MS_PER_BATCH,
     PPL,
@@ -15,19 +16,19 @@ from micro_transformer.measures import (
     Measure,
     quality,
 )
-from micro_transformer.report import words
-from micro_transformer.report.brief import brief
-from micro_transformer.report.by_place import tables_by_place
-from micro_transformer.report.drift import drift_claims, farthest
-from micro_transformer.report.held import held_claims
-from micro_transformer.report.numbers import p_text, sized
-from micro_transformer.report.words import Claim
-from micro_transformer.rows import Board, value_of
+from micro_transformer.records.rows import Board, value_of
+from micro_transformer.records.shared_seeds import seeds_of
+from micro_transformer.report import claims
+from micro_transformer.report.cache_memory import held_claims
+from micro_transformer.report.claims import Claim
+from micro_transformer.report.length_generalization import drift_claims, farthest
+from micro_transformer.report.number_format import p_text, sized
+from micro_transformer.report.summary_table import brief
+from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import Point, pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
-from micro_transformer.stats.shared import seeds_of
-from micro_transformer.tables import Cell, Table
+from micro_transformer.wording import plural
 
 COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
 TRADED = (TOKENS_PER_S, TTFT, RSS, VRAM, MS_PER_BATCH)
@@ -103,10 +104,10 @@ def effects_table(effects: Effects) -> Table:
         f"Effects on {m.label} ({unit})",
         ["Factor", "First", "Second", "First − second", "95 % interval", "Holm p", "Verdict",
          "Paired seeds", "Settings", "Detectable"],
-        note=f"Family of {tables.plural(effects.family, 'test')}. " + " ".join(effects.notes),
+        note=f"Family of {plural(effects.family, 'test')}. " + " ".join(effects.notes),
     )  # fmt: skip
     for c in effects.contrasts:
-        value, interval = words.contrast_words(m, c)
+        value, interval = claims.contrast_words(m, c)
         table.rows.append([
             *(Cell(text, text) for text in (c.factor, c.a, c.b)),
             Cell(value, c.estimate.value), Cell(interval), Cell(p_text(c.p), c.p),
@@ -132,7 +133,7 @@ def front_table(front: Front) -> Table:
     )
     order = sorted(front.points, key=lambda p: (not p.nominal, p.quality.mean or 0.0))
     for p in order:
-        cells = [Cell(p.row.name, p.row.name), tables.figure(p.quality), tables.figure(p.cost)]
+        cells = [Cell(p.row.name, p.row.name), figure(p.quality), figure(p.cost)]
         standing = Cell(p.standing, p.standing)
         table.rows.append([*cells, standing, Cell(str(p.quality.n), p.quality.n)])
     return table
@@ -178,7 +179,7 @@ def across(boards: list[Board]) -> Table | None:
             if summary.mean is not None:
                 named = [Cell(board.title, board.title), Cell(row.name, row.name)]
                 n = Cell(str(summary.n), summary.n)
-                table.rows.append([*named, tables.figure(summary), n])
+                table.rows.append([*named, figure(summary), n])
     if warning := seeds_of((row for board in boards for row in board.rows), BITS.key).warning:
         table.note += f" {warning}."
     return table if len({row[0].text for row in table.rows}) > 1 else None
@@ -203,20 +204,20 @@ def _say(found: Study, shown: Measure | None) -> None:
     board = found.board
     tests = [effects for effects in found.effects if not effects.measure.is_ratio]
     costs = [effects for effects in found.effects if effects.measure.is_ratio]
-    found.headlines = words.interleave([drift_claims(board), *map(words.claims, tests)])
-    found.headlines += words.interleave(
-        [[c for c in words.claims(effects) if c.verdict == BETTER] for effects in costs],
+    found.headlines = claims.interleave([drift_claims(board), *map(claims.claims, tests)])
+    found.headlines += claims.interleave(
+        [[c for c in claims.claims(effects) if c.verdict == BETTER] for effects in costs],
         HEADLINES // 2 if found.headlines else HEADLINES,
     )
     found.facts = held_claims(board)
     if shown:
-        found.facts += words.best(board, shown.key, shown, shown.label)
+        found.facts += claims.best(board, shown.key, shown, shown.label)
     if found.law:
-        found.facts.append(words.slope(found.law))
+        found.facts.append(claims.slope(found.law))
     if shown:
-        found.facts += words.scatter(board, shown.key, shown.label)
+        found.facts += claims.scatter(board, shown.key, shown.label)
     for effects in tests[:1]:
-        found.facts += words.noise(effects)
+        found.facts += claims.noise(effects)
     if any(effects.contrasts for effects in costs):
         found.facts.append(Claim(order_note(board), "note"))
     notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)

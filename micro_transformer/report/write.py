@@ -4,15 +4,17 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from micro_transformer import tables
-from micro_transformer.report.brief import brief
-from micro_transformer.report.drawing import Drawn, draw
+from micro_transformer.records import tables
+from micro_transformer.records.cells import Table
+from micro_transformer.records.record_files import load_records
+from micro_transformer.records.rows import collect
+from micro_transformer.report.drawn import Drawn
+from micro_transformer.report.figures import draw
 from micro_transformer.report.page import page
 from micro_transformer.report.study import Study, across, study
-from micro_transformer.results import load_records
-from micro_transformer.rows import collect
-from micro_transformer.store import write_file
-from micro_transformer.tables import Table
+from micro_transformer.report.summary_table import brief
+from micro_transformer.store.checkpoints import write_file
+from micro_transformer.wording import plural
 
 FIGURES = "figures"
 
@@ -41,7 +43,7 @@ def write_report(
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
         path, why = loaded.skipped[0]
-        gaps.append(f"{tables.plural(len(loaded.skipped), 'file')} skipped, first: {path}: {why}")
+        gaps.append(f"{plural(len(loaded.skipped), 'file')} skipped, first: {path}: {why}")
     studies, out = [study(board) for board in boards], out or folder
     drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []
     both, title = across(boards), folder.resolve().name

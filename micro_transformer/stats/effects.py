@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from scipy.stats import bartlett
 
-from micro_transformer.measures import Measure
-from micro_transformer.rows import Board, is_disturbed, setting_of, value_of
+from micro_transformer.records.metrics import Measure
+from micro_transformer.records.rows import Board, is_disturbed, setting_of, value_of
 from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable, holm
 from micro_transformer.stats.layers import Layer, Value, layer, measured_on_one_training
 

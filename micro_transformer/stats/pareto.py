@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from micro_transformer.measures import Measure
-from micro_transformer.rows import Board, Row, Summary, is_disturbed, setting_of, value_of
-from micro_transformer.stats.shared import seeds_of
+from micro_transformer.records.metrics import Measure
+from micro_transformer.records.rows import Board, Row, Summary, is_disturbed, setting_of, value_of
+from micro_transformer.records.shared_seeds import seeds_of
 
 FRONT, PERHAPS, DOMINATED = "on the front", "perhaps", "dominated"
 MOST_SEEDS = 50

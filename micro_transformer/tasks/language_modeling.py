@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micro_transformer.data.batch import Windows, fixed_windows, train_windows
 from micro_transformer.data.prepared import Prepared
 from micro_transformer.data.tokenizer import PAD, UNK
+from micro_transformer.data.windows import Windows, fixed_windows, train_windows
 from micro_transformer.tasks.base import Task
 
 SCORED_AT_ONCE = (

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from micro_transformer.config.knobs import Count, Few
 from micro_transformer.data.recall import Asked, Drawn, Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import PAD
-from micro_transformer.knobs import Count, Few
-from micro_transformer.repro import stream
+from micro_transformer.seeds import stream
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating, mean_nll
 

@@ -9,8 +9,8 @@ from micro_transformer.bench.decoding_speed import DecodingSpeed
 from micro_transformer.bench.footprint import peak_of
 from micro_transformer.bench.memory import Memory
 from micro_transformer.bench.training_step import TrainingStep, stepper
-from micro_transformer.components import find
-from micro_transformer.schema import choices_of, read_choice
+from micro_transformer.config.components import find
+from micro_transformer.config.schema import choices_of, read_choice
 from tests.evals.subjects import tiny_subject
 
 SMALL = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from micro_transformer.commands.data import main
 from micro_transformer.data import card, sources, transfer
-from micro_transformer.data.__main__ import main
 from micro_transformer.data.corpora.micro import Micro
 from micro_transformer.data.corpora.shakespeare import Shakespeare
 from micro_transformer.data.prepare import prepare

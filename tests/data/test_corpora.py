@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from micro_transformer.components import find
+from micro_transformer.config.components import find
 from micro_transformer.data.archives import zip_member
 from micro_transformer.data.corpora import shakespeare, sst2, tatoeba
 from micro_transformer.data.corpora.base import Document

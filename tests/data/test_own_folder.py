@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from micro_transformer.commands.data import main
 from micro_transformer.data import sources
-from micro_transformer.data.__main__ import main
 from micro_transformer.data.corpora import shakespeare
 from micro_transformer.data.corpora.catalog import catalog
 from micro_transformer.data.sources import Folder

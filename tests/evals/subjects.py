@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import torch
 
-from micro_transformer.components import find
+from micro_transformer.config.components import find
+from micro_transformer.config.schema import read_choice
 from micro_transformer.data.tokenizer import CharTokenizer
+from micro_transformer.evals.base import Subject
+from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.dims import Dims
-from micro_transformer.nn.models import DecoderLM
-from micro_transformer.results import RunRecord, load_records
-from micro_transformer.schema import read_choice
-from micro_transformer.subject import Subject
+from micro_transformer.records.record_files import load_records
+from micro_transformer.records.run_record import RunRecord
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import LanguageModeling
 from micro_transformer.tasks.recall import Recall

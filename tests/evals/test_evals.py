@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from micro_transformer.components import find
+from micro_transformer.config.components import find
+from micro_transformer.config.schema import choices_of, read_choice
 from micro_transformer.evals.heads import Heads
 from micro_transformer.evals.samples import Samples
-from micro_transformer.schema import choices_of, read_choice
 from tests.evals.subjects import recall_subject, tiny_subject
 
 SMALL = {"num": 2, "length": 12, "prompt_len": 4, "context": 16, "map_len": 8}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from micro_transformer.generation import positions
+from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
 from micro_transformer.nn.masks import all_of, window
-from micro_transformer.nn.models import DecoderLM
 from tests.conftest import SMALL, build, facts, make_cache, members, random_ids, tiny_decoder
 
 CACHES, PATTERNS = members("cache"), members("pattern")

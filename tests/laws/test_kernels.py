@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from micro_transformer.components import find
+from micro_transformer.config.components import find
+from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.masks import Mask, MaskFn, all_of, causal, padding, selective
-from micro_transformer.schema import read_choice
 from tests.conftest import build, members
 
 KERNELS = members("attention")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from micro_transformer import fits, schema
-from micro_transformer.components import find, make
-from micro_transformer.planning import make_plan
+from micro_transformer.config import compatibility, schema
+from micro_transformer.config.components import find, make
+from micro_transformer.runs.planning import make_plan
 from tests.conftest import members, tiny_dims
 
 CONFIG = make_plan(["posenc=rope", "device=cpu", "train.threads=1"]).jobs[0].config
@@ -45,7 +45,7 @@ def test_a_scaling_that_passes_the_check_turns_by_finite_angles(
         net = make("posenc", rope, dims)
         for chosen in choices("scaling", schema.read_choice("scaling", scaling)["kind"]):
             config |= {"posenc": rope, "scaling": chosen}
-            if fits.misfits(config):
+            if compatibility.misfits(config):
                 continue
             passed += 1
             for original_len, length in ((1, 1), (4, 8192), (8192, 4), (1 << 40, 1)):

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from micro_transformer.components import make
+from micro_transformer.config.components import make
+from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.nn.tiers import FileTier, HostTier
-from micro_transformer.schema import read_choice
+from micro_transformer.nn.cache.offload_storage import FileTier, HostTier
 from tests.conftest import build, make_cache, members, random_ids, tiny_decoder
 
 CACHES = members("cache")

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from micro_transformer import worker
-from micro_transformer.components import find
+from micro_transformer.config.components import find
+from micro_transformer.config.schema import read_choice
+from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
 from micro_transformer.nn.linear import Linear
-from micro_transformer.nn.models import DecoderLM, auxiliary_loss
-from micro_transformer.schema import read_choice
+from micro_transformer.runs import worker
 from micro_transformer.tasks.language_modeling import mean_nll
 from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
 

@@ -11,15 +11,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from micro_transformer.report.__main__ import main
-from micro_transformer.report.brief import brief
+from micro_transformer.commands.report import main
+from micro_transformer.records.rows import collect
+from micro_transformer.records.run_record import MEASURED_BESIDE
+from micro_transformer.records.tables import as_text
+from micro_transformer.report.claims import slope
 from micro_transformer.report.study import IN_ROUNDS, ONE_AFTER_THE_OTHER, order_note, study
-from micro_transformer.report.words import slope
+from micro_transformer.report.summary_table import brief
 from micro_transformer.report.write import write_report
-from micro_transformer.results import MEASURED_BESIDE
-from micro_transformer.rows import collect
 from micro_transformer.stats.power_law import power_law
-from micro_transformer.tables import as_text
 from tests.records import add_places, make_record, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "alibi"], "cache": ["none", "paged"]}

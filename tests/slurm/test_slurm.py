@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from micro_transformer import results
-from micro_transformer.store import read_snapshot
+from micro_transformer.records import record_files, run_record
+from micro_transformer.store.checkpoints import read_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
@@ -70,7 +70,7 @@ def lab(slurm, tmp_path, micro_data):
 
 
 def records(folder, sweep):
-    return {r.seed: r for r in results.load_records(folder / "multirun" / sweep).records}
+    return {r.seed: r for r in record_files.load_records(folder / "multirun" / sweep).records}
 
 
 def weights(folder, store):
@@ -94,7 +94,7 @@ def test_a_sweep_on_slurm_gives_the_bits_of_one_here(lab):
     assert lab("seed=1,2", "run.sweep=here", "store.dir=here", "-m").wait(timeout=120) == 0
     there, here = (records(lab.folder, name) for name in ("there", "here"))
     assert set(there) == {1, 2}
-    assert all(results.lasting(there[s]) == results.lasting(here[s]) for s in there)
+    assert all(run_record.lasting(there[s]) == run_record.lasting(here[s]) for s in there)
     assert weights(lab.folder, "checkpoints") == weights(lab.folder, "here")
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from micro_transformer.measures import PPL, TOKENS_PER_S
-from micro_transformer.rows import collect
+from micro_transformer.records.metrics import PPL, TOKENS_PER_S
+from micro_transformer.records.rows import collect
 from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import power_law
 from tests.records import make_record

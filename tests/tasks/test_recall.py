@@ -9,12 +9,12 @@ import torch
 from scipy.stats import chisquare
 from torch import nn
 
+from micro_transformer.config.resolve import resolve
+from micro_transformer.config.schema import read_choice
 from micro_transformer.data.recall import Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import FIRST, PAD
-from micro_transformer.identity import fingerprints
-from micro_transformer.planning import make_plan
-from micro_transformer.repro import resolve
-from micro_transformer.schema import read_choice
+from micro_transformer.runs.planning import make_plan
+from micro_transformer.store.fingerprints import fingerprints
 from micro_transformer.tasks.recall import Recall, answers
 
 SYMBOLS = Symbols(pairs=8, num=24)

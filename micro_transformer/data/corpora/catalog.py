@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from micro_transformer.components import complaint
+from micro_transformer.config.components import complaint
 from micro_transformer.console import clean
 from micro_transformer.data.corpora.base import Corpus
 

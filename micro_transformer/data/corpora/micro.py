@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from micro_transformer.config.knobs import Count
 from micro_transformer.data.corpora.base import Corpus, Document, Origin, Rows
 from micro_transformer.data.micro import grammar
 from micro_transformer.data.micro.grammar import Story
 from micro_transformer.data.sources import Grammar
 from micro_transformer.data.text import Report, distinct
 from micro_transformer.data.tokenizer import Tokenizer
-from micro_transformer.knobs import Count
 
 SEED = 20240607  # of the stories
 TRAIN_SHARE = 0.9

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 

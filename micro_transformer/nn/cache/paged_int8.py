@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
-from micro_transformer.nn.cache.packing import Packing
-from micro_transformer.nn.quantized import Quantized
+from micro_transformer.nn.cache.compacting import Packing
+from micro_transformer.nn.cache.int8 import Quantized
 
 
 class Bytes(Segment):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, Traffic
-from micro_transformer.nn.cache.packing import Packing
-from micro_transformer.nn.tiers import FileTier, HostTier
+from micro_transformer.nn.cache.compacting import Packing
+from micro_transformer.nn.cache.offload_storage import FileTier, HostTier
 
 
 class Depot:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
-from micro_transformer.nn.ring import Ring
+from micro_transformer.nn.cache.ring_buffer import Ring
 
 
 @dataclass(frozen=True)

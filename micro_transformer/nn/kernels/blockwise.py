@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.online_softmax import OnlineSoftmax, masked_scores

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from micro_transformer.knobs import Rate
+from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
 from micro_transformer.nn.masks import Mask
 

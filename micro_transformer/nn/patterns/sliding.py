@@ -1,6 +1,6 @@
 """A window over the last keys."""
 
-from micro_transformer.knobs import Count
+from micro_transformer.config.knobs import Count
 from micro_transformer.nn.masks import MaskFn, all_of, window
 from micro_transformer.nn.patterns.base import Pattern
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Base
+from micro_transformer.config.knobs import Base
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 from micro_transformer.nn.scaling.base import Scaling

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Base
+from micro_transformer.config.knobs import Base
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding
 

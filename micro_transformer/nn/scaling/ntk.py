@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from micro_transformer.knobs import Factor
+from micro_transformer.config.knobs import Factor
 from micro_transformer.nn.scaling.base import Scaling, with_base_raised
 
 

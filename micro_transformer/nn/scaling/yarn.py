@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from micro_transformer.knobs import Factor, Positive
+from micro_transformer.config.knobs import Factor, Positive
 from micro_transformer.nn.scaling.base import Scaling
 
 LEAST_FALL = 1e-9  # for bases so near 1 that float32 cannot tell a pair from the next

@@ -1,0 +1,66 @@
+"""From a checked configuration to what a training needs: task, net, recipe.
+
+With `equip`, which makes what a measurement needs, the only place that knows configuration and
+objects. They are two so that a new way to measure changes no training's code.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from micro_transformer.config import schema
+from micro_transformer.config.components import find, make
+from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.seeds import stream
+from micro_transformer.tasks.base import Task
+
+Config = dict[str, Any]
+
+
+def task(config: Config) -> Task:
+    """The task over its prepared data; DataMissing names the command that makes them."""
+    return make("task", config["task"], config["data"]["dir"])
+
+
+def model(config: Config, task: Task) -> DecoderLM:
+    """The net with initial weights drawn from the seed, on the configured device. It reads texts
+    under the scaling of its recipe."""
+    dims = make_dims(config, task.vocab_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config["seed"], "init"))
+        net = find("arch", config["arch"]["kind"]).load()(
+            dims,
+            posenc=make("posenc", config["posenc"], dims),
+            pattern=make("pattern", config["pattern"]),
+            make_ffn=lambda: make("ffn", config["ffn"], dims),
+            make_kernel=kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
+        )
+    _stretch(net, config)
+    if config["train"]["grad_checkpointing"]:
+        net.use_checkpointing()
+    return net.to(config["device"])
+
+
+def _stretch(net: DecoderLM, config: Config) -> None:
+    start = config["origin"]
+    if start is not None and schema.component("posenc", config).facts.get("scalable"):
+        scaling = make("scaling", start["scaling"])
+        net.posenc.stretch(scaling, start["train"]["context"])  # type: ignore[operator]
+
+
+def make_dims(config: Config, vocab_size: int) -> Dims:
+    """The sizes and knobs of the blocks."""
+    return Dims(vocab_size=vocab_size, dropout=config["train"]["dropout"], **config["model"])
+
+
+def recipe(config: Config) -> schema.Train:
+    """The recipe of the trainer."""
+    return schema.Train(**config["train"])
+
+
+def kernel_maker(choice: Config) -> Callable[[], Kernel]:
+    """A maker of attention kernels: each layer has its own."""
+    return lambda: make("attention", choice)

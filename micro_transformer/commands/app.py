@@ -1,0 +1,262 @@
+"""The command: compose, check, supervise, run, report. Never imports torch itself."""
+
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from micro_transformer import console, disk, temporary_files
+from micro_transformer.config import compatibility, schema
+from micro_transformer.config.choices import told
+from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, split
+from micro_transformer.config.resolve import resolve
+from micro_transformer.data.configured import data_digest
+from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.machine import cores
+from micro_transformer.progress import is_terminal
+from micro_transformer.records import record_files, run_record
+from micro_transformer.runs import jobs, supervise, sweep_folder
+from micro_transformer.runs.forecast import forecast
+from micro_transformer.runs.planning import Job, Plan, in_rounds, make_plan
+from micro_transformer.stop import COMMAND, Interrupted
+from micro_transformer.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
+BAD_CONFIG, BAD_DATA = 2, 3
+LINE_S, LOGGED_S = 1.0, 30.0
+LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
+
+
+def main() -> int:
+    """Exit 0: all done; 1: some jobs failed; 2: bad configuration; 3: bad data or I/O."""
+    try:
+        words = split(sys.argv[1:])
+        if words.has((*SHOWING, *COMPLETING)):
+            return _shown_by_hydra()
+        plan = make_plan(words)
+    except BadConfig as bad:
+        for line in bad.lines:
+            print(f"error: {line}", file=sys.stderr)
+        return BAD_CONFIG
+    if plan.jobs[0].config["check"]:
+        print(describe(plan))
+        return 0
+    _need_data(plan)
+    if plan.jobs[0].config["run"]["plan"]:
+        print(forecast(plan))
+        return 0
+    if not Ranks.started().is_first:
+        return jobs.help_train(plan.jobs[0])
+    _need_room(plan)
+    sys.argv = [sys.argv[0], *plan.arguments, *words.flags]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what is ours to say
+    if plan.multirun:
+        _run_sweep(plan)
+    else:
+        supervise.warm_up()
+        _load_report()
+        _hydra_main()
+    return _conclude(plan)
+
+
+def _shown_by_hydra() -> int:
+    """What a flag asks to see was printed, and nothing run; BadConfig when Hydra cannot."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, and we say it in one line
+    try:
+        _hydra_main()
+    except Exception as error:
+        raise BadConfig([told(error)]) from error
+    return 0
+
+
+def _run_sweep(plan: Plan) -> None:
+    """Every job has its record, also those that another command was working on."""
+    _warn_of_crowding(plan)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    sweep_folder.write_plan(plan.folder, [job.folder for job in plan.jobs])
+    with _live_line(plan.folder):
+        if all(map(jobs.is_recorded, plan.jobs)):
+            print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
+        elif plan.by_launcher:
+            _launch()
+        else:
+            _run_here(in_rounds(plan.jobs), plan.workers or 1)
+        settle = jobs.account_for if plan.workers is None else jobs.run_job
+        for job in plan.jobs:
+            if sweep_folder.read_record(job.folder) is None or sweep_folder.is_claimed(job.folder):
+                settle(job)
+        if plan.jobs[0].config["run"]["bench"] == "alone":
+            for job in in_rounds(plan.jobs):
+                jobs.measure_alone(job)
+
+
+def _run_here(planned: list[Job], workers: int) -> None:
+    """The jobs have ended, at most `workers` concurrent, as they were composed for the plan: Hydra
+    would compose each of them twice again. A thread per job is enough: its work is done in
+    processes of its own."""
+    logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
+    logging.getLogger(__package__).setLevel(logging.INFO)  # what libraries do is not the news
+    supervise.warm_up()
+    _load_report()
+    with ThreadPoolExecutor(workers) as pool:
+        ends = [pool.submit(_begin, number, job) for number, job in enumerate(planned)]
+    for end in ends:
+        end.result()
+    COMMAND.check()
+
+
+def _begin(number: int, job: Job) -> None:
+    """The job has ended, unless all was stopped before it began."""
+    if COMMAND.number is not None:
+        return
+    log.info("#%d : %s", number, " ".join(job.overrides))
+    for name, content in (("config", job.config), ("overrides", list(job.overrides))):
+        with suppress(OSError):  # the job itself says what is wrong with its folder
+            text = OmegaConf.to_yaml(content)
+            disk.write_file(job.folder / ".hydra" / f"{name}.yaml", text.encode())
+    _end_of(job)
+
+
+def _launch() -> None:
+    """The launcher has done what it could; jobs that it lost are without a record."""
+    try:
+        _hydra_main()
+    except Interrupted:
+        raise
+    except SystemExit as end:
+        log.error("the launcher ended with %s", end.code)
+    except Exception as error:  # a worker was killed: its job is accounted for below
+        log.error("the launcher ended: %s", told(error))
+
+
+def _warn_of_crowding(plan: Plan) -> None:
+    """Says so when the jobs that run at once ask for more threads than there are cores."""
+    each = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
+    if plan.workers and plan.workers > 1 and plan.workers * each > cores():
+        print(
+            f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={each} is more than "
+            f"{cores()} cores; crowded jobs can be many times slower: set train.threads="
+            f"{max(1, cores() // plan.workers)}",
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _live_line(folder: Path) -> Iterator[None]:
+    """On a terminal, a line below what is printed says every second how the sweep stands; elsewhere
+    a line of its own says it now and then."""
+    over, on_terminal = threading.Event(), is_terminal(sys.stderr)
+    pause, begin, end = (LINE_S, "\r\033[K", "\r") if on_terminal else (LOGGED_S, "", "\n")
+    to = sys.stderr if on_terminal else sys.stdout
+
+    def show() -> None:
+        while not over.wait(pause):
+            line = sweep_folder.Standing.of(folder).line()
+            with suppress(OSError):
+                print(begin + line, end=end, flush=True, file=to)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def describe(plan: Plan) -> str:
+    """The resolved plan in words: cells, folders and the configuration of the first."""
+    first = plan.jobs[0]
+    rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
+    for job in plan.jobs:
+        rule = "; ".join(compatibility.misfits(job.config))
+        rows.append(
+            f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
+        )
+    rows += ["", f"configuration of {first.folder.name}:", OmegaConf.to_yaml(first.config)]
+    return "\n".join(rows)
+
+
+def _need_data(plan: Plan) -> None:
+    """Exits with the command that gets what is missing; nothing is downloaded in a run."""
+    missing = []
+    for job in plan.jobs:
+        try:
+            data_digest(job.config)
+        except (DataMissing, DataDamaged) as error:
+            missing.append(str(error))
+    for line in dict.fromkeys(missing):
+        print(f"error: {line}", file=sys.stderr)
+    if missing:
+        sys.exit(BAD_DATA)
+
+
+def _need_room(plan: Plan) -> None:
+    """The folders of the jobs and the store take files; what killed commands left there is gone."""
+    stores = {Path(job.config["store"]["dir"]) for job in plan.jobs}
+    known = {job.folder for job in plan.jobs if os.path.lexists(job.folder)}
+    for folder in sorted({plan.folder} | stores | known):
+        disk.need_writable(folder)
+    for folder in sorted(known):
+        if (folder / record_files.RECORD).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "", str(folder / record_files.RECORD))
+    trainings = [entry for store in stores for entry in store.iterdir() if entry.is_dir()]
+    steps = [entry / "steps" for entry in trainings]
+    temporary_files.remove_dead([plan.folder, plan.folder / "figures", *known, *stores])
+    temporary_files.remove_dead([*trainings, *steps])
+
+
+@hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+def _hydra_main(cfg: DictConfig) -> None:
+    """One job. It records how it ended and never raises for it, so that a sweep goes on."""
+    console.settle()  # a launcher's worker begins here
+    with suppress(ValueError):  # a launcher's worker listens, too; not in a thread of one
+        COMMAND.install((signal.SIGTERM, signal.SIGINT))
+    settings = HydraConfig.get()
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    choices = {k: str(v) for k, v in settings.runtime.choices.items() if not k.startswith("hydra/")}
+    folder, in_sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+    _end_of(Job(tuple(settings.overrides.task), choices, config, folder, in_sweep))  # type: ignore[arg-type]
+
+
+def _end_of(job: Job) -> None:
+    """The job has ended, or is left to who works on it."""
+    end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
+    if isinstance(end, sweep_folder.Holder):
+        log.info("%s: left to %s", job.folder.name, end)
+    elif job.in_sweep:
+        log.info("%s", sweep_folder.Standing.of(job.folder.parent).line())
+    elif end.record.status != run_record.OK:
+        raise SystemExit(end.exit_code)
+
+
+def _load_report() -> ModuleType:
+    """The report's module: pandas and matplotlib take a second and a half, best spent early."""
+    return importlib.import_module("micro_transformer.commands.report")
+
+
+def _conclude(plan: Plan) -> int:
+    """Prints the table, where it lies and what failed; 1 when some jobs have no result."""
+    print()
+    code = _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
+    ends = [sweep_folder.state_of(job.folder) for job in plan.jobs]
+    failed = [end for end in ends if end.state != sweep_folder.DONE]
+    if failed and plan.multirun:
+        print(f"{len(failed)} of {len(ends)} jobs have no result:")
+        for end in failed:
+            print(f"  {end.folder.name}  {end.state}: {end.note} (log: {end.folder / jobs.LOG})")
+    unwritten = any(end.state == sweep_folder.WAITING for end in ends)
+    return disk.BAD_IO if code == disk.BAD_IO or unwritten else int(bool(failed))

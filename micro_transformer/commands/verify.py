@@ -1,0 +1,154 @@
+"""python -m micro_transformer.verify FOLDER: makes sampled runs again and compares the records.
+
+On the same kind of machine (torch version, CPU or GPU, threads) every quality figure must be equal
+to the last bit; elsewhere within 1 % (rounding follows the machine; the tolerance is printed).
+Costs are compared by a wide tolerance and only named: a busy machine is no wrong record.
+"""
+
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from micro_transformer import disk
+from micro_transformer.console import Parser
+from micro_transformer.records.record_files import RECORD, load_records, read
+from micro_transformer.records.run_record import NAN, OK, NotARecord, RunRecord, lasting
+from micro_transformer.wording import plural, printable
+
+ELSEWHERE = 0.01  # relative, other machine or version
+COST = 0.5  # relative; a larger difference of a cost is named
+SAME_MACHINE = ("torch", "cpu", "gpu", "device", "threads", "dtype")
+RUN_PY = Path(__file__).resolve().parents[2] / "run.py"
+DONE = (OK, NAN)  # a senseless cell ran nothing that could be run again
+Rerun = Callable[[RunRecord], RunRecord]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field of two records that differs by more than it may; a cost is no failure."""
+
+    key: str
+    before: object
+    after: object
+    is_cost: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} recorded, {self.after} now"
+
+
+def tolerance(before: RunRecord, after: RunRecord) -> float:
+    """Relative tolerance for quality: none where both were made in the same conditions."""
+    same = all(before.env.get(key) == after.env.get(key) for key in SAME_MACHINE)
+    same = same and before.fingerprints.get("code") == after.fingerprints.get("code")
+    return 0.0 if same else ELSEWHERE
+
+
+def compare(before: RunRecord, after: RunRecord) -> list[Difference]:
+    """What differs between two records of one run beyond the tolerance."""
+    allowed = tolerance(before, after)
+    found = []
+    for name in ("status", "seed"):
+        if getattr(before, name) != getattr(after, name):
+            found.append(Difference(name, getattr(before, name), getattr(after, name)))
+    one, two = lasting(before), lasting(after)
+    for key in sorted(k for k in one.keys() | two.keys() if k.startswith(("metrics.", "size."))):
+        if not _close(one.get(key), two.get(key), allowed):
+            found.append(Difference(key, one.get(key), two.get(key)))
+    if before.fingerprints.get("data") != after.fingerprints.get("data"):
+        found.append(
+            Difference("data", before.fingerprints.get("data"), after.fingerprints.get("data"))
+        )
+    for key in sorted(before.cost.keys() & after.cost.keys()):
+        if not _close(before.cost[key], after.cost[key], COST):
+            found.append(Difference(f"cost.{key}", before.cost[key], after.cost[key], is_cost=True))
+    return found
+
+
+def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN_PY))) -> RunRecord:
+    """The record that the recorded overrides give now, trained anew in an empty store of its own.
+    RuntimeError: the run left no record."""
+    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+        places = (
+            "run.sweep=verify",
+            f"hydra.run.dir={folder}/run",
+            f"hydra.sweep.dir={folder}/sweep",
+            f"store.dir={folder}/store",
+        )
+        words = [*command, *_own(record.overrides, places), *places]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        for path in sorted(Path(folder).rglob(RECORD)):
+            try:
+                return read(path)
+            except NotARecord as error:
+                raise RuntimeError(f"the run left a record that cannot be read: {error}") from error
+    last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    raise RuntimeError(f"the run left no record, exit code {done.returncode}: {last}")
+
+
+def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:
+    """The overrides that say what was run. A record may come from anywhere: RuntimeError for those
+    that say how the command itself works."""
+    keys = {text: text.split("=", 1)[0].lstrip("+~") for text in overrides}
+    taken = {text.split("=", 1)[0] for text in places}
+    for text, key in keys.items():
+        if key not in taken and key.startswith(("-", "hydra")):
+            raise RuntimeError(f"{text}: an override of the command itself is not run again")
+    return [text for text, key in keys.items() if key not in taken]
+
+
+def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
+    """(runs that came out the same, runs that did not), each printed as it ends."""
+    good = bad = 0
+    for record in records:
+        name = printable(" ".join(record.overrides)) or record.id
+        print(f"{name} ...", flush=True)
+        try:
+            found = compare(record, again(record))
+        except RuntimeError as error:
+            print(f"  failed: {printable(str(error))}")
+            bad += 1
+            continue
+        wrong = [d for d in found if not d.is_cost]
+        print("  differs" if wrong else "  same")
+        for difference in found:
+            note = " (a cost: not counted)" if difference.is_cost else ""
+            print(f"  {printable(str(difference))}{note}")
+        good, bad = good + (not wrong), bad + bool(wrong)
+    return good, bad
+
+
+@disk.one_line
+def main(words: list[str] | None = None) -> int:
+    """Exit code: 0 all the same, 1 some differ or failed, 3 nothing to verify."""
+    parser = Parser(
+        prog="python -m micro_transformer.verify",
+        description="Make sampled runs of a folder again and compare them with their records.",
+    )
+    parser.add_argument("folder", type=Path, help="such as results/demo")
+    parser.add_argument("--rows", type=int, default=3, help="how many runs to sample; default 3")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample; default 0")
+    args = parser.parse_args(words)
+    loaded = load_records(args.folder)
+    known = [record for record in loaded.records if record.status in DONE]
+    if loaded.skipped:
+        print(f"{plural(len(loaded.skipped), 'file')} skipped: damaged or foreign")
+    if not known:
+        print(f"error: {args.folder}: holds no finished record to verify", file=sys.stderr)
+        return disk.BAD_IO
+    chosen = random.Random(args.seed).sample(known, min(max(1, args.rows), len(known)))
+    print(f"{len(chosen)} of {plural(len(known), 'run')}; quality to the last bit on a like "
+          f"machine with the same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are "
+          "named")  # fmt: skip
+    good, bad = verify(chosen)
+    print(f"{good} same, {bad} not")
+    return int(bad > 0)
+
+
+def _close(one: object, two: object, allowed: float) -> bool:
+    if isinstance(one, int | float) and isinstance(two, int | float):
+        return one == two or abs(one - two) <= allowed * max(abs(one), abs(two))
+    return one == two

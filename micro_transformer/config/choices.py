@@ -1,0 +1,88 @@
+"""The files of conf/: a folder is a group, a file a choice, its content what Hydra makes of it.
+
+There is one reader: OmegaConf's, which is Hydra's too. A file that is not whole by itself (defaults
+list, package) is composed by Hydra; interpolations are resolved within a configuration.
+"""
+
+import copy
+import re
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+REFERENCE = re.compile(r"\$\{(?!oc\.)")  # to another key; oc.* resolvers read the environment
+BORROWED = re.compile(r"^\s*(defaults\s*:|#\s*@package)", re.MULTILINE)
+
+
+class Unreadable(ValueError):
+    """A file of conf/ cannot be read; the text names it and says why."""
+
+
+def groups() -> list[str]:
+    """Every configuration group."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a configuration group: the files in its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def is_whole(group: str, choice: str) -> bool:
+    """Whether the file alone says what the choice is, whatever else is chosen."""
+    text = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    return not (REFERENCE.search(text) or BORROWED.search(text))
+
+
+def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of conf/<group>/<choice>.yaml, as it would be in this configuration."""
+    try:
+        content = copy.deepcopy(_content(CONF, group, choice))
+        if "${" in str(content):
+            whole: Any = OmegaConf.create({**(config or {}), group: content})
+            content = OmegaConf.to_container(whole, resolve=True)[group]  # type: ignore
+    except Exception as error:  # whatever the readers raise
+        raise Unreadable(f"{group}={choice}: {told(error)}") from error
+    return content
+
+
+@cache
+def _content(conf: Path, group: str, choice: str) -> Any:
+    """The content of a file, its interpolations as they are written."""
+    path = conf / group / f"{choice}.yaml"
+    if not BORROWED.search(path.read_text(encoding="utf-8")):
+        return OmegaConf.to_container(OmegaConf.load(path))
+    from hydra import compose, initialize_config_dir  # 0.2 s, for a rare file
+    from hydra.core.global_hydra import GlobalHydra
+
+    is_open = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_open else initialize_config_dir(str(conf), version_base="1.3"):
+        return OmegaConf.to_container(compose(f"{group}/{choice}")[group])
+
+
+def told(error: BaseException) -> str:
+    """What a reader of configurations complains of, in one line; the place in a file it cannot
+    read."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None)}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_undecodable()}: not UTF-8; save it as UTF-8 text"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        text = f"{text.partition('override ')[2]}: {' '.join(str(error.__cause__).split())}"
+    return text if len(text) <= 240 else text[:237] + "..."
+
+
+def _undecodable() -> str:
+    """The file that a reader could not decode; its complaint does not name it."""
+    for path in sorted(CONF.rglob("*.yaml")):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(path)
+    return "a file"

@@ -1,0 +1,207 @@
+"""Finds the class behind a `kind:` and reads its knobs and facts from source, without importing it.
+
+A group of the configuration has a home: a module or a folder of modules. Its classes are found by
+listing, so a new component is one class and one yaml. Knobs are the keyword-only arguments of the
+constructor, their ranges the annotations of `knobs.py`; facts are literals in the class body, such
+as `gives_weights = True`.
+"""
+
+import ast
+import difflib
+import importlib
+import sys
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+from micro_transformer.config import knobs
+
+PACKAGE = Path(__file__).resolve().parents[1]
+HOMES = {
+    "arch": "nn/arch",
+    "posenc": "nn/posenc",
+    "scaling": "nn/scaling",
+    "pattern": "nn/patterns",
+    "ffn": "nn/ffn",
+    "attention": "nn/kernels",
+    "cache": "nn/cache",
+    "decoding": "decoding",
+    "task": "tasks",
+    "eval": "evals",
+    "bench": "bench",
+}
+BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class that a configuration can name, as its source describes it."""
+
+    group: str
+    kind: str
+    module: str
+    knobs: dict[str, Any] = field(default_factory=dict)  # name -> annotation
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> type:
+        """The class itself; imports its module."""
+        return getattr(importlib.import_module(self.module), self.kind)
+
+
+@cache
+def catalog(group: str) -> dict[str, Component]:
+    """kind -> Component, for every class in the group's home."""
+    home = PACKAGE / HOMES[group]
+    files = sorted(home.glob("*.py")) if home.is_dir() else [home]
+    classes: dict[str, tuple[ast.ClassDef, str]] = {}
+    for path in files:
+        module = ".".join(("micro_transformer", *path.relative_to(PACKAGE).with_suffix("").parts))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                classes[node.name] = (node, module)
+    return {
+        name: Component(
+            group,
+            name,
+            module,
+            knobs=_constructor(node, classes),
+            facts=_facts(node, classes),
+        )
+        for name, (node, module) in classes.items()
+    }
+
+
+def find(group: str, kind: str) -> Component:
+    """The component; ValueError with the nearest name when there is none."""
+    known = catalog(group)
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"{group}.kind={kind}: no such class in micro_transformer/{HOMES[group]}{hint}"
+        )
+    return known[kind]
+
+
+def make(group: str, choice: dict[str, Any], *runtime: Any) -> Any:
+    """The component that a choice describes, given what is known at run time alone."""
+    knobs = {key: value for key, value in choice.items() if key != "kind"}
+    return find(group, choice["kind"]).load()(*runtime, **knobs)
+
+
+def _lineage(node: ast.ClassDef, classes: dict[str, Any]) -> list[ast.ClassDef]:
+    """The class and its bases within the home, nearest first."""
+    bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in classes]
+    return [node] + [a for name in bases for a in _lineage(classes[name][0], classes)]
+
+
+def _constructor(node: ast.ClassDef, classes: dict[str, Any]) -> dict[str, Any]:
+    for ancestor in _lineage(node, classes):
+        for item in ancestor.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                return {a.arg: _annotation(a, node.name) for a in item.args.kwonlyargs}
+            if isinstance(item, ast.AnnAssign) and _is_dataclass(ancestor):
+                return {
+                    f.target.id: _resolve(f.annotation)
+                    for f in ancestor.body
+                    if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
+                }
+    return {}
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+
+
+def _facts(node: ast.ClassDef, classes: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for ancestor in reversed(_lineage(node, classes)):
+        for item in ancestor.body:
+            if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+                target, value = item.targets[0].id, item.value
+            elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                target, value = item.target.id, item.value  # type: ignore[assignment]
+            else:
+                continue
+            if isinstance(value, ast.Constant):
+                facts[target] = value.value
+    return facts
+
+
+def _annotation(arg: ast.arg, owner: str) -> Any:
+    assert arg.annotation is not None, f"{owner}: knob {arg.arg} needs a type of knobs.py"
+    return _resolve(arg.annotation)
+
+
+def _resolve(node: ast.expr) -> Any:
+    """The type that an annotation names; only what a knob may be is understood."""
+    match node:
+        case ast.Constant(value=None):
+            return None
+        case ast.Constant(value=str(text)):
+            return _resolve(ast.parse(text, mode="eval").body)
+        case ast.Name(id=name) if name in BUILTINS:
+            return BUILTINS[name]
+        case ast.Name(id=name) | ast.Attribute(attr=name) if hasattr(knobs, name):
+            return getattr(knobs, name)
+        case ast.BinOp(op=ast.BitOr()):
+            return typing.Union[_resolve(node.left), _resolve(node.right)]  # noqa: UP007
+        case ast.Subscript(value=ast.Name(id="Literal")):
+            return typing.Literal[ast.literal_eval(node.slice)]
+        case ast.Subscript(value=ast.Name(id="list")):
+            return list[_resolve(node.slice)]  # type: ignore[misc]
+    raise TypeError(f"a knob cannot be of type {ast.unparse(node)}")
+
+
+def complaint(value: Any, annotation: Any) -> str | None:
+    """The rule that value breaks, in words, or None when it fits the annotation."""
+    options = _options(annotation)
+    rules = []
+    for allowed in options:
+        rule = _single(value, allowed)
+        if rule is None:
+            return None
+        rules.append(rule)
+    return " or ".join(rules)
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _single(value: Any, allowed: Any) -> str | None:
+    origin = typing.get_origin(allowed)
+    if allowed in (None, NoneType):
+        return None if value is None else "null"
+    if origin is typing.Literal:
+        names = typing.get_args(allowed)
+        exact = any(value == n and type(value) is type(n) for n in names)
+        return None if exact else "one of " + ", ".join(map(str, names))
+    if origin is list:
+        if not isinstance(value, list):
+            return "a list"
+        return next(
+            (r for item in value if (r := complaint(item, typing.get_args(allowed)[0]))), None
+        )
+    base, bounds = allowed, None
+    if origin is typing.Annotated:
+        base, bounds = typing.get_args(allowed)[:2]
+    if not _is_a(value, base):
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[
+            base
+        ] + (f" in {bounds}" if bounds else "")
+    return None if bounds is None or bounds.holds(value) else f"in {bounds}"
+
+
+def _is_a(value: Any, base: type) -> bool:
+    if base is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= sys.float_info.max  # never NaN
+    if base is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, base)

@@ -1,0 +1,120 @@
+"""From words to a configuration: Hydra composes, and whatever it raises is one line."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from micro_transformer.config import choices, schema
+from micro_transformer.config.choices import REFERENCE, told
+from micro_transformer.config.overrides import BadConfig, near
+from micro_transformer.console import clean
+from micro_transformer.hashing import digest
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What some words mean: the configuration, and what Hydra would do with it."""
+
+    words: list[str]
+    config: dict[str, Any]  # the user's part, resolved
+    choices: dict[str, str]
+    launcher: str
+    sweeps: bool  # whether the configuration itself asks for a sweep
+    params: list[str]  # the words of a named sweep
+    refers: bool  # whether a value is taken from another key
+    source: DictConfig
+
+    def setting(self, key: str) -> Any:
+        """A value of the whole configuration, Hydra's part too; BadConfig when it has no value."""
+        with _refusing(self.words):
+            return OmegaConf.select(self.source, key)
+
+
+def composed(words: list[str]) -> Composed:
+    """What the words mean; BadConfig in one line when Hydra cannot compose them."""
+    with _refusing(words):
+        source = compose("config", overrides=words, return_hydra_config=True)
+        mode, params = source.hydra.mode, source.hydra.sweeper.params or {}
+        chosen = {k: str(v) for k, v in source.hydra.runtime.choices.items()}
+        own = _own(source)
+        return Composed(
+            words=words,
+            config=OmegaConf.to_container(own, resolve=True),  # type: ignore[arg-type]
+            choices={k: v for k, v in chosen.items() if not k.startswith("hydra/")},
+            launcher=chosen["hydra/launcher"],
+            sweeps=getattr(mode, "name", mode) == "MULTIRUN",
+            params=[f"{key}={value}" for key, value in params.items()],
+            refers=bool(REFERENCE.search(str(OmegaConf.to_container(own)))),
+            source=source,
+        )
+
+
+@contextmanager
+def _refusing(words: list[str]) -> Iterator[None]:
+    """What Hydra, OmegaConf and yaml raise, of many kinds, is a BadConfig of one line."""
+    try:
+        yield
+    except Exception as error:
+        raise BadConfig([_complaint(error, words)]) from error
+
+
+def _own(config: DictConfig) -> DictConfig:
+    """The user's part of a composed configuration."""
+    return OmegaConf.create({k: v for k, v in config.items_ex(resolve=False) if k != "hydra"})
+
+
+def identity(config: dict[str, Any]) -> str:
+    """The hash of what a run computes: everything but where things lie and how they are run."""
+    ignored = (*schema.WITHOUT_IDENTITY, "hydra")
+    return digest({key: value for key, value in config.items() if key not in ignored})
+
+
+def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
+    """A few choices to read, and a hash that tells jobs apart, by choice and by content."""
+    words = [chosen[g] for g in ("model", "posenc", "cache", "decoding") if g in chosen]
+    own = {k: v for k, v in chosen.items() if not k.startswith("hydra/")}
+    return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
+
+
+def short_name(words: Iterable[str], end: str) -> str:
+    """The words and the end, joined; words are cut where a file system would not take the name."""
+    room = schema.LONGEST_NAME - len(end.encode()) - 1
+    kept = "-".join(words).encode()[: max(0, room)].decode(errors="ignore")
+    return f"{kept}-{end}" if kept else end
+
+
+def job_name(_root_: DictConfig) -> str:
+    """Folder name of the job that a composed configuration describes."""
+    chosen = {k: str(v) for k, v in _root_.hydra.runtime.choices.items()}
+    config = OmegaConf.to_container(_own(_root_), resolve=True)
+    return folder_name(chosen, config)  # type: ignore[arg-type]
+
+
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+
+
+def _complaint(error: Exception, words: list[str]) -> str:
+    """Hydra's complaint in one line; for an unknown key, the nearest one."""
+    match = re.search(r"Could not override '([^']+)'", str(error))
+    return no_key(match[1], words) if match else clean(told(error), 300)
+
+
+def no_key(key: str, words: list[str]) -> str:
+    """That there is no such key, with the nearest one."""
+    chosen = [word for word in words if word.split("=")[0] in choices.groups()]
+    known = _keys(compose("config", overrides=chosen))
+    return f"{clean(key)}: no such key{near(key, known)}"
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    keys = choices.groups() if not prefix else []
+    for key, value in node.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, DictConfig):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys

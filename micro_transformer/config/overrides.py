@@ -1,0 +1,239 @@
+"""The words of a command line: read with Hydra's grammar, refused in one line each."""
+
+import difflib
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+    Transformer,
+)
+
+from micro_transformer.config import choices
+from micro_transformer.config.schema import SECTIONS
+from micro_transformer.console import clean
+
+LARGEST = 10_000  # jobs of a sweep
+LONGEST_KEY = 200
+# Of Hydra's own settings a command may set these; the others could name code to run.
+OPEN_SETTINGS = re.compile(
+    r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|sweeper\.max_batch_size|sweeper\.params\..+"
+    r"|launcher\.(?!_|setup|teardown|python|srun_args)[a-z_.]+)$|hydra/launcher$"
+)
+# Their values are text as it is typed, with any letters, and never a list of values.
+FOLDERS = ("store.dir", "data.dir", "hydra.run.dir", "hydra.sweep.dir")
+TEXTS = (*FOLDERS, "hydra.sweep.subdir", "run.sweep")
+SWEEPING = ("-m", "--multirun")
+SHOWING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+COMPLETING = ("--shell-completion", "-sc")
+FLAGS = (*SWEEPING, "--run", "-r", *SHOWING, *COMPLETING, "--resolve", "--package", "-p")
+ARGUMENTS = {
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(
+        ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    ),
+    **dict.fromkeys(("--package", "-p"), ()),
+}
+Cell = dict[str, Any]  # the words of one job, each with its value
+QUOTING = "write key=value; a value with other letters in quotes within quotes: \"key='a value'\""
+
+
+class BadConfig(Exception):
+    """What is wrong with a command line, one line each."""
+
+    def __init__(self, lines: Iterable[str]):
+        self.lines = list(dict.fromkeys(lines))
+        super().__init__("\n".join(self.lines))
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command line: flags with their arguments, and the words that say what is run."""
+
+    flags: list[str]
+    texts: list[str]
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether one of these flags was given."""
+        return any(flag.split("=")[0] in names for flag in self.flags)
+
+
+def split(arguments: Sequence[str]) -> Words:
+    """The flags and the other words; BadConfig with the nearest name for a flag there is not."""
+    if set(arguments) & set(COMPLETING):
+        return Words(list(arguments), [])
+    flags, texts, complaints, rest = [], [], [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            texts.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        flags.append(word)
+        if name not in FLAGS or (equals and name not in ARGUMENTS):
+            complaints.append(_no_flag(word))
+        elif name in ARGUMENTS:
+            known = ARGUMENTS[name]
+            if not equals and rest and (rest[0] in known or name not in ("--info", "-i")):
+                value = rest.pop(0)
+                flags.append(value)
+            if known and value not in known and (value or name not in ("--info", "-i")):
+                complaints.append(f"{name} {clean(value)}: must be one of {', '.join(known)}")
+    if complaints:
+        raise BadConfig(complaints)
+    return Words(flags, texts)
+
+
+def _no_flag(word: str) -> str:
+    key = word.split("=")[0].lstrip("-")
+    hint = near(key, [*(flag.lstrip("-") for flag in FLAGS), *choices.groups()])
+    return (
+        f"{clean(word)}: no such flag{hint}; the flags are -m (sweep), --help and --cfg job, "
+        "all else is key=value, as in check=true (print what would run)"
+    )
+
+
+def parsed(parser: OverridesParser, texts: list[str]) -> list[Any]:
+    """Hydra's overrides; BadConfig with every complaint about groups, choices and settings."""
+    overrides, complaints = [], []
+    for text in texts:
+        if (rule := _unreadable(text)) is not None:
+            complaints.append(f"{clean(text)}: {rule}")
+            continue
+        try:
+            overrides += parser.parse_overrides([_as_text(parser, text)])
+        except Exception as error:  # whatever Hydra and its parser raise
+            complaints.append(f"{clean(text)}: {_reason(error)}; {QUOTING}")
+    complaints += [c for o in overrides for c in _override_complaints(o)]
+    if complaints:
+        raise BadConfig(complaints)
+    return overrides
+
+
+def _unreadable(text: str) -> str | None:
+    """Why a word is not even parsed."""
+    key = text.partition("=")[0].strip(" @")
+    if not key:
+        return "no key; write key=value"
+    if len(key) > LONGEST_KEY:
+        return f"no key has more than {LONGEST_KEY} letters"
+    if "${" in text:
+        return "an interpolation; write the value itself"
+    if any(not c.isprintable() for c in text):
+        return "holds control characters"
+    if text.count(",") >= LARGEST:
+        return f"more than {LARGEST:,} values; a sweep has at most as many jobs"
+    return None
+
+
+def _as_text(parser: OverridesParser, word: str) -> str:
+    """The word with its value in quotes where it is text that the grammar would not leave alone; a
+    folder's ~ is the home."""
+    key, equals, value = word.partition("=")
+    if key not in TEXTS or not equals or value[:1] in ("'", '"') or value == "null":
+        return word
+    if key in FOLDERS:
+        value = os.path.expanduser(value)
+    try:
+        if parser.parse_override(f"{key}={value}").value() == value:
+            return f"{key}={value}"
+    except Exception:  # not in the grammar, whatever it raises
+        pass
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Error parsing", "Error when", "See "))]
+    lines = [line for line in lines if "NoViableAlt" not in line and line.strip("^")]
+    return clean(lines[0] if lines else "cannot be read")
+
+
+def _override_complaints(override: Any) -> Iterator[str]:
+    """Unknown groups, choices and settings, with the nearest name."""
+    key, text = override.key_or_group, clean(override.input_line)
+    if key.startswith("hydra") and not OPEN_SETTINGS.match(key):
+        yield f"{text}: closed here; it could run code"
+    elif override.is_sweep_override() and (key.startswith("hydra") or key in TEXTS):
+        yield f"{text}: cannot be swept over; give one value"
+    elif override.package is not None:
+        yield f"{text}: a choice has its own place; write {key}=CHOICE"
+    elif override.is_delete() or override.is_add() or override.is_force_add():
+        yield f"{text}: keys cannot be added or removed; write key=value"
+    elif key in SECTIONS and key not in choices.groups() and not isinstance(override.value(), dict):
+        yield f"{text}: holds keys of its own; write {key}.KEY=value"
+    elif rule := _no_values(override):
+        yield f"{text}: {rule}"
+    elif key in choices.groups():
+        known = choices.choices_of(key)
+        for value in choices_in(override):
+            if value not in known:
+                yield f"{key}={clean(value)}: must be one of {', '.join(known)}{near(value, known)}"
+
+
+def choices_in(override: Any) -> list[str]:
+    """The choices that a word names."""
+    values = override.sweep_iterator() if override.is_sweep_override() else [override._value]
+    return ["null" if v is None else str(Override._convert_value(v)) for v in values]
+
+
+def _no_values(override: Any) -> str | None:
+    """Why a word cannot be a list of values to sweep over."""
+    if override.is_interval_sweep():
+        return "an interval has no single values to try; write them, or range(start,stop,step)"
+    if any(isinstance(value, Sweep) for value in getattr(override.value(), "list", ())):
+        return "a list of values within another; write one list"
+    try:
+        number = count(override)
+    except (ValueError, ArithmeticError) as error:
+        return f"{error}; write range(start,stop,step) in finite numbers, step not 0"
+    if number > LARGEST:
+        return f"{number:,.0f} values; a sweep has at most {LARGEST:,} jobs"
+    if number == 0:
+        known = choices.choices_of(override.key_or_group)
+        return "holds no value" + f"; there are {', '.join(known)}" * bool(known)
+    return None
+
+
+def count(override: Any) -> float:
+    """How many values a word holds, without making them; ValueError when that is not a number."""
+    if not override.is_sweep_override():
+        return 1
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return sum(1 for _ in override.sweep_iterator())
+    start, stop, step = (float(v) for v in (value.start, value.stop, value.step))  # type: ignore
+    return max(0, math.ceil((stop - start) / step))
+
+
+def expanded(overrides: list[Any]) -> list[Cell]:
+    """Every cell of a sweep: its words, each with its value. Of a key given twice the last counts.
+    BadConfig when there are too many."""
+    last = {override.get_key_element(): override for override in overrides}
+    number = math.prod(count(override) for override in last.values())
+    if number > LARGEST:
+        raise BadConfig([f"{number:,.0f} jobs: a sweep has at most {LARGEST:,}; split it"])
+    values = [list(_values(key, override)) for key, override in last.items()]
+    return [dict(cell) for cell in itertools.product(*values)]
+
+
+def _values(key: str, override: Any) -> Iterator[tuple[str, Any]]:
+    single = override.sweep_iterator() if override.is_sweep_override() else [override._value]
+    for value in single:
+        yield f"{key}={Transformer.str(value)}", Override._convert_value(value)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` when a known word is near."""
+    found = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,30 @@
+"""What each `auto` of a configuration means on this machine, decided from facts alone."""
+
+import os
+from typing import Any
+
+from micro_transformer import machine
+from micro_transformer.config import schema
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with each `auto` replaced by what it means on this machine, and with
+    `origin`, the content of what its recipe starts from."""
+    device = config["device"]
+    if device == "auto":
+        device = "cuda" if machine.cuda_usable() else "cpu"
+    narrow = "bf16" if machine.has_bf16(device) else "fp32"
+    here = {"precision": narrow, "matrix_dtype": narrow, "threads": machine.threads(_local_ranks())}
+    train = {k: here[k] if v == "auto" and k in here else v for k, v in config["train"].items()}
+    bench = dict(config["bench"])
+    if bench["threads"] == "auto":
+        bench["threads"] = machine.threads()
+    origin = schema.origin({**config, "train": train})
+    if origin is not None:  # one machine trains both: `auto` of the base means the same
+        origin["train"] |= {knob: train[knob] for knob in here if origin["train"][knob] == "auto"}
+    return {**config, "device": device, "train": train, "bench": bench, "origin": origin}
+
+
+def _local_ranks() -> int:
+    """Processes that train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -1,0 +1,290 @@
+"""What a configuration must be: types and ranges. Knows no torch.
+
+`faults` returns every complaint as one line: key=value, the rule, the cure. Knobs of
+components are checked against their constructors (`components.py`), the rest against the
+dataclasses here.
+"""
+
+import os
+import re
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from micro_transformer.config.choices import CONF as CONF
+from micro_transformer.config.choices import choices_of, read_choice
+from micro_transformer.config.choices import groups as groups
+from micro_transformer.config.components import Component, complaint, find
+from micro_transformer.config.knobs import (
+    Count,
+    NonNegative,
+    Positive,
+    Probability,
+    Rate,
+    Seconds,
+    Size,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """conf/model: the net's size and the knobs of its blocks."""
+
+    d_model: Count
+    num_layers: Count
+    num_heads: Count
+    ffn_ratio: Positive
+    max_len: Count
+    norm: Literal["layer", "rms"]
+    norm_gain: bool
+    qk_norm: bool
+    key_shift: bool
+    bias: bool
+    embedding_norm: bool
+    tied_embeddings: bool
+    zero_init: bool
+
+
+@dataclass(frozen=True)
+class Train:
+    """conf/train: a recipe. Every field is part of the identity of trained weights."""
+
+    base: str | None  # a recipe whose weights this one starts from; None: fresh weights
+    scaling: str  # how RoPE is stretched from the base's context to this one's
+    steps: Count
+    batch_size: Count
+    context: Count
+    accumulate: Count
+    optimizer: Literal["adamw", "muon"]
+    lr: Positive
+    matrix_lr: Positive
+    betas: list[Rate]
+    weight_decay: NonNegative
+    warmup_steps: Size
+    decay: Literal["cosine", "linear"]
+    decay_from: Rate
+    min_lr_ratio: Probability
+    clip: Positive | None
+    label_smoothing: Rate
+    dropout: Rate
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    matrix_dtype: Literal["auto", "fp32", "bf16"]  # of Muon's Newton-Schulz
+    kernel: str
+    threads: Count | Literal["auto"]
+    grad_checkpointing: bool
+    compile: bool
+    eval_every: Count
+    patience: Count | None
+    checkpoint_every: Count
+
+
+@dataclass(frozen=True)
+class Run:
+    """conf/config.yaml `run`: how to run; never part of an identity."""
+
+    sweep: str | None
+    force: bool
+    plan: bool
+    bench: Literal["beside", "alone"]
+    trace: bool
+    show_samples: Size
+    timeout_s: Seconds | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where trained models lie."""
+
+    dir: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits that end a job with a recorded `oom`."""
+
+    kv_mb: Positive | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where prepared data lie."""
+
+    dir: str
+
+
+SECTIONS = {
+    "model": Model, "train": Train, "budget": Budget, "run": Run, "store": Store, "data": Data,
+}  # fmt: skip
+COMPONENTS = (
+    "arch", "posenc", "pattern", "ffn", "scaling", "attention", "cache", "decoding", "task",
+)  # fmt: skip
+LISTS = ("eval", "bench")
+SCALARS: dict[str, Any] = {
+    "seed": Size,
+    "ranks": Count,
+    "device": Literal["auto", "cpu", "cuda"],
+    "check": bool,
+}
+# What trained weights depend on; everything else is measured on the same weights.
+TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
+TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
+# Knobs of a recipe that name a file of conf/<group>.
+NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
+NO_SCALING = "NoScaling"
+LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: of our folders' names, of any
+WITHOUT_IDENTITY = ("run", "store", "data", "check")
+
+
+def faults(config: dict[str, Any], parts: Iterable[str] = ()) -> list[str]:
+    """Every key and value that can be in no configuration, one line each; in these parts alone,
+    when some are named."""
+    names = parts or dict.fromkeys((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS, *config))
+    return [line for name in names for line in _part(name, config.get(name), config)]
+
+
+def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
+    yield from _targets(value, name)
+    if name in SCALARS:
+        yield from _value(name, value, SCALARS[name])
+    elif name in SECTIONS:
+        yield from _section(name, value, _fields(SECTIONS[name]))
+        yield from _rest(name, value, config) if isinstance(value, dict) else ()
+    elif name in COMPONENTS:
+        yield from _component(name, name, value)
+    elif name in LISTS:
+        yield from _measures(name, value)
+    else:
+        known = sorted((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS))
+        yield f"{_short(name)}: no such key; the keys are {', '.join(known)}"
+
+
+def _fields(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)
+
+
+def component(group: str, config: dict[str, Any]) -> Component:
+    """The component that a checked configuration names for a group."""
+    return find(group, config[group]["kind"])
+
+
+def origin(config: dict[str, Any]) -> dict[str, Any] | None:
+    """What a recipe starts from: the base's recipe as its file has it, and the scaling that takes
+    the base's context to this one's. None: from fresh weights."""
+    train = config["train"]
+    if train["base"] is None:
+        return None
+    base = read_choice("train", train["base"], config)
+    scaling = read_choice("scaling", train["scaling"], config)
+    if "factor" in scaling:
+        scaling["factor"] = train["context"] / base["context"]
+    return {"train": base, "scaling": scaling}
+
+
+def _targets(node: Any, path: str) -> Iterator[str]:
+    """A configuration is data: anything that asks to be called is refused."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            where = f"{path}.{key}"
+            if str(key).startswith("_"):
+                yield f"{where}: a configuration holds data, never code; remove the key"
+            yield from _targets(value, where)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{path}.{i}")
+
+
+def _rest(name: str, value: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
+    """What types and ranges do not say of a section."""
+    if name == "train":
+        yield from _names(value, config)
+    elif name in ("store", "data"):
+        yield from folder_faults(f"{name}.dir", value.get("dir"))
+    elif name == "run" and isinstance(value.get("sweep"), str):
+        yield from name_faults("run.sweep", value["sweep"])
+
+
+def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
+    """A recipe names other files by their choice."""
+    for knob, group in NAMES.items():
+        name = train.get(knob)
+        if not isinstance(name, str):
+            continue
+        if name not in choices_of(group):
+            known = ", ".join(choices_of(group))
+            yield f"train.{knob}={_short(name)}: must be one of {known}"
+        elif group == "train":
+            base = read_choice(group, name, config)
+            yield from _section(f"train.{knob}={name}", base, _fields(Train))
+
+
+def name_faults(key: str, name: str) -> list[str]:
+    """A name is a folder's: it must not lead elsewhere."""
+    if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
+        return []
+    return [
+        f"{key}={_short(name)}: must be a plain name of letters, digits, . _ - and , "
+        f"in at most {LONGEST_NAME} bytes"
+    ]
+
+
+def folder_faults(key: str, path: Any) -> list[str]:
+    """A folder must be named, by names that a file system takes."""
+    if not isinstance(path, str):
+        return []  # a matter of types
+    said = f"{key}={_short(path)}: "
+    if not path.strip():
+        return [said + "must name a folder (is a variable unset?); . is the working folder"]
+    if path.startswith("~"):
+        return [said + "no such home; write the folder itself"]
+    if not path.isprintable() or max(len(os.fsencode(p)) for p in path.split("/")) > LONGEST_PART:
+        return [said + f"must be a path of printable names of at most {LONGEST_PART} bytes"]
+    return []
+
+
+def _value(key: str, value: Any, annotation: Any) -> list[str]:
+    rule = complaint(value, annotation)
+    return [f"{key}={_short(value)}: must be {rule}"] if rule else []
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"{name}={_short(value)}: must be a mapping with {', '.join(fields)}"]
+    complaints = [
+        f"{name}.{key}: no such knob; {name} has {', '.join(sorted(fields)) or 'none'}"
+        for key in value
+        if key not in fields
+    ]
+    for key, annotation in fields.items():
+        if key in value:
+            complaints += _value(f"{name}.{key}", value[key], annotation)
+        else:
+            complaints.append(f"{name}.{key}: missing; the yaml must write every knob")
+    return complaints
+
+
+def _component(group: str, where: str, value: Any) -> list[str]:
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        return [f"{where}={_short(value)}: must be a mapping with a `kind`"]
+    try:
+        knobs = find(group, value["kind"]).knobs
+    except ValueError as error:
+        return [str(error)]
+    return _section(where, {k: v for k, v in value.items() if k != "kind"}, knobs)
+
+
+def _measures(group: str, value: Any) -> list[str]:
+    fields: dict[str, Any] = {"threads": Count | Literal["auto"]} if group == "bench" else {}
+    if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
+        return [f"{group}={_short(value)}: must be a mapping with `measures`"]
+    rest = {k: v for k, v in value.items() if k != "measures"}
+    complaints = _section(group, rest, fields)
+    for name, entry in value["measures"].items():
+        complaints += _component(group, f"{group}.measures.{name}", entry)
+    return complaints

@@ -1,0 +1,67 @@
+"""Batches of sentences: rows of like length together, padded; the order is a function of (seed,
+step) alone.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micro_transformer.data.tokenizer import PAD
+from micro_transformer.data.windows import ORDER
+
+Place = Callable[[int, int], slice]  # length, width -> where the row stands
+POOL = 50  # batches among which rows are sorted by length; more: less padding, less random
+
+
+class Buckets:
+    """The rows of an epoch in batches, every row once; an epoch's last batch may be smaller."""
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray) -> None:
+        if not len(lengths):
+            raise ValueError("a split without rows has no batches; prepare the data again")
+        self.lengths = np.asarray(lengths)
+        self._epoch = lru_cache(maxsize=4)(self._order)
+
+    def rows(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+        """The rows of a step's batch, (B,)."""
+        per_epoch = -(-len(self.lengths) // batch_size)
+        return self._epoch(seed, step // per_epoch, batch_size)[step % per_epoch]
+
+    def _order(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
+        draw = np.random.default_rng((ORDER, seed, epoch))
+        order = draw.permutation(len(self.lengths))
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), POOL * batch_size):
+            pool = order[start : start + POOL * batch_size]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def pad_right(rows: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
+    """Rows of ids -> (B, T) int64, PAD after each row's end."""
+    return _pad(rows, device, lambda length, width: slice(0, length))
+
+
+def pad_left(rows: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
+    """Rows of ids -> (B, T) int64, PAD before each row's start: all end together, as generation
+    wants them.
+    """
+    return _pad(rows, device, lambda length, width: slice(width - length, width))
+
+
+def positions(ids: Tensor) -> Tensor:
+    """(B, T) -> (B, T): 0, 1, ... over the real tokens of each row, -1 at PAD, left or right."""
+    real = ids != PAD
+    return torch.where(real, real.cumsum(1) - 1, -1)
+
+
+def _pad(rows: Sequence[np.ndarray], device: torch.device | str, place: Place) -> Tensor:
+    width = max(map(len, rows))
+    block = np.full((len(rows), width), PAD, np.int64)
+    for line, row in zip(block, rows, strict=True):
+        line[place(len(row), width)] = row
+    return torch.from_numpy(block).to(device)

@@ -1,0 +1,48 @@
+"""Which seeds a ranking may use: means over different seeds differ by the seeds, too."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from micro_transformer.records.rows import Row, setting_of, value_of
+
+MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds on which every row has a figure, and whether any row has others besides."""
+
+    shared: tuple[int, ...]
+    differ: bool
+
+    @property
+    def names(self) -> str:
+        """The shared seeds in words."""
+        more = f" and {len(self.shared) - MOST_NAMED} more" * (len(self.shared) > MOST_NAMED)
+        return ", ".join(map(str, self.shared[:MOST_NAMED])) + more
+
+    @property
+    def warning(self) -> str:
+        """What a reader of means must know, "" where all rows have the same seeds."""
+        if not self.differ:
+            return ""
+        if not self.shared:
+            return "Rows have different seeds and none in common: their means cannot be compared"
+        word = "seed" if len(self.shared) == 1 else "seeds"
+        return f"Rows have different seeds: their means compare on {word} {self.names} alone"
+
+
+def seeds_of(rows: Iterable[Row], key: str | None = None, setting: str | None = None) -> Seeds:
+    """The seeds of the rows that have a figure (None: a result) in a setting (None: in any)."""
+    known = [
+        {
+            r.seed
+            for r in row.ok
+            if (key is None or value_of(r, key) is not None)
+            and (setting is None or setting_of(r) == setting)
+        }
+        for row in rows
+    ]
+    known = [seeds for seeds in known if seeds]
+    shared = set.intersection(*known) if known else set()
+    return Seeds(tuple(sorted(shared)), any(seeds != shared for seeds in known))

@@ -1,0 +1,38 @@
+"""What caches hold, in words: bytes are counted, not sampled, so that no test is needed."""
+
+from micro_transformer.records.metrics import places
+from micro_transformer.records.rows import Board, Row
+from micro_transformer.report.claims import Claim
+
+MOST = 12
+
+
+def held_claims(board: Board) -> list[Claim]:
+    """Bytes of each row at the longest context, least first; how far the predictions were off."""
+    keys = {key for record in board.records for key in record.cost}
+    held, predicted = places(keys, "cache/bytes"), places(keys, "cache/predicted_bytes")
+    if not held:
+        return []
+    far = max(held)
+    sizes = [(size, row) for row in board.rows if (size := row.summary(held[far]).mean)]
+    sizes.sort(key=lambda pair: pair[0])
+    named = "; ".join(f"{row.name} {size / 1e6:.3g} MB" for size, row in sizes[:MOST])
+    more = f"; {len(sizes) - MOST} more" if len(sizes) > MOST else ""
+    found = [Claim(f"Cache at {far} tokens, by its storages: {named}{more}.")] if sizes else []
+    errors = [
+        (abs(guess / size - 1), row, at)
+        for at in held.keys() & predicted.keys()
+        for row in board.rows
+        if (size := row.summary(held[at]).mean)
+        and (guess := row.summary(predicted[at]).mean) is not None
+    ]
+    if errors:
+        found.append(_worst(*max(errors, key=lambda item: item[0])))
+    return found
+
+
+def _worst(error: float, row: Row, at: int) -> Claim:
+    if not error:
+        return Claim("Predicted bytes of the caches are the measured ones, at every context.")
+    off = f"{100 * error:.2g} % ({row.name} at {at})"
+    return Claim(f"Predicted bytes of the caches are off by at most {off}.")

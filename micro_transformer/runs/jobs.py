@@ -1,0 +1,235 @@
+"""One job from its configuration to its record, whatever happens on the way. Knows no Hydra."""
+
+import logging
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from micro_transformer import disk
+from micro_transformer.config import compatibility
+from micro_transformer.config.resolve import resolve
+from micro_transformer.data.configured import data_digest, split_lengths
+from micro_transformer.machine import environment, git_state
+from micro_transformer.records import run_record
+from micro_transformer.records.run_record import RunRecord
+from micro_transformer.runs import supervise, sweep_folder
+from micro_transformer.runs.endings import LOG, show_samples, tell, write
+from micro_transformer.runs.phases import Phases
+from micro_transformer.runs.planning import Job, identity
+from micro_transformer.stop import COMMAND
+from micro_transformer.store import trainings
+from micro_transformer.store.checkpoints import Damaged, Entry
+from micro_transformer.store.fingerprints import Fingerprints, fingerprints
+from micro_transformer.store.trainings import Training
+from micro_transformer.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
+POLL_S = 0.5
+BOTH, COSTS = ("eval", "bench"), ("bench",)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job's record and the exit code it asks for."""
+
+    record: RunRecord
+    exit_code: int
+
+
+def attempt(job: Job) -> Ended | sweep_folder.Holder:
+    """The job's end, or who works on it already. Never raises for what happens in a job; DiskFull
+    when there is no room to begin one."""
+    try:
+        with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
+            return holder or _run(job)
+    except disk.DiskFull:
+        raise
+    except OSError as error:
+        outcome = supervise.Outcome(run_record.FAILED, error=disk.in_words(error, job.folder))
+        record = _record(job, job.config, None, Phases(job, outcome))
+        log.error("%s: %s", job.folder.name, record.error)
+        return Ended(record, disk.BAD_IO)
+
+
+def run_job(job: Job) -> Ended:
+    """The job's end; another process that works on it is waited for."""
+    told = False
+    while isinstance(end := attempt(job), sweep_folder.Holder):
+        if not told:
+            log.warning("%s: %s works on it; waiting", job.folder.name, end)
+        told = True
+        time.sleep(POLL_S)
+    return end
+
+
+def is_recorded(job: Job) -> bool:
+    """Whether the job has a final record that is still true, and nothing asks for another."""
+    config = resolve(job.config)
+    known = sweep_folder.read_record(job.folder)
+    if known is None or config["run"]["force"]:
+        return False
+    return _still_true(known, fingerprints(config, data_digest(config)))
+
+
+def help_train(job: Job) -> int:
+    """Exit code of a rank that is not the first: it trains with the others and records nothing."""
+    config = resolve(job.config)
+    training = trainings.of(config, fingerprints(config, data_digest(config)))
+    with COMMAND.deferred():
+        return 0 if is_recorded(job) or _rules(config) else _help(job, training)
+
+
+def _help(job: Job, training: Training) -> int:
+    with suppress(Damaged):  # the first rank sets it aside and trains again
+        if training.entry.verify():
+            return 0
+    if training.base is not None and (code := _help(job, training.base)):
+        return code
+    log_file = job.folder / f"rank{Ranks.started().rank}.log"
+    outcome = supervise.run("micro_transformer.runs.worker:train", *training.work, log=log_file)
+    if outcome.status != run_record.OK:
+        log.error("rank %d: %s: %s", Ranks.started().rank, outcome.status, outcome.error)
+    return int(outcome.status != run_record.OK)
+
+
+def account_for(job: Job) -> None:
+    """The job has a record: its own when the process that works on it is done, else that it was
+    killed, which the same command tries again."""
+    while sweep_folder.is_claimed(job.folder):
+        time.sleep(POLL_S)
+    if sweep_folder.read_record(job.folder) is None:
+        lost = supervise.Outcome(run_record.KILLED, error="its worker ended without a record")
+        record = _record(job, resolve(job.config), None, Phases(job, lost))
+        write(record, job.folder)
+        tell(job.folder, record)
+
+
+def _run(job: Job) -> Ended:
+    """A final record that is still true of this configuration, code and data is kept."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    config: dict[str, Any] = job.config
+    prints, phases = None, Phases(job)
+    try:
+        config = resolve(job.config)
+        prints = fingerprints(config, data_digest(config))
+        known = sweep_folder.read_record(job.folder)
+        if known and _still_true(known, prints) and not config["run"]["force"]:
+            log.info("%s: recorded before", job.folder.name)
+            return Ended(known, 0)
+        _work(job, config, prints, phases)
+    except Exception as error:  # in our own code: this job's failure, not the sweep's end
+        with suppress(OSError), open(job.folder / LOG, "a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+        phases.outcome = supervise.failure(error)
+    record = _record(job, config, prints, phases)
+    record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
+    history = (phases.outcome.value or {}).get("history", [])
+    code = write(record, job.folder, history) or phases.outcome.exit_code
+    tell(job.folder, record)
+    if record.status == run_record.OK:
+        show_samples(job.folder, config["run"]["show_samples"])
+    return Ended(record, code)
+
+
+def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
+    return run_record.is_final(known) and known.fingerprints.get("run") == prints.run
+
+
+def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> None:
+    """Trains and measures, each in a process of its own, so that no figure of the one is mixed
+    with the other's."""
+    if rules := _rules(config):
+        phases.outcome = supervise.Outcome(run_record.INVALID, error="; ".join(rules), exit_code=2)
+        return
+    groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
+    phases.measure(trainings.of(config, prints), groups)
+
+
+def _rules(config: dict[str, Any]) -> list[str]:
+    """What a job breaks by its knobs, and by its knobs against the data."""
+    return compatibility.misfits(config) + compatibility.beyond_the_text(
+        config, split_lengths(config)
+    )
+
+
+def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:
+    return job.in_sweep and config["run"]["bench"] == "alone" and bool(config["bench"]["measures"])
+
+
+def _record(
+    job: Job, config: dict[str, Any], prints: Fingerprints | None, phases: Phases
+) -> RunRecord:
+    outcome = phases.outcome
+    value = outcome.value or {}
+    known = {k: v for k, v in asdict(prints).items() if k != "factors"} if prints else {}
+    env = environment(config["device"], config["bench"]["threads"])
+    record = RunRecord(
+        id=identity(job.config),
+        sweep=config["run"]["sweep"] or job.folder.parent.name,
+        choices=job.choices,
+        overrides=list(job.overrides),
+        config=config,
+        seed=config["seed"],
+        fingerprints=known,
+        git=git_state(),
+        status=outcome.status,
+        error=outcome.error,
+        env=env | {"jobs_beside": phases.beside.get("measure")},
+        phases=dict(phases.seconds),
+        size=value.get("size", {}),
+        metrics=value.get("metrics", {}),
+        cost=value.get("cost", {}),
+        data=value.get("data", {}),
+        flags=list(outcome.flags),
+    )
+    if outcome.status == run_record.OK and prints:
+        record.flags = _flags(job, config, prints, phases)
+    return record
+
+
+def _flags(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> list[str]:
+    """What a reader of the costs must know."""
+    trained = Entry(Path(config["store"]["dir"]), prints.train).notes()
+    later = _measures_costs_later(job, config)
+    marks = {
+        run_record.TRAINED_BESIDE: bool(trained.get("beside")),
+        run_record.MEASURED_BESIDE: bool(phases.beside.get("measure")) and not later,
+        run_record.COSTS_PENDING: later,
+    }
+    return [flag for flag, holds in marks.items() if holds]
+
+
+def measure_alone(job: Job) -> None:
+    """The costs of a job that were measured beside others, or not yet, are measured again."""
+    try:
+        with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
+            record = sweep_folder.read_record(job.folder)
+            doubtful = {run_record.COSTS_PENDING, run_record.MEASURED_BESIDE}
+            if holder is None and record is not None and doubtful & set(record.flags):
+                _measure_costs(job, record)
+    except OSError as error:
+        log.error("%s: %s", job.folder.name, disk.in_words(error, job.folder))
+
+
+def _measure_costs(job: Job, record: RunRecord) -> None:
+    """The record holds costs that were measured now, or why they could not be."""
+    config = resolve(job.config)
+    training = trainings.of(config, fingerprints(config, data_digest(config)))
+    phases = Phases(job)
+    phases.measure(training, COSTS)
+    if phases.outcome.status == run_record.INTERRUPTED:
+        return
+    if phases.outcome.status != run_record.OK:
+        record.status, record.error = phases.outcome.status, phases.outcome.error
+    else:
+        passing = {run_record.COSTS_PENDING, run_record.MEASURED_BESIDE}
+        record.cost = phases.outcome.value["cost"]
+        record.flags = [flag for flag in record.flags if flag not in passing]
+        record.flags += [run_record.MEASURED_BESIDE] if phases.beside["measure"] else []
+        record.env["jobs_beside"] = phases.beside["measure"]
+    write(record, job.folder)
+    tell(job.folder, record)

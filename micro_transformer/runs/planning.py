@@ -1,0 +1,287 @@
+"""From a command line to the jobs it means, checked before anything runs. Knows no torch."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from micro_transformer.config import choices, compatibility, schema
+from micro_transformer.config.choices import Unreadable, read_choice
+from micro_transformer.config.composing import Composed, composed, folder_name, identity, short_name
+from micro_transformer.config.overrides import (
+    SWEEPING,
+    BadConfig,
+    Cell,
+    Words,
+    choices_in,
+    expanded,
+    parsed,
+    split,
+)
+from micro_transformer.console import clean
+from micro_transformer.hashing import digest
+from micro_transformer.machine import cores, cuda_usable
+from micro_transformer.training.ranks import NotStarted, Ranks
+
+HERE = ("basic", "joblib")  # launchers whose jobs the command itself runs, `n_jobs` at once
+GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of a sweep: the choices that make it and the configuration they resolve to."""
+
+    overrides: tuple[str, ...]
+    choices: dict[str, str]
+    config: dict[str, Any]
+    folder: Path
+    in_sweep: bool = False
+
+    @property
+    def id(self) -> str:
+        return identity(self.config)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line means."""
+
+    jobs: list[Job]
+    folder: Path
+    multirun: bool
+    arguments: list[str]
+    workers: int | None = 1  # jobs that run at once on this machine; None: on others
+    by_launcher: bool = False  # whether a launcher starts them, not the command itself
+
+
+def in_rounds(jobs: list[Job]) -> list[Job]:
+    """One seed after another, each a round of all its configurations in an order of its own. A
+    machine that grows slower meanwhile slows rounds, which the statistics pair off, and not one
+    configuration more than another."""
+    rounds: dict[int, list[Job]] = {}
+    for job in jobs:
+        rounds.setdefault(job.config["seed"], []).append(job)
+    for seed, members in rounds.items():
+        random.Random(seed).shuffle(members)
+    return [job for members in rounds.values() for job in members]
+
+
+def make_plan(arguments: Sequence[str] | Words) -> Plan:
+    """The jobs of a command line; BadConfig with every complaint when one could not run."""
+    words = arguments if isinstance(arguments, Words) else split(arguments)
+    try:
+        Ranks.started()
+        with initialize_config_dir(str(choices.CONF), version_base="1.3", job_name="run"):
+            return _possible_here(_planned(words))
+    except (NotStarted, Unreadable) as error:
+        raise BadConfig([str(error)]) from error
+
+
+def _planned(words: Words) -> Plan:
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    overrides = parsed(parser, words.texts)
+    texts = [override.input_line for override in overrides]
+    base = _base(overrides)
+    if not (words.has(SWEEPING) or base.sweeps):
+        return _single(base, overrides, texts)
+    if Ranks.started().size > 1:
+        raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
+    return _sweep(parsed(parser, base.params) + overrides, texts, base)
+
+
+def _base(overrides: list[Any]) -> Composed:
+    """What a command line says of itself before it has cells: each word with its first value. Knobs
+    that a named sweep's choices have, and the default has not, are left to its cells."""
+    firsts = {next(iter(expanded([override])[0])): override for override in overrides}
+    try:
+        return composed(list(firsts))
+    except BadConfig:
+        groups = schema.groups()
+        bare = [word for word, o in firsts.items() if o.key_or_group in groups]
+        base = composed(bare) if len(bare) < len(firsts) else None
+        if base is None or not base.params:
+            _explain(overrides)
+            raise
+        return base
+
+
+def _single(base: Composed, overrides: list[Any], texts: list[str]) -> Plan:
+    swept = [o for o in overrides if o.is_sweep_override()]
+    if swept:
+        raise BadConfig(
+            [f"{clean(o.input_line)}: several values are a sweep; add -m" for o in swept]
+        )
+    folder = str(base.setting("hydra.run.dir"))
+    job = Job(tuple(texts), base.choices, base.config, Path(folder))
+    if Ranks.started().size not in (1, job.config["ranks"]):
+        raise BadConfig([f"ranks={job.config['ranks']}: torchrun started {Ranks.started().size}"])
+    _refuse([job], schema.folder_faults("hydra.run.dir", folder))
+    return Plan([job], job.folder, False, texts)
+
+
+def _sweep(overrides: list[Any], texts: list[str], base: Composed) -> Plan:
+    is_named = base.setting("run.sweep") is not None
+    extra = [] if is_named else [f"run.sweep={_sweep_name(overrides)}"]
+    try:
+        jobs = _cells(expanded(overrides), extra)
+    except BadConfig:
+        _explain(overrides)
+        raise
+    folder = jobs[0].folder.parent
+    faults = schema.folder_faults("hydra.sweep.dir", str(base.setting("hydra.sweep.dir")))
+    if base.setting("hydra.launcher.n_jobs") == 0:
+        faults.append("hydra.launcher.n_jobs=0: must be the jobs at once; -1 is one a core")
+    if (batch := base.setting("hydra.sweeper.max_batch_size")) is not None and batch < 1:
+        faults.append(f"hydra.sweeper.max_batch_size={batch}: must be 1 or more")
+    _refuse(jobs, faults)
+    _refuse_clashes(jobs)
+    by_launcher = base.launcher not in HERE
+    return Plan(jobs, folder, True, [*texts, *extra], _workers(base), by_launcher)
+
+
+def _workers(base: Composed) -> int | None:
+    """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
+    if base.launcher not in (*HERE, "submitit_local"):
+        return None
+    asked = base.setting("hydra.launcher.n_jobs") or 1
+    return max(1, cores() + 1 + asked) if asked < 0 else asked
+
+
+def _cells(cells: list[Cell], extra: list[str]) -> list[Job]:
+    """Every job of a sweep. Hydra composes the first; the others differ from it by whole groups
+    and single values, which is put together here a hundred times faster, where it is the same."""
+    whole = composed([*cells[0], *extra])
+    first = _job(cells[0], whole)
+    varied = {w: value for cell in cells for w, value in cell.items() if w not in cells[0]}
+    named = folder_name(first.choices, first.config) == first.folder.name
+    alone = named and not whole.refers and all(map(_stands_alone, varied, varied.values()))
+    if alone and _assembled(first, cells[0]) == first:
+        return [first, *(_assembled(first, cell) for cell in cells[1:])]
+    return [first, *(_job(cell, composed([*cell, *extra])) for cell in cells[1:])]
+
+
+def _stands_alone(word: str, value: Any) -> bool:
+    """Whether a word changes its own group or value and nothing else."""
+    key = word.split("=", 1)[0]
+    if key in GLOBAL_GROUPS or "/" in key:
+        return False
+    return key not in schema.groups() or choices.is_whole(key, str(value))
+
+
+def _job(cell: Cell, whole: Composed) -> Job:
+    name = str(whole.setting("hydra.sweep.subdir"))
+    if faults := schema.name_faults("hydra.sweep.subdir", name):
+        raise BadConfig(faults)
+    folder = Path(str(whole.setting("hydra.sweep.dir"))) / name
+    return Job(tuple(cell), whole.choices, whole.config, folder, in_sweep=True)
+
+
+def _assembled(like: Job, cell: Cell) -> Job:
+    """The job of a cell, from a job of the same sweep and the files of the chosen groups."""
+    config, chosen, groups = dict(like.config), dict(like.choices), schema.groups()
+    keys = {word: word.split("=", 1)[0] for word in cell}
+    for word, value in cell.items():
+        if keys[word] in groups and keys[word] not in GLOBAL_GROUPS:
+            chosen[keys[word]] = str(value)
+            config[keys[word]] = read_choice(keys[word], str(value))
+    for word, value in cell.items():
+        if keys[word] not in groups and not keys[word].startswith("hydra"):
+            _put(config, keys[word].split("."), value)
+    folder = like.folder.parent / folder_name(chosen, config)
+    return Job(tuple(cell), chosen, config, folder, in_sweep=True)
+
+
+def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
+    """config has value at path; BadConfig when there is no such key. Shared parts are copied."""
+    *parents, last = path
+    for name in parents:
+        if not isinstance(config.get(name), dict):
+            raise BadConfig([f"{'.'.join(path)}: no such key"])
+        config[name] = dict(config[name])
+        config = config[name]
+    if last not in config:
+        raise BadConfig([f"{'.'.join(path)}: no such key"])
+    config[last] = value
+
+
+def _explain(overrides: list[Any]) -> None:
+    """BadConfig when some choices of a sweep have a knob that others lack."""
+    groups = schema.groups()
+    swept = {
+        o.key_or_group: choices_in(o)
+        for o in overrides
+        if o.is_sweep_override() and o.key_or_group in groups
+    }
+    lines = []
+    for override in overrides:
+        group, _, knob = override.key_or_group.partition(".")
+        having = [c for c in swept.get(group, ()) if _has(read_choice(group, c), knob.split("."))]
+        if knob and having and (lacking := [c for c in swept[group] if c not in having]):
+            lines.append(
+                f"{group}.{knob}: no such key in {group}={','.join(lacking)}; sweep over "
+                f"{group}={','.join(having)}, or leave {group}.{knob} out"
+            )
+    if lines:
+        raise BadConfig(lines)
+
+
+def _has(node: Any, path: Sequence[str]) -> bool:
+    return not path or (
+        isinstance(node, dict) and path[0] in node and _has(node[path[0]], path[1:])
+    )
+
+
+def _sweep_name(overrides: list[Any]) -> str:
+    """The same command, the same name: what is swept, and a hash of the whole."""
+    swept = [o.get_key_element().split(".")[-1] for o in overrides if o.is_sweep_override()]
+    lines = sorted(
+        o.input_line for o in overrides if not o.key_or_group.startswith(("run.", "hydra"))
+    )
+    return short_name(swept, digest(lines)[:6])
+
+
+def _refuse(jobs: list[Job], faults: list[str]) -> None:
+    """BadConfig when a value is wrong anywhere, or when not one cell makes sense."""
+    if faults := [*faults, *_faults(jobs)]:
+        raise BadConfig(faults)
+    misfits = [compatibility.misfits(job.config) for job in jobs]
+    if all(misfits):
+        raise BadConfig(line for lines in misfits for line in lines)
+
+
+def _possible_here(plan: Plan) -> Plan:
+    """The plan; BadConfig when its jobs are this machine's and it lacks the device."""
+    is_elsewhere = plan.multirun and plan.workers is None
+    on_gpu = any(job.config["device"] == "cuda" for job in plan.jobs)
+    if on_gpu and not is_elsewhere and not cuda_usable():
+        raise BadConfig(["device=cuda: torch sees no CUDA GPU here; use device=cpu or auto"])
+    return plan
+
+
+def _faults(jobs: list[Job]) -> Iterator[str]:
+    """What is wrong anywhere. Jobs share most of their parts, and each is looked at once."""
+    seen: set[tuple[str, int]] = set()
+    for job in jobs:
+        parts = {(key, id(part)) for key, part in job.config.items()}
+        if not parts <= seen:
+            yield from schema.faults(job.config, [key for key, _ in parts - seen] if seen else ())
+        seen |= parts
+
+
+def _refuse_clashes(jobs: list[Job]) -> None:
+    """BadConfig when two jobs would write into one folder."""
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            words = [word for word in job.overrides if word not in other.overrides]
+            told = f"{' '.join(words)} would write into the folder of" if words else "twice"
+            raise BadConfig([
+                f"{clean(told)} {clean(' '.join(other.overrides))}: {job.folder}; leave one of the "
+                "jobs out, or let hydra.sweep.subdir tell them apart"
+            ])  # fmt: skip

@@ -1,0 +1,185 @@
+"""What the process of a job does: train once, then measure what was trained."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from micro_transformer.build import measuring, training
+from micro_transformer.evals import probes
+from micro_transformer.evals.base import Subject
+from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.progress import Display, shown
+from micro_transformer.seeds import make_deterministic, seed_everything, stream
+from micro_transformer.stop import StopRequest
+from micro_transformer.store.checkpoints import Damaged, Entry
+from micro_transformer.store.contents import state_of, weights_of
+from micro_transformer.training.ranks import joined
+from micro_transformer.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+Config = dict[str, Any]
+TRACED = 8  # tokens of validation text that a trace looks at
+
+
+def train(
+    config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None
+) -> dict[str, Any]:
+    """The entry holds the finished training; another process that trains it is waited for.
+
+    base: the finished training whose weights this one starts from; None: fresh ones. Returns the
+    seconds that the loop itself took.
+    """
+    stop = StopRequest().install()
+    make_deterministic(config["train"]["threads"])
+    seed_everything(stream(config["seed"], "everything else"))
+
+    def check_stop() -> None:
+        """One rank's signal stops all of them after the same step."""
+        if (number := ranks.largest(stop.number or 0)) and stop.number is None:
+            stop.note(number)
+        stop.check()
+
+    with (
+        joined(config["device"], entry.fingerprint) as ranks,
+        _sole_trainer(entry, stop, ranks.is_first),
+    ):
+        if ranks.from_first(entry.is_complete()):
+            return {"seconds": 0.0}
+        if ranks.is_first:
+            entry.open(factors)
+        task = training.task(config)
+        model, spent = _start(training.model(config, task), base)
+        trainer = Trainer(
+            model,
+            task,
+            training.recipe(config),
+            seed=config["seed"],
+            device=config["device"],
+            entry=entry,
+            check_stop=check_stop,
+            ranks=ranks,
+        )
+        trainer.progress.cost = spent
+        check_stop()
+        started = time.monotonic()
+        trainer.run()
+        return {"seconds": time.monotonic() - started}
+
+
+def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
+    """The model with the base's weights, and what those cost; as it is without a base."""
+    if base is None:
+        return model, {}
+    state = _load(model, base)
+    return model, {f"base/{name}": value for name, value in state["progress"]["cost"].items()}
+
+
+def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
+    """The model has the stored weights; returns their state. Damaged if a byte differs, or what is
+    stored is of another net."""
+    files = entry.read()
+    try:
+        weights, state = weights_of(files, model.state_dict()), state_of(files)
+    except Damaged as damage:
+        raise Damaged(f"{entry.final}/{damage}") from damage
+    model.load_state_dict(weights)
+    return state
+
+
+def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
+    """Metrics, costs and sizes of the trained model; `groups`: eval for the first, bench for the
+    second. Its samples lie in the folder; `seconds` is what the measures themselves took."""
+    make_deterministic(config["bench"]["threads"])
+    seed_everything(stream(config["seed"], "measure"))
+    task = training.task(config)
+    model, state = load(config, entry, task)
+    if config["run"]["trace"]:
+        print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
+    subject = Subject(
+        model=model,
+        task=task,
+        config=config,
+        strategy=measuring.decoding(config),
+        make_cache=measuring.cache_maker(config),
+        new_model=lambda: training.model(config, task),
+        folder=folder,
+        device=config["device"],
+        seed=config["seed"],
+    )
+    found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
+    started = time.monotonic()
+    measures = [(g, *each) for g in groups for each in measuring.measures(g, config).items()]
+    with shown(Display("measure", len(measures))) as display:
+        for group, name, measure in measures:
+            display.begin(name)
+            found[group].update(measure.run(subject))
+            display.advance()
+    seconds = time.monotonic() - started
+    progress = state["progress"]
+    return {
+        "seconds": seconds,
+        "metrics": found["eval"],
+        "cost": {**progress["cost"], **found["bench"]},
+        "size": sizes(model),
+        "data": task.data_record,
+        "history": progress["history"],
+    }
+
+
+def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
+    """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
+    model = training.model(config, task)
+    state = _load(model, entry)
+    model.use_kernel(training.kernel_maker(config["attention"]))
+    measuring.stretch(model, config)
+    return model.eval(), state
+
+
+def sizes(model: DecoderLM) -> dict[str, int]:
+    """Parameters in all, trained, used for one token; operations for one token, forward.
+
+    flops_per_token counts two operations a weight of every matrix, the vocabulary's too when it
+    shares the embedding's table; attention over the context comes on top.
+    """
+    parameters = list(model.parameters())
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    total = sum(p.numel() for p in parameters)
+    matrices = {id(p): p.numel() for p in parameters if p.ndim == 2 and id(p) not in tables}
+    matrices |= {id(p): p.numel() for p in model.output_weights()}
+    return {
+        "params": total,
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "active_params": total,
+        "flops_per_token": 2 * sum(matrices.values()),
+    }
+
+
+@contextmanager
+def _sole_trainer(entry: Entry, stop: StopRequest, is_first: bool) -> Iterator[None]:
+    """Held while this process trains the entry, with other ranks; the system frees it when the
+    process dies."""
+    if not is_first:
+        yield
+        return
+    entry.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(entry.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("%s is being trained by another process; waiting for it", entry.fingerprint)
+        while True:
+            stop.check()
+            with suppress(Timeout):
+                lock.acquire(timeout=1)
+                break
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,196 @@
+"""Trainings in the store: what they depend on, what tells them apart, how far they came."""
+
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from micro_transformer import disk
+from micro_transformer.config import schema
+from micro_transformer.records.run_record import leaves
+from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
+from micro_transformer.store.code_digest import code_digests
+from micro_transformer.store.contents import progress_of
+
+NAME = re.compile("[0-9a-f]{12}")  # of a training's folder
+SHOWN = ("model", "posenc", "ffn", "task", "train")  # groups that a line of the list names
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A training in the store: its folder and what it depends on."""
+
+    entry: Entry
+    factors: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.entry.fingerprint
+
+    @property
+    def seed(self) -> int | None:
+        return self.factors["config"].get("seed")
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its files."""
+        return size_of(self.entry.folder)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was begun, by the clock of the file system: to read, not to rely on."""
+        return age_of(self.entry.folder)
+
+    @cached_property
+    def _newest(self) -> tuple[dict[str, Any] | None, str | None]:
+        """(progress of the newest whole snapshot, why the finished training cannot be used)."""
+        fault = None
+        if os.path.lexists(self.entry.final):
+            try:
+                return progress_of(self.entry.read()), None
+            except Damaged as damage:
+                fault = str(damage)
+        for folder in self.entry.steps():
+            with suppress(Damaged):
+                return progress_of(self.entry.read_step(folder)), fault
+        return None, fault
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """State of the newest whole snapshot; None when there is none."""
+        return self._newest[0]
+
+    @property
+    def fault(self) -> str | None:
+        """Why its finished training cannot be used; None when it can, or is not there."""
+        return self._newest[1]
+
+    @property
+    def state(self) -> str:
+        """`trained`, `damaged`, `running`, or how far it came before it was cut."""
+        if self.is_locked():
+            return "running"
+        if self.fault:
+            return "damaged"
+        if self.entry.is_complete():
+            return "trained"
+        steps = self.entry.steps()
+        return f"cut at step {int(steps[0].name)}" if steps else "begun"
+
+    def is_locked(self) -> bool:
+        """Whether a process is training it now."""
+        return disk.is_locked(self.entry.lock)
+
+    def is_stale(self) -> bool:
+        """Whether code has changed since, so that no command of today would use it."""
+        code = self.factors["code"]
+        now = code_digests(code)
+        return any(now.get(module) != was for module, was in code.items())
+
+
+def stored(root: Path) -> list[Stored]:
+    """Every training of the store, oldest first. Folders that are not ours are passed over."""
+    found = [s for folder in _folders(root) if (s := stored_in(folder)) is not None]
+    return sorted(found, key=lambda s: -s.age_s)
+
+
+def stored_in(folder: Path) -> Stored | None:
+    """The training in a folder, if the folder is named by the hash of its factors."""
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    entry = Entry(folder.parent, folder.name)
+    try:
+        return Stored(entry, entry.factors())
+    except Damaged:
+        return None
+
+
+def damaged(root: Path) -> list[tuple[Path, str]]:
+    """(folder, why) of what has the name of a training and does not say what it depends on."""
+    found = []
+    for folder in _folders(root):
+        if NAME.fullmatch(folder.name) and os.path.lexists(folder / FACTORS):
+            try:
+                Entry(root, folder.name).factors()
+            except Damaged as damage:
+                found.append((folder, str(damage)))
+    return found
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder, of which others may be going meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
+def age_of(folder: Path) -> float:
+    """Seconds since a training was begun; 0 when it is gone."""
+    try:
+        return max(0.0, time.time() - (folder / FACTORS).lstat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir()) if os.path.lexists(root) else []
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What tells two trainings' factors apart, one line each: knobs, code modules, data."""
+    a, b = dict(leaves(one["config"])), dict(leaves(other["config"]))
+    lines = [
+        f"config {key}: {_shown(a, key)} | {_shown(b, key)}"
+        for key in dict.fromkeys((*a, *b))
+        if a.get(key, ...) != b.get(key, ...)
+    ]
+    mine, theirs = one["code"], other["code"]
+    for module in sorted({*mine, *theirs}):
+        if module in mine and module in theirs and mine[module] != theirs[module]:
+            lines.append(f"code {module} has changed")
+        elif (module in mine) != (module in theirs):
+            lines.append(f"code {module}: only the {'first' if module in mine else 'second'} uses")
+    if one["data"] != other["data"]:
+        lines.append(f"data: {one['data']} | {other['data']}")
+    return lines
+
+
+def nearest(factors: dict[str, Any], others: Iterable[Stored]) -> Stored | None:
+    """The training with the fewest differences."""
+    ranked = sorted(others, key=lambda s: len(differences(factors, s.factors)))
+    return ranked[0] if ranked else None
+
+
+def choices_in_words(config: dict[str, Any]) -> str:
+    """`model=tiny posenc=rope train=smoke[steps=40]`: the nearest file of each group."""
+    known = [group for group in SHOWN if isinstance(config.get(group), dict)]
+    return " ".join(f"{group}={_nearest_choice(group, config[group])}" for group in known)
+
+
+def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:
+    ranked = []
+    for choice in schema.choices_of(group):
+        file = schema.read_choice(group, choice)
+        changed = [
+            key
+            for key in dict.fromkeys((*knobs, *file))
+            if knobs.get(key, ...) != file.get(key, ...) and file.get(key) != "auto"
+        ]
+        ranked.append((len(changed), choice, changed))
+    count, choice, changed = min(ranked)
+    if not count:
+        return choice
+    words = ",".join(f"{key}={knobs.get(key)}" for key in changed[:2])
+    return f"{choice}[{words}{f',+{count - 2}' if count > 2 else ''}]"
+
+
+def _shown(leaf: dict[str, Any], key: str) -> str:
+    return str(leaf[key]) if key in leaf else "absent"

@@ -1,0 +1,248 @@
+"""Trained models on disk: written whole or not at all, hashed, checked at every load. No pickle.
+
+    checkpoints/<train fingerprint>/
+        factors.json               what the training depends on; the fingerprint is its hash
+        training.json              how long it took, and beside how many other jobs
+        steps/00000200/            the last two states of a training under way
+        final/                     weights.safetensors, state.json, manifest.json
+        lock                       held by the process that trains
+        needed                     held, many at a time, by the jobs that will use it
+
+A snapshot is a folder of files and a manifest with their sizes and SHA-256, the training it belongs
+to, the version of torch and a hash of itself. It is built under another name and renamed into
+place, so that it is complete if it exists. safetensors itself detects no flipped bit; the manifest
+does.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from micro_transformer import disk, temporary_files
+from micro_transformer.disk import DiskFull, Unreadable, write_file
+from micro_transformer.hashing import digest
+
+__all__ = ["Damaged", "DiskFull", "Entry", "read_snapshot", "write_file", "write_snapshot"]
+FORMAT = 2
+KEPT_STEPS = 2
+LARGEST_FILE = 4 << 30  # bytes of a stored file
+MANIFEST, FACTORS, NOTES = "manifest.json", "factors.json", "training.json"
+
+
+class Damaged(Exception):
+    """A stored file is not what was written."""
+
+    status, exit_code = "failed", 3
+    flags: tuple[str, ...] = ("stored training damaged",)
+
+
+def write_snapshot(folder: Path, files: dict[str, bytes], owner: str = "") -> None:
+    """folder holds the files of the training `owner` and their manifest, complete and on disk, or
+    does not exist."""
+    temporary = temporary_files.temporary(folder)
+    manifest = {
+        "format": FORMAT,
+        "training": owner,
+        "torch": importlib.metadata.version("torch"),
+        "bytes": {name: len(data) for name, data in files.items()},
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    manifest["check"] = digest(manifest)
+    with disk.naming(folder, sum(map(len, files.values()))):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, data in {**files, MANIFEST: _as_written(manifest)}.items():
+                with disk.durable(temporary / name) as file:
+                    file.write(data)
+            disk.sync_folder(temporary)
+            temporary_files.remove(folder)
+            os.rename(temporary, folder)
+            disk.sync_folder(folder.parent)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def read_snapshot(folder: Path, owner: str | None = None) -> dict[str, bytes]:
+    """name -> content, each byte checked against the manifest; Damaged names the file. `owner`: the
+    training that the manifest must name."""
+    manifest = _manifest(folder)
+    if owner is not None and manifest["training"] != owner:
+        raise Damaged(f"{folder}: belongs to training {manifest['training']!r:.60}, not {owner}")
+    sizes = manifest["bytes"]
+    return {
+        name: _checked(folder / name, sizes[name], expected)
+        for name, expected in manifest["sha256"].items()
+    }
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a snapshot, of this format and with all it needs."""
+    path = folder / MANIFEST
+    try:
+        data = disk.read_bytes(path)
+        manifest = disk.parse_json(data)
+    except (OSError, Unreadable) as error:
+        raise Damaged(f"{path}: missing or not readable") from error
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise Damaged(f"{folder}: written in format {version!r:.20}, this version reads {FORMAT}")
+    content = {key: value for key, value in manifest.items() if key != "check"}
+    if manifest.get("check") != digest(content) or _as_written(manifest) != data:
+        raise Damaged(f"{path}: damaged, its own hash is not the one written")
+    sums, sizes = manifest.get("sha256"), manifest.get("bytes")
+    if not (isinstance(sums, dict) and isinstance(sizes, dict) and sums.keys() == sizes.keys()):
+        raise Damaged(f"{path}: does not say the size and SHA-256 of each file")
+    if not all(isinstance(manifest.get(key), str) for key in ("training", "torch")):
+        raise Damaged(f"{path}: does not say its training and version of torch")
+    for name in sums:
+        if Path(name).name != name or "\0" in name:
+            raise Damaged(f"{path}: names a file outside its folder")
+    return manifest
+
+
+def _checked(path: Path, size: Any, expected: Any) -> bytes:
+    """The file's content, if it has this size and SHA-256."""
+    try:
+        if path.stat().st_size != size:
+            raise Damaged(f"{path}: damaged, its size is not the one written")
+        data = disk.read_bytes(path, LARGEST_FILE)
+    except (OSError, Unreadable) as error:
+        raise Damaged(f"{path}: missing or not readable") from error
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise Damaged(f"{path}: damaged, its SHA-256 is not the one written")
+    return data
+
+
+class Entry:
+    """The place of one training in the store."""
+
+    def __init__(self, root: Path, fingerprint: str):
+        self.folder = root / fingerprint
+        self.fingerprint = fingerprint
+        self.final = self.folder / "final"
+        self.lock = self.folder / "lock"
+        self.needed = self.folder / "needed"
+
+    def is_complete(self) -> bool:
+        """Whether a finished training lies here, by its manifest."""
+        return (self.final / MANIFEST).is_file()
+
+    def verify(self) -> bool:
+        """Whether a finished training lies here, every byte checked; Damaged when one differs."""
+        return os.path.lexists(self.final) and bool(self.read())
+
+    def read(self) -> dict[str, bytes]:
+        """name -> content of the finished training; Damaged when a byte of it, or of what it
+        depends on, is not what was written."""
+        self.factors()
+        return read_snapshot(self.final, self.fingerprint)
+
+    def read_step(self, folder: Path) -> dict[str, bytes]:
+        """name -> content of a state on the way; Damaged when a byte is not what was written."""
+        return read_snapshot(folder, self.fingerprint)
+
+    def factors(self) -> dict[str, Any]:
+        """What the training depends on; Damaged unless the fingerprint is its hash."""
+        path = self.folder / FACTORS
+        try:
+            data = disk.read_bytes(path)
+            factors = disk.parse_json(data)
+        except OSError as error:
+            raise Damaged(f"{path}: missing or not readable; give a folder of the store") from error
+        except Unreadable as error:
+            raise Damaged(f"{path}: damaged: {error}") from error
+        if digest(factors) != self.fingerprint or _as_written(factors) != data:
+            raise Damaged(f"{path}: damaged, its hash is not the name of its folder")
+        if not _has_shape(factors):
+            raise Damaged(f"{path}: does not say config, code and data of a training")
+        return factors
+
+    def other_torch(self) -> str | None:
+        """One line when the training was made by another version of torch than the one here."""
+        made, here = _manifest(self.final)["torch"], importlib.metadata.version("torch")
+        if made == here:
+            return None
+        return f"{self.folder}: trained with torch {made:.20}, used with {here}: figures may differ"
+
+    def set_aside(self) -> None:
+        """The finished training is under another name, out of the way and not lost."""
+        aside = self.folder / "damaged"
+        with disk.naming(aside), suppress(FileNotFoundError):  # another process was faster
+            temporary_files.remove(aside)
+            os.rename(self.final, aside)
+
+    def open(self, factors: dict[str, Any]) -> None:
+        """The folder exists and says what the training depends on; what dead processes left in it
+        is gone."""
+        temporary_files.remove_dead((self.folder, self.folder / "steps"))
+        write_file(self.folder / FACTORS, _as_written(factors))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody prunes the training while it is entered; the system ends it with the process."""
+        with disk.naming(self.folder):
+            file = self._shared()
+        with file:
+            yield
+
+    def _shared(self) -> BinaryIO:
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = open(self.needed, "ab")  # noqa: SIM115
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if self.needed.exists() and os.path.samestat(
+                os.fstat(file.fileno()), self.needed.stat()
+            ):
+                return file
+            file.close()  # pruned between the two
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """training.json holds the facts: how the training went, no part of what it is."""
+        write_file(self.folder / NOTES, json.dumps(facts).encode())
+
+    def notes(self) -> dict[str, Any]:
+        """What was noted of the training; empty when nothing was."""
+        try:
+            facts = disk.read_json(self.folder / NOTES)
+        except (OSError, Unreadable):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def steps(self) -> list[Path]:
+        """States of a training under way, newest first."""
+        found = [p for p in (self.folder / "steps").glob("*") if re.fullmatch("[0-9]+", p.name)]
+        return sorted((p for p in found if p.is_dir()), key=lambda p: int(p.name), reverse=True)
+
+    def write_step(self, step: int, files: dict[str, bytes]) -> None:
+        """The state at `step` is stored; of the older ones the last is kept."""
+        write_snapshot(self.folder / "steps" / f"{step:08d}", files, self.fingerprint)
+        for old in self.steps()[KEPT_STEPS:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def finish(self, files: dict[str, bytes]) -> None:
+        """The trained model is stored; the states on the way to it are gone."""
+        write_snapshot(self.final, files, self.fingerprint)
+        shutil.rmtree(self.folder / "steps", ignore_errors=True)
+
+
+def _as_written(content: Any) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True).encode()
+
+
+def _has_shape(factors: Any) -> bool:
+    return (
+        isinstance(factors, dict)
+        and all(isinstance(factors.get(key), dict) for key in ("config", "code"))
+        and all(isinstance(value, str) for value in factors["code"].values())
+        and isinstance(factors.get("data"), str)
+    )

@@ -1,0 +1,112 @@
+"""What the files of a stored training hold: right bytes can still be those of another lab.
+
+A manifest proves that files are as they were written, not that they fit the net that asks for them.
+Damaged says what does not fit, before anything is loaded.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from micro_transformer import disk
+from micro_transformer.store.checkpoints import Damaged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, STATE = "weights.safetensors", "state.json"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(line, dict) and _is_count(line.get("step")) for line in value
+    )
+
+
+def _is_figures(value: Any) -> bool:
+    return isinstance(value, dict) and all(v is None or _is_number(v) for v in value.values())
+
+
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "step": _is_count,
+    "best": lambda value: value is None or _is_number(value),
+    "best_step": _is_count,
+    "bad_evaluations": _is_count,
+    "stopped_early": lambda value: isinstance(value, bool),
+    "train_seconds": _is_number,
+    "resumes": _is_count,
+    "cost": _is_figures,
+    "history": _is_history,
+}
+
+
+def state_of(files: dict[str, bytes]) -> dict[str, Any]:
+    """The state of a snapshot, its progress checked field by field."""
+    try:
+        state = disk.parse_json(_file(files, STATE), infinite=True)
+    except disk.Unreadable as error:
+        raise Damaged(f"{STATE}: {error}") from error
+    progress = state.get("progress") if isinstance(state, dict) else None
+    if not isinstance(progress, dict) or not _RULES.keys() <= progress.keys():
+        raise Damaged(f"{STATE}: is no state of a training")
+    for name, holds in _RULES.items():
+        if not holds(progress[name]):
+            raise Damaged(f"{STATE}: progress.{name} is {str(progress[name])[:40]!r}")
+    if not _is_figures(state.get("scaler")):
+        raise Damaged(f"{STATE}: has no scaler")
+    return state
+
+
+def progress_of(files: dict[str, bytes]) -> dict[str, Any]:
+    """Where the training of a snapshot stands."""
+    return state_of(files)["progress"]
+
+
+def tensors_of(files: dict[str, bytes], name: str) -> "dict[str, Tensor]":
+    """The tensors of a file of a snapshot, each number finite."""
+    import safetensors
+    import safetensors.torch
+
+    try:
+        tensors = safetensors.torch.load(_file(files, name))
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise Damaged(f"{name}: no tensors: {' '.join(str(error).split()):.100}") from error
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise Damaged(f"{name}: {key:.60} holds numbers that are not finite")
+    return tensors
+
+
+def weights_of(
+    files: dict[str, bytes], like: "dict[str, Tensor]", name: str = WEIGHTS
+) -> "dict[str, Tensor]":
+    """The weights of a net with these tensors: the same names, shapes and types."""
+    tensors = tensors_of(files, name)
+    for key in sorted(tensors.keys() ^ like.keys()):
+        raise Damaged(f"{name}: {key:.60} is {'missing' if key in like else 'of another net'}")
+    for key, tensor in tensors.items():
+        found, wanted = (
+            (tuple(tensor.shape), tensor.dtype),
+            (tuple(like[key].shape), like[key].dtype),
+        )
+        if found != wanted:
+            raise Damaged(f"{name}: {key:.60} is {found}, must be {wanted}")
+    return tensors
+
+
+def _kind(tensor: "Tensor") -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _file(files: dict[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise Damaged(f"{name}: not in the manifest")
+    return files[name]

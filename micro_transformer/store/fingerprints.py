@@ -1,0 +1,72 @@
+"""The fingerprints of a job: what its training and what its run depend on. Knows no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from micro_transformer.config import schema
+from micro_transformer.config.components import find
+from micro_transformer.hashing import digest
+from micro_transformer.store.code_digest import code_digests
+
+ROOT = "micro_transformer"
+TRAINING_CODE = (f"{ROOT}.training.trainer", f"{ROOT}.build.training")
+TRAINED = ("arch", "posenc", "pattern", "ffn", "task")
+MEASURED = ("scaling", "attention", "cache", "decoding")
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Hashes of a job, and the parts they are made of, so that a difference can be named."""
+
+    run: str
+    train: str
+    code: dict[str, str]  # module -> digest
+    data: str
+    factors: dict[str, Any]
+
+
+def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
+    """Identity of a resolved configuration with the code and data it would use now."""
+    trained_by = code_digests(
+        [*TRAINING_CODE, *_modules(config, TRAINED), _kernel(config["train"]), *_start(config)]
+    )
+    measured_by = code_digests([*_modules(config, MEASURED), *_measures(config)])
+    factors = {
+        "config": {key: config[key] for key in schema.TRAIN_FACTORS},
+        "code": trained_by,
+        "data": data_digest,
+    }
+    code = {**trained_by, **measured_by}
+    whole = {k: v for k, v in config.items() if k not in schema.WITHOUT_IDENTITY}
+    return Fingerprints(
+        run=digest({"config": whole, "code": code, "data": data_digest}),
+        train=digest(factors),
+        code=code,
+        data=data_digest,
+        factors=factors,
+    )
+
+
+def _modules(config: dict[str, Any], groups: Iterable[str]) -> list[str]:
+    return [schema.component(group, config).module for group in groups]
+
+
+def _kernel(recipe: dict[str, Any]) -> str:
+    return find("attention", schema.read_choice("attention", recipe["kernel"])["kind"]).module
+
+
+def _start(config: dict[str, Any]) -> list[str]:
+    """What only the base's training and the stretching of its net run."""
+    start = config["origin"]
+    if start is None:
+        return []
+    return [_kernel(start["train"]), find("scaling", start["scaling"]["kind"]).module]
+
+
+def _measures(config: dict[str, Any]) -> list[str]:
+    return [
+        find(group, entry["kind"]).module
+        for group in schema.LISTS
+        for entry in config[group]["measures"].values()
+    ]

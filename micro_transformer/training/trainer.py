@@ -1,0 +1,262 @@
+"""The only training loop. A killed run goes on from its last state and ends with the same bits."""
+
+import copy
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from micro_transformer import memory
+from micro_transformer.config.schema import Train
+from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
+from micro_transformer.progress import Display, shown
+from micro_transformer.seeds import stream
+from micro_transformer.store import contents
+from micro_transformer.store.checkpoints import Damaged, Entry
+from micro_transformer.tasks.base import Task
+from micro_transformer.training.optimizers import Optimizers
+from micro_transformer.training.ranks import Ranks
+
+log = logging.getLogger(__name__)
+OPTIMIZERS, BEST = "optimizer.safetensors", "best.safetensors"
+
+
+class NonFinite(Exception):
+    """The loss or the gradient is no number any more."""
+
+    status = "nan"
+
+
+@dataclass
+class Progress:
+    """Where a training stands: all of its state that is no tensor."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    bad_evaluations: int = 0
+    stopped_early: bool = False
+    train_seconds: float = 0.0
+    resumes: int = 0
+    cost: dict[str, float | None] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a model on a task by a recipe, storing states in a place of the store.
+
+    Draws are stateless: batch and dropout of step n follow from (seed, n) alone, so that neither a
+    resume nor an evaluation on the way can change them. Ranks that train together take their rows
+    of one batch and make one step; the first one evaluates and stores.
+    """
+
+    def __init__(
+        self,
+        model: DecoderLM,
+        task: Task,
+        recipe: Train,
+        *,
+        seed: int,
+        device: str,
+        entry: Entry,
+        check_stop: Callable[[], None] = lambda: None,
+        ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+    ):
+        self.model, self.task, self.recipe = model, task, recipe
+        self.seed, self.device, self.entry, self.check_stop = seed, device, entry, check_stop
+        self.ranks = ranks
+        self.optimizers = Optimizers(model, recipe, device)
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] = {}
+        self.forward: Any = torch.compile(model) if recipe.compile else model
+
+    def run(self) -> Progress:
+        """The model holds the weights of the best evaluation; its state is stored as final."""
+        self._resume()
+        progress, recipe = self.progress, self.recipe
+        display = Display("step", recipe.steps, progress.step)
+        with shown(display, is_quiet=not self.ranks.is_first):
+            while progress.step < recipe.steps and not progress.stopped_early:
+                started = time.monotonic()
+                line = self._step(progress.step)
+                progress.train_seconds += time.monotonic() - started
+                progress.step += 1
+                self._record(line, display)
+                said = {k: line[k] for k in ("train/loss", self.task.watch) if k in line}
+                display.advance(**said)
+                stored = progress.step % recipe.checkpoint_every == 0
+                if stored and progress.step < recipe.steps:
+                    self._store()
+                self._stop_in_good_order(stored)
+        self.model.load_state_dict(self.best_weights)
+        progress.cost |= self._cost()
+        if self.ranks.is_first:
+            self.entry.finish({contents.WEIGHTS: self._weights(), contents.STATE: self._state()})
+        return progress
+
+    def _step(self, step: int) -> dict[str, Any]:
+        """One optimizer step; returns its line of the history."""
+        rate = self.optimizers.set_rate(step)
+        torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for batch, weight in self._shares(step):
+            with self.optimizers.autocast():
+                loss = self.task.loss(self.forward, batch, self.recipe.label_smoothing)
+                loss = loss * weight + auxiliary_loss(self.model) / self.recipe.accumulate
+            self.optimizers.backward(loss)
+            total += loss.detach()
+        self.ranks.average_gradients(self.model)
+        norm = self.optimizers.update()
+        line = {"train/loss": self.ranks.mean(total).item(), "grad_norm": norm}
+        for name, value in line.items():
+            if value is not None and not math.isfinite(value):
+                raise NonFinite(f"{name} is {value} at step {step + 1}")
+        return {"step": step + 1, "lr": rate, **line}
+
+    def _shares(self, step: int) -> list[tuple[Any, float]]:
+        """This rank's rows of each micro-batch of the step, with the weight that makes the sum over
+        micro-batches, as the mean over ranks, the mean over all targets.
+        """
+        recipe, scored = self.recipe, self.task.num_scored
+        wholes = [
+            self.task.train_batch(
+                seed=stream(self.seed, "data"),
+                step=step * recipe.accumulate + part,
+                batch_size=recipe.batch_size,
+                context=recipe.context,
+                device=self.device,
+            )
+            for part in range(recipe.accumulate)
+        ]
+        targets = max(1, sum(map(scored, wholes)))
+        shares = map(self.ranks.share, wholes)
+        return [(share, self.ranks.size * scored(share) / targets) for share in shares]
+
+    def _record(self, line: dict[str, Any], display: Display) -> None:
+        """The history has the step's line, with an evaluation when one is due."""
+        progress, recipe = self.progress, self.recipe
+        line["epoch"] = round(progress.step * self._tokens_a_step() / self.task.train_tokens, 4)
+        line["seconds"] = round(progress.train_seconds, 3)
+        if progress.step % recipe.eval_every == 0 or progress.step == recipe.steps:
+            display.begin("evaluation")
+            self.model.eval()
+            scores = self.task.score(self.model, "val") if self.ranks.is_first else {}
+            found = {f"val/{name}": value for name, value in scores.items()}
+            self._judge(self.ranks.from_first(found.get(self.task.watch, math.nan)))
+            line |= {k: v if math.isfinite(v) else None for k, v in found.items()}
+        progress.history.append(line)
+
+    def _judge(self, value: float) -> None:
+        """Best weights are kept; patience is counted in evaluations."""
+        progress = self.progress
+        if not math.isfinite(value):
+            raise NonFinite(f"{self.task.watch} is {value} at step {progress.step}")
+        if progress.best is None or value < progress.best:
+            progress.best, progress.best_step, progress.bad_evaluations = value, progress.step, 0
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        else:
+            progress.bad_evaluations += 1
+            patience = self.recipe.patience
+            progress.stopped_early = patience is not None and progress.bad_evaluations >= patience
+
+    def _cost(self) -> dict[str, float | None]:
+        """What the training took, evaluations left out."""
+        progress = self.progress
+        return {
+            "train/seconds": progress.train_seconds,
+            "train/ms_per_step": 1e3 * progress.train_seconds / progress.step,
+            "train/tokens_per_s": progress.step * self._tokens_a_step() / progress.train_seconds,
+            "train/peak_rss_gb": memory.peak_rss_bytes() / memory.GB,
+            "train/peak_vram_gb": memory.peak_vram_gb(self.device),
+        }
+
+    def _tokens_a_step(self) -> int:
+        return self.recipe.batch_size * self.recipe.context * self.recipe.accumulate
+
+    def _stop_in_good_order(self, stored: bool) -> None:
+        """On a signal the state of this step is stored before the exception goes up."""
+        try:
+            self.check_stop()
+        except BaseException:
+            if not stored and self.progress.step < self.recipe.steps:
+                self._store()
+            raise
+
+    def _weights(self) -> bytes:
+        return _tensors(self.model.state_dict())
+
+    def _state(self) -> bytes:
+        scaler = self.optimizers.scaler.state_dict()
+        state = {"progress": vars(self.progress), "scaler": scaler}
+        return json.dumps(state, allow_nan=False).encode()
+
+    def _store(self) -> None:
+        """The state after this step is on disk."""
+        if not self.ranks.is_first:
+            return
+        files = {
+            contents.WEIGHTS: self._weights(),
+            OPTIMIZERS: _tensors(self.optimizers.state()),
+            contents.STATE: self._state(),
+        }
+        if self.best_weights:
+            files[BEST] = _tensors(self.best_weights)
+        self.entry.write_step(self.progress.step, files)
+
+    def _resume(self) -> None:
+        """Goes on from the newest state that is whole; says so when a newer one was damaged."""
+        self._resume_alone()
+        if self.ranks.from_first(self.progress.step) != self.progress.step:
+            raise ValueError(f"rank {self.ranks.rank} sees other states; share store.dir")
+
+    def _resume_alone(self) -> None:
+        for folder in self.entry.steps():
+            try:
+                self._load(self.entry.read_step(folder))
+            except Damaged as damage:
+                log.warning("%s: %s; going on from the state before", folder, damage)
+                continue
+            log.info("resumed at step %d of %d", self.progress.step, self.recipe.steps)
+            return
+
+    def _load(self, files: dict[str, bytes]) -> None:
+        """The training stands where the files say; Damaged, and as it was, when they do not fit."""
+        state, own = contents.state_of(files), self.model.state_dict()
+        weights = contents.weights_of(files, own)
+        best = contents.weights_of(files, own, BEST) if BEST in files else {}
+        optimizers = Optimizers(self.model, self.recipe, self.device)
+        try:
+            progress = Progress(**state["progress"])
+            optimizers.load_state(contents.tensors_of(files, OPTIMIZERS))
+            optimizers.scaler.load_state_dict(state["scaler"])
+            fits = all(
+                tensor.shape in ((), parameter.shape)
+                for member in optimizers.members.values()
+                for parameter, entry in member.state.items()
+                for tensor in entry.values()
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            raise Damaged(f"a state does not fit: {type(error).__name__}: {error}") from error
+        if not fits or progress.step > self.recipe.steps:
+            raise Damaged("a state does not fit: of another net or recipe")
+        self.model.load_state_dict(weights)
+        self.progress, self.best_weights, self.optimizers = progress, best, optimizers
+        self.progress.resumes += 1
+
+
+def _tensors(tensors: dict[str, Tensor]) -> bytes:
+    """Copies, since tied weights share memory and the format knows no sharing."""
+    return safetensors.torch.save(
+        {
+            name: t.detach().clone(memory_format=torch.contiguous_format)
+            for name, t in tensors.items()
+        }
+    )

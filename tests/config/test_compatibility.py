@@ -1,0 +1,72 @@
+"""Knobs against the data: what is longer than its text is known before anything is trained."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from micro_transformer.config import compatibility, schema
+from micro_transformer.config.components import find
+from micro_transformer.data.configured import split_lengths
+from micro_transformer.runs.planning import make_plan
+
+TOKENS = {"train": 500, "val": 60}
+
+
+def config_with(group: str, kind: str, **knobs: Any) -> dict[str, Any]:
+    """The default with one measure alone, and a recipe of short windows."""
+    config = copy.deepcopy(CONFIG)
+    config[group]["measures"] = {"one": {"kind": kind, **knobs}}
+    return config
+
+
+CONFIG = make_plan(["device=cpu", "train.threads=1", "train.context=32"]).jobs[0].config
+MEASURES = {
+    entry["kind"]: (group, entry)
+    for group in schema.LISTS
+    for choice in schema.choices_of(group)
+    for entry in schema.read_choice(group, choice)["measures"].values()
+}
+READERS = [kind for kind, (group, _) in MEASURES.items() if "excerpt" in find(group, kind).facts]
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_an_excerpt_longer_than_its_split_names_knob_split_and_tokens(kind: str) -> None:
+    group, entry = MEASURES[kind]
+    facts = find(group, kind).facts
+    knob, split = facts["excerpt"], facts["excerpt_of"]
+    longest = TOKENS[split] - (split == "train")  # a target follows the last input
+    knobs = {k: v for k, v in entry.items() if k != "kind"}
+    fitting = config_with(group, kind, **{**knobs, knob: longest})
+    assert compatibility.beyond_the_text(fitting, TOKENS) == []
+    (line,) = compatibility.beyond_the_text(
+        config_with(group, kind, **{**knobs, knob: longest + 1}), TOKENS
+    )
+    assert line.startswith(f"{group}.measures.one.{knob}={longest + 1}: the {split} split has only")
+    assert str(TOKENS[split]) in line and "\n" not in line
+
+
+def test_the_evaluators_that_failed_on_short_texts_are_among_them() -> None:
+    assert {"Heads", "Samples", "TrainingStep", "Profile"} <= set(READERS)
+
+
+def test_a_recipe_longer_than_the_text_and_a_split_that_is_not_there_are_told() -> None:
+    config = config_with("eval", "Loss", split="test")
+    config["train"]["context"] = 500
+    lines = compatibility.beyond_the_text(config, TOKENS)
+    assert [line.split(":")[0] for line in lines] == [
+        "train.context=500", "eval.measures.one.split=test",
+    ]  # fmt: skip
+    assert compatibility.beyond_the_text(config, {}) == []
+
+
+def test_lengths_are_those_of_the_prepared_text(micro_data: Any) -> None:
+    config = (
+        make_plan(["task=micro", "task.stories=300", f"data.dir={micro_data}", "device=cpu"])
+        .jobs[0]
+        .config
+    )
+    lengths = split_lengths(config)
+    assert set(lengths) >= {"train", "val"} and all(n > 100 for n in lengths.values())
+    recall = make_plan(["task=recall", "train=recall", "eval=recall", "device=cpu"]).jobs[0].config
+    assert split_lengths(recall) == {}

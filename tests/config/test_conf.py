@@ -1,0 +1,103 @@
+"""Every yaml of every group is data that composes, and says all of its knobs."""
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from micro_transformer.build import training
+from micro_transformer.config import compatibility, components, schema
+from micro_transformer.config.resolve import resolve
+from micro_transformer.report import readme
+from micro_transformer.runs.planning import make_plan
+
+FILES = sorted(schema.CONF.rglob("*.yaml"))
+GROUPS = [g for g in schema.groups() if g not in ("option", "sweep")]
+CHOICES = [(g, c) for g in GROUPS for c in schema.choices_of(g)]
+
+BESIDE = {"eval=recall": ["task=recall"]}  # what a choice is made for, where not the default
+
+
+def leaves(node, path=()):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, node
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_yaml_says_what_it_is_and_asks_for_no_call(path):
+    text = path.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ") and len(lines[0]) > 8
+    assert "_target_" not in text
+
+
+@pytest.mark.parametrize("group, choice", CHOICES, ids=lambda v: v)
+def test_every_choice_composes_without_a_complaint(group, choice):
+    (job,) = make_plan([f"{group}={choice}", *BESIDE.get(f"{group}={choice}", [])]).jobs
+    assert job.choices[group] == choice
+    assert job.config[group] == schema.read_choice(group, choice)
+    assert not compatibility.misfits(job.config)
+
+
+@pytest.mark.parametrize("group", schema.COMPONENTS)
+def test_yamls_and_constructors_hold_the_same_knobs(group):
+    for choice in schema.choices_of(group):
+        content = schema.read_choice(group, choice)
+        knobs = components.find(group, content.pop("kind")).knobs
+        assert set(content) == set(knobs), choice
+
+
+@pytest.mark.parametrize("option", schema.choices_of("option"))
+def test_numbers_of_an_option_survive_composition(option):
+    content = yaml.safe_load((schema.CONF / "option" / f"{option}.yaml").read_text())
+    content.pop("defaults", None)
+    (job,) = make_plan([f"option={option}"]).jobs
+    for path, value in leaves(content):
+        node = job.config
+        for key in path:
+            node = node[key]
+        assert node == value, path
+
+
+@pytest.mark.parametrize("sweep", schema.choices_of("sweep"))
+def test_a_named_sweep_has_jobs_and_states_its_price(sweep):
+    plan = make_plan([f"sweep={sweep}"])
+    if sweep == "none":
+        assert not plan.multirun
+        return
+    text = (schema.CONF / "sweep" / f"{sweep}.yaml").read_text()
+    assert plan.multirun and len(plan.jobs) > 1
+    assert f"python run.py sweep={sweep}" in text and "minute" in text
+
+
+def test_the_words_none_on_and_off_stay_words():
+    """YAML reads some bare words as booleans; a choice must not become one."""
+    (job,) = make_plan(["posenc=none", "cache=none"]).jobs
+    assert job.choices["posenc"] == "none" and job.config["cache"]["kind"] == "NoCache"
+
+
+@pytest.mark.parametrize("name", [c for c in schema.choices_of("model") if c.endswith("m")])
+def test_a_size_is_what_its_name_says(name):
+    """Total parameters of the decoder over characters, with GELU, within 5 %."""
+    (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
+    net = training.model(resolve(job.config), SimpleNamespace(vocab_size=70))
+    count = sum(p.numel() for p in net.parameters())
+    assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.es.md"])
+def test_the_readme_names_parts_that_exist(name: str) -> None:
+    """Every folder of conf but arch, which an option sets, and no choice that is gone. One that is
+    new may still lack: a component is two files, and `make readme` adds its name."""
+    text = (schema.CONF.parent / name).read_text(encoding="utf-8")
+    rows = {row[1]: row[2].split() for row in readme.PARTS.findall(text)}
+    assert sorted(rows) == sorted(set(schema.groups()) - {"arch"})
+    assert all(set(named) <= set(schema.choices_of(group)) for group, named in rows.items())
+
+
+def test_make_readme_names_what_is_new_and_drops_what_is_gone() -> None:
+    row = "| `pattern` | gone sliding | yes |"
+    assert readme.with_every_choice(row) == "| `pattern` | sliding full | yes |"

@@ -1,0 +1,222 @@
+"""Every knob of every yaml survives a smoke run: each boolean both ways, each number at another
+value, each literal once. What shapes weights is trained for two steps with a checkpoint, stored and
+loaded again; what measures is run on one stored net.
+
+Left out: the tasks whose texts must be fetched, what `train.base` starts from
+(tests/runs/test_extend.py) and how a command runs (`run`, `store`, `data`:
+tests/commands/test_app.py).
+"""
+
+import copy
+import math
+import typing
+from functools import cache
+
+import pytest
+import torch
+
+from micro_transformer.build import training
+from micro_transformer.config import compatibility, components, schema
+from micro_transformer.config.resolve import resolve
+from micro_transformer.data.corpora.catalog import corpus
+from micro_transformer.data.prepare import prepare
+from micro_transformer.runs import worker
+from micro_transformer.runs.planning import make_plan
+from micro_transformer.seeds import make_deterministic
+from micro_transformer.store.checkpoints import Entry
+from micro_transformer.training.trainer import Trainer
+
+WORDS = ["task=micro", "task.stories=60", "task.window=32", "model=tiny", "model.d_model=16"]
+WORDS += ["model.max_len=64", "train=smoke", "train.steps=2", "train.batch_size=2"]
+WORDS += ["train.context=16", "train.warmup_steps=1", "train.checkpoint_every=1"]
+WORDS += ["train.threads=1", "bench.threads=1", "device=cpu", "eval=none", "bench=none"]
+RECALL = {"task": {"kind": "Recall", "pairs": 4, "spare": 4, "start": 16, "grow_every": 1}}
+RECALL["task"] |= {"window": 32, "sequences": 2}
+# Lengths of the yamls in the place of which these will do, where a knob of that name is not tried.
+SHORT = {"window": 16, "block": 4, "group": 2, "residual": 4, "sinks": 2, "hot": 1, "prompt_len": 4}
+SHORT |= {"new_tokens": 8, "length": 8, "segment": 4, "decode_tokens": 4, "lengths": [8, 16]}
+SHORT |= {"num": 2, "context": 16, "map_len": 8, "edges": [4, 8], "windows": 2, "shortest": 8}
+SHORT |= {"doublings": 1, "texts": 2, "sequences": 2, "queries": 2, "batch_size": 2, "steps": 2}
+SHORT |= {
+    "train_steps": 1,
+    "repeats": 2,
+    "recompute_steps": 1,
+    "warmup": 1,
+    "sentence": " the ",
+    "letters": 3,
+}
+TRAINED = ("model", "posenc", "pattern", "ffn", "train", "task")
+MEASURED = ("scaling", "attention", "cache", "decoding", "eval", "bench", "budget")
+OFFLINE = {"Micro", "Recall"}
+ELSEWHERE = {"train": {"base", "scaling"}}
+
+
+@cache
+def base_config():
+    return make_plan(WORDS).jobs[0].config
+
+
+def contents(group):
+    """(choice, name of a measure, content, knobs) of each kind in the group, once."""
+    if group == "budget":
+        yield group, None, base_config()[group], knobs_of(group, None)
+        return
+    seen = set()
+    for choice in schema.choices_of(group):
+        whole = schema.read_choice(group, choice)
+        nodes = whole["measures"] if group in schema.LISTS else {None: whole}
+        for name, node in nodes.items():
+            kind = node.get("kind")
+            if kind not in seen and not (group == "task" and kind not in OFFLINE):
+                yield choice, name, node, knobs_of(group, kind)
+                seen.add(kind)
+
+
+def knobs_of(group, kind):
+    if kind is not None:
+        return components.find(group, kind).knobs
+    return typing.get_type_hints(schema.SECTIONS[group], include_extras=True)
+
+
+def others(value, annotation):
+    """Lists of candidates, of each list one is to be tried: values that the knob may also have."""
+    for option in components._options(annotation):
+        if option in (None, type(None)):
+            candidates = [[None]]
+        elif typing.get_origin(option) is typing.Literal:
+            candidates = [[name] for name in typing.get_args(option)]
+        elif option is bool:
+            candidates = [[False], [True]]
+        elif option is str:
+            candidates = [[f"{value} "]]
+        elif typing.get_origin(option) is list:
+            candidates = [[[number(v)[0] for v in value]]]
+        else:
+            candidates = [number(value)]
+        for each in candidates:
+            fitting = [c for c in each if c != value and not components.complaint(c, option)]
+            if fitting:
+                yield fitting
+
+
+def number(value):
+    """Numbers near a value: those of its kind come first."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [2 * value, value + 1, value // 2, value - 1]
+    return [0.75 * value, 2 * value, value + 0.25] if isinstance(value, float) else [1, 0.5]
+
+
+def cases(groups):
+    """(group, name of a measure, the content around the knob, knob, candidates)."""
+    for group in groups:
+        for choice, name, node, knobs in contents(group):
+            if group in schema.LISTS:
+                changed = short(node)
+                yield pytest.param(group, name, changed, "kind", [node["kind"]], id=node["kind"])
+                knobs = {k: each for k, each in knobs.items() if k not in SHORT}
+                node = changed
+            elif "kind" not in node:
+                node = base_config()[group]
+            elif node["kind"] == base_config()[group]["kind"]:
+                node = {**node, **base_config()[group]}
+            for knob in (k for k in knobs if k not in ELSEWHERE.get(group, ())):
+                for candidates in others(node[knob], allowed(group, knob, knobs[knob])):
+                    label = f"{group}.{name or choice}.{knob}={candidates[0]}"
+                    yield pytest.param(group, name, node, knob, candidates, id=label)
+
+
+def allowed(group, knob, annotation):
+    """What a knob may be, the names of choices spelled out."""
+    names = schema.NAMES.get(knob) if group == "train" else None
+    return typing.Literal[tuple(schema.choices_of(names))] if names else annotation
+
+
+def short(node):
+    """The content with every number at another value, small enough for a test."""
+    changed = {**node, **{knob: SHORT[knob] for knob in node.keys() & SHORT.keys()}}
+    assert all(changed[k] != v for k, v in node.items() if isinstance(v, int | float | list)), node
+    return changed
+
+
+def configured(group, name, node, knob, candidates, root):
+    """The resolved configuration in which the knob has the first of the candidates that fits; None
+    when a literal is refused in a line that names it."""
+    said = []
+    for value in candidates:
+        config = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
+        if node.get("kind") in ("Recall", "RecallAtDistance"):
+            config |= copy.deepcopy(RECALL)
+        if group in schema.LISTS:
+            config[group]["measures"] = {name: {**node, knob: value}}
+        else:
+            config[group] = {**node, knob: value}
+        said = schema.faults(config) + compatibility.misfits(config)
+        if not said:
+            return resolve(config)
+    assert isinstance(value, str) and f"{knob}={value}" in said[0], said
+    return None
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def trained(config, entry):
+    """The configuration is trained into the entry."""
+    if config["task"]["kind"] == "Micro":
+        prepare(corpus("micro", config["task"]), config["data"]["dir"])
+    make_deterministic(config["train"]["threads"])
+    entry.open({})
+    task = training.task(config)
+    trainer = Trainer(
+        training.model(config, task),
+        task,
+        training.recipe(config),
+        seed=config["seed"],
+        device="cpu",
+        entry=entry,
+    )
+    return trainer.run()
+
+
+@pytest.mark.parametrize("group, name, node, knob, candidates", list(cases(TRAINED)))
+def test_a_net_of_any_knobs_is_trained_stored_and_loaded(
+    root, tmp_path, monkeypatch, group, name, node, knob, candidates
+):
+    monkeypatch.setattr(torch, "compile", lambda model: model)  # a compiler takes half a minute
+    config, entry = configured(group, name, node, knob, candidates, root), Entry(tmp_path, "x")
+    if config is None:
+        return
+    progress = trained(config, entry)
+    assert progress.step == config["train"]["steps"] and math.isfinite(progress.best)
+    model, state = worker.load(config, entry.final, training.task(config))
+    assert state["progress"]["step"] == progress.step
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def stored(root, tmp_path_factory):
+    """kind of the task -> a configuration and the entry of its training."""
+    found = {}
+    for kind, words in (("Micro", {}), ("Recall", RECALL)):
+        config = resolve({**copy.deepcopy(base_config()), "data": {"dir": str(root)}, **words})
+        found[kind] = Entry(tmp_path_factory.mktemp("store"), kind)
+        trained(config, found[kind])
+    return found
+
+
+@pytest.mark.parametrize("group, name, node, knob, candidates", list(cases(MEASURED)))
+def test_a_net_is_measured_whatever_the_knob(
+    stored, root, tmp_path, group, name, node, knob, candidates
+):
+    """A bench of its own speaks for itself; what decodes is seen writing samples."""
+    config = configured(group, name, node, knob, candidates, root)
+    if config is None:
+        return
+    if group not in schema.LISTS:
+        samples = schema.read_choice("eval", "quality")["measures"]["samples"]
+        config["eval"] = {"measures": {"samples": short(samples)}}
+    found = worker.measure(config, stored[config["task"]["kind"]], tmp_path, ("eval", "bench"))
+    figures = {**found["metrics"], **found["cost"]}
+    assert all(value is None or math.isfinite(value) for value in figures.values())
