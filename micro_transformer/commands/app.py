@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from micro_transformer import console, disk, temporary_files
 from micro_transformer.config import compatibility, schema
 from micro_transformer.config.choices import told
-from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, split
+from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, Words, split
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.configured import data_digest
 from micro_transformer.data.prepared import DataDamaged, DataMissing
@@ -45,7 +45,7 @@ def main() -> int:
     try:
         words = split(sys.argv[1:])
         if words.has((*SHOWING, *COMPLETING)):
-            return _shown_by_hydra()
+            return _shown_by_hydra(words)
         plan = make_plan(words)
     except BadConfig as bad:
         for line in bad.lines:
@@ -72,11 +72,15 @@ def main() -> int:
     return _conclude(plan)
 
 
-def _shown_by_hydra() -> int:
+def _shown_by_hydra(words: Words) -> int:
     """What a flag asks to see was printed, and nothing run; BadConfig when Hydra cannot."""
+    if words.texts:
+        make_plan(words)  # refuses in our words what Hydra refuses in many lines
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, and we say it in one line
     try:
         _hydra_main()
+    except SystemExit as end:
+        return BAD_CONFIG if end.code else 0
     except Exception as error:
         raise BadConfig([told(error)]) from error
     return 0

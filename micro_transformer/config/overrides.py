@@ -40,7 +40,8 @@ FLAGS = (*SWEEPING, "--run", "-r", *SHOWING, *COMPLETING, "--resolve", "--packag
 ARGUMENTS = {
     **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
     **dict.fromkeys(
-        ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+        ("--info", "-i"),
+        ("", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     ),
     **dict.fromkeys(("--package", "-p"), ()),
 }
@@ -83,12 +84,14 @@ def split(arguments: Sequence[str]) -> Words:
         if name not in FLAGS or (equals and name not in ARGUMENTS):
             complaints.append(_no_flag(word))
         elif name in ARGUMENTS:
-            known = ARGUMENTS[name]
-            if not equals and rest and (rest[0] in known or name not in ("--info", "-i")):
+            if not equals and rest and "=" not in rest[0] and rest[0][:1] != "-":
                 value = rest.pop(0)
                 flags.append(value)
-            if known and value not in known and (value or name not in ("--info", "-i")):
-                complaints.append(f"{name} {clean(value)}: must be one of {', '.join(known)}")
+            known = ARGUMENTS[name]
+            if known and value not in known:
+                complaints.append(
+                    f"{name} {clean(value)}: must be one of {', '.join(filter(None, known))}"
+                )
     if complaints:
         raise BadConfig(complaints)
     return Words(flags, texts)

@@ -47,6 +47,7 @@ REFUSED = {
     "--dry-run": "no such flag.*check=true", "--posenc=rope": "did you mean posenc",
     "--multirn": "did you mean multirun", "--config-dir=x": "no such flag", "-x": "no such flag",
     "--experimental-rerun": "no such flag", "-m=1": "no such flag", "--cfg=nope": "one of job",
+    "--info=x": "one of all",
 }  # fmt: skip
 
 
