@@ -57,7 +57,7 @@ class ModelStep:
     def restart(self) -> None:
         """The text is forgotten; the next one, of as many rows, goes into the same memory."""
         assert self.cache is not None, "there is a text"
-        self.cache, self._seen = self.cache.emptied(), None
+        self.cache, self._seen = self.cache.reset(), None
 
     def _check(self, ids: Tensor) -> None:
         if ids.shape[1] < 1:

@@ -47,6 +47,7 @@ def train(config, entry, factors, base):
     stop.check()
     if ask_in(store, "storing"):
         heard(stop)
+    entry.open(factors)
     entry.finish({"weights.safetensors": b"bits"})
     with open(store / "trained", "a") as file:
         file.write(f"{entry.fingerprint}\n")

@@ -18,7 +18,7 @@ from micro_transformer.records.record_files import write
 from micro_transformer.runs import sweep_folder
 from micro_transformer.store.checkpoints import Damaged, Entry
 from tests.hostile import KINDS, in_time, put
-from tests.records import make_record
+from tests.made_records import make_record
 
 
 def refuses(error, call):

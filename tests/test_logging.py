@@ -45,7 +45,7 @@ def test_a_sweep_in_turn_shows_no_news_of_libraries(monkeypatch):
     monkeypatch.setattr(app.supervise, "warm_up", lambda: None)
     monkeypatch.setattr(app, "_load_report", lambda: None)
     try:
-        app._run_in_turn([])
+        app._run_here([], 1)
         assert asked["level"] == logging.WARNING
         assert levels()["micro_transformer.runs.jobs"] == logging.INFO
         assert levels()["matplotlib.font_manager"] == logging.ERROR

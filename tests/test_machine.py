@@ -2,12 +2,10 @@
 
 import os
 from functools import cache
-from types import SimpleNamespace
 
 import pytest
 
 from micro_transformer import machine
-from micro_transformer.commands import app
 from micro_transformer.config import schema
 from micro_transformer.config.resolve import resolve
 from micro_transformer.machine import environment
@@ -221,16 +219,3 @@ def test_auto_threads_follow_in_training_and_measuring(groups, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = resolve(make_plan(["device=cpu"]).jobs[0].config)
     assert (config["train"]["threads"], config["bench"]["threads"]) == (1, 1)
-
-
-@pytest.mark.parametrize("wished", [None, "1"])
-def test_workers_of_a_launcher_mean_the_same_by_auto(groups, monkeypatch, wished):
-    """joblib gives its workers OMP_NUM_THREADS = cores / n_jobs where it is not set."""
-    groups("", {})
-    if wished:
-        monkeypatch.setenv("OMP_NUM_THREADS", wished)
-    meant, seen = machine.threads(), []
-    monkeypatch.setattr(app, "_hydra_main", lambda: seen.append(os.environ["OMP_NUM_THREADS"]))
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    app._launch(SimpleNamespace(workers=2))
-    assert seen == [str(meant)] and machine.threads() == meant

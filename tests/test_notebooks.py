@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from matplotlib import pyplot
 
-from tests.records import add_places, make_record, make_sweep, write_all
+from tests.made_records import add_places, make_record, make_sweep, write_all
 from tests.sweeps import ROOT, environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

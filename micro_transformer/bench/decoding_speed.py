@@ -12,7 +12,7 @@ from micro_transformer.bench import timing
 from micro_transformer.bench.footprint import peak_of
 from micro_transformer.config.knobs import Count
 from micro_transformer.decoding.base import Step, StepOutput
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.generation import ModelStep, generate
 from micro_transformer.seeds import stream
 
@@ -23,7 +23,7 @@ Figures = Iterator[tuple[str, float | None]]
 Timed = tuple[float, list[tuple[int, int, float]], int, int]
 
 
-class DecodingSpeed:
+class DecodingSpeed(Measure):
     """Tokens a second at batch 1, prefill and decoding apart, with the memory of the whole.
 
     The net writes `new_tokens` tokens, `repeats` times. Without a cache the time for that grows
@@ -43,7 +43,7 @@ class DecodingSpeed:
         self.prompt_len, self.new_tokens = prompt_len, new_tokens
         self.segment, self.repeats, self.recompute_steps = segment, repeats, recompute_steps
 
-    def run(self, subject: Subject) -> Figures:
+    def run(self, subject: EvalContext) -> Figures:
         """Yields decode/..., cache/bytes and mem/peak_vram_gb (None without CUDA).
 
         The spread is the interquartile range over the repeats, of a single one over its segments.
@@ -62,7 +62,7 @@ class DecodingSpeed:
         yield "decode/rss_delta_gb", rise
         yield "mem/peak_vram_gb", vram
 
-    def _cached(self, subject: Subject) -> Timed:
+    def _cached(self, subject: EvalContext) -> Timed:
         """Every token written and timed."""
         first, stamps, written, kept = self._stamps(subject, self.prompt_len, self.new_tokens)
         starts = range(1, written, self.segment)
@@ -74,7 +74,7 @@ class DecodingSpeed:
         ]
         return first, segments, written - 1, kept
 
-    def _recomputed(self, subject: Subject) -> Timed:
+    def _recomputed(self, subject: EvalContext) -> Timed:
         """A few steps of each segment timed, and one at the full length for the memory."""
         first, *_ = self._stamps(subject, self.prompt_len, 2)
         segments = []
@@ -87,13 +87,13 @@ class DecodingSpeed:
         self._second_step(subject, max(2, self.prompt_len + self.new_tokens - 1))
         return first, segments, len(segments) * self.recompute_steps, 0
 
-    def _second_step(self, subject: Subject, context: int) -> float:
+    def _second_step(self, subject: EvalContext, context: int) -> float:
         """Seconds of the step that sees `context` tokens, after one that sets the strategy up."""
         _, (start, end), *_ = self._stamps(subject, context - 1, 2)
         return end - start
 
     def _stamps(
-        self, subject: Subject, prompt_len: int, new_tokens: int
+        self, subject: EvalContext, prompt_len: int, new_tokens: int
     ) -> tuple[float, list[float], int, int]:
         """Seconds to the first token; times then, after each segment and at the end; how many
         tokens were written; bytes held by the cache.
@@ -121,7 +121,7 @@ class DecodingSpeed:
 
 
 def write_tokens(
-    subject: Subject, prompt_len: int, new_tokens: int, watch: Callable[..., Step] = lambda s: s
+    subject: EvalContext, prompt_len: int, new_tokens: int, watch: Callable[..., Step] = lambda s: s
 ) -> None:
     """The model has written so many tokens at batch 1, after validation text."""
     generate(
@@ -135,7 +135,7 @@ def write_tokens(
     )
 
 
-def prompt(subject: Subject, length: int) -> Tensor:
+def prompt(subject: EvalContext, length: int) -> Tensor:
     """(1, length) ids of validation text, from the start again where it ends."""
     tokens = np.resize(np.asarray(subject.task.data.tokens("val")), length)
     return torch.from_numpy(tokens).long()[None].to(subject.device)

@@ -12,7 +12,7 @@ from micro_transformer.bench import timing
 from micro_transformer.bench.decoding_speed import prompt
 from micro_transformer.bench.footprint import peak_of
 from micro_transformer.config.knobs import Count, Several
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.generation import ModelStep
 from micro_transformer.nn.cache.base import Cache
 
@@ -20,7 +20,7 @@ WARM_TOKENS = 8
 Figures = Iterator[tuple[str, float | None]]
 
 
-class Memory:
+class Memory(Measure):
     """For each of `lengths`: a text of so many tokens, the last `decode_tokens` one at a time.
 
     The prompt is validation text, read in chunks at batch 1. Without a cache the whole text is
@@ -31,7 +31,7 @@ class Memory:
         self.lengths = lengths
         self.decode_tokens, self.recompute_steps = decode_tokens, recompute_steps
 
-    def run(self, subject: Subject) -> Figures:
+    def run(self, subject: EvalContext) -> Figures:
         """Yields for each length N cache/...@N; all bytes are those of the end, at N tokens.
 
         cache/bytes beside predicted_bytes and prediction_error, their difference over the bytes
@@ -44,7 +44,7 @@ class Memory:
                 yield f"cache/{name}@{length}", value
 
     @torch.inference_mode()
-    def _at(self, subject: Subject, length: int) -> dict[str, float | None]:
+    def _at(self, subject: EvalContext, length: int) -> dict[str, float | None]:
         step = ModelStep(subject.model, subject.make_cache, max_len=length)
         seconds: list[float] = []
         rss, rise, vram = peak_of(
@@ -60,7 +60,7 @@ class Memory:
             "tokens_per_s/spread": timing.spread([1 / s for s in seconds]),
         }
 
-    def _write(self, subject: Subject, step: ModelStep) -> list[float]:
+    def _write(self, subject: EvalContext, step: ModelStep) -> list[float]:
         """Seconds of each step timed; the step's cache holds max_len tokens then."""
         ids = prompt(subject, step.max_len)
         num_steps = min(self.decode_tokens, step.max_len - 1)

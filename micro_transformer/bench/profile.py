@@ -11,7 +11,7 @@ from micro_transformer.bench.decoding_speed import DecodingSpeed, write_tokens
 from micro_transformer.bench.scenarios import Row
 from micro_transformer.bench.training_step import TrainingStep, stepper
 from micro_transformer.config.knobs import Count, Several
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.records.cells import Cell, Table
 from micro_transformer.records.tables import as_markdown
 from micro_transformer.store.checkpoints import write_file
@@ -22,7 +22,7 @@ TRACE, PAGE = "trace.json", "profile.md"
 Figures = dict[str, float | None]
 
 
-class Profile:
+class Profile(Measure):
     """trace.json, for Perfetto or chrome://tracing, and profile.md with tables."""
 
     excerpt = "context"
@@ -43,7 +43,7 @@ class Profile:
         self.decode_tokens, self.new_tokens = decode_tokens, new_tokens
         self.lengths, self.repeats = lengths, repeats
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields what the benches of speed yield, and profile/<part>/ms@<tokens> with spreads."""
         speed = self._speed(subject)
         net = subject.new_model()
@@ -61,7 +61,7 @@ class Profile:
             yield f"profile/{name}/ms@{tokens}", median
             yield f"profile/{name}/ms@{tokens}/spread", spread
 
-    def _speed(self, subject: Subject) -> Figures:
+    def _speed(self, subject: EvalContext) -> Figures:
         """Tokens a second and ms a batch, with repeats."""
         decoding = DecodingSpeed(
             prompt_len=PROMPT,
@@ -75,7 +75,7 @@ class Profile:
         )
         return {**dict(decoding.run(subject)), **dict(training.run(subject))}
 
-    def _operations(self, subject: Subject) -> list[str]:
+    def _operations(self, subject: EvalContext) -> list[str]:
         """The trace is written; returns the table of the costliest operations, as Markdown."""
         step = stepper(subject, self.batch_size, self.context)
         step()  # warm
@@ -102,7 +102,7 @@ class Profile:
         ]
 
 
-def _summary(subject: Subject, quality: dict[str, float], speed: Figures) -> Table:
+def _summary(subject: EvalContext, quality: dict[str, float], speed: Figures) -> Table:
     parts = [subject.config[g]["kind"] for g in ("posenc", "attention", "cache", "decoding")]
     vram = speed["mem/peak_vram_gb"]
     return Table(

@@ -40,7 +40,7 @@ def _actions(model: DecoderLM, length: int, device: str) -> dict[str, Callable[[
     qkv = torch.randn(3, 1, dims.num_heads, length, dims.head_dim, device=device)
     x = torch.randn(1, length, dims.d_model, device=device)
     pos = torch.arange(length, device=device)
-    mask = Mask(causal, pos, pos, gap=0)
+    mask = Mask(causal, pos, pos, q_offset=0)
     context = Context(model.posenc, causal, pos, batch=1, num_heads=dims.num_heads, plain=True)
 
     def alone(make: Callable[[], Kernel]) -> Callable[[], Tensor]:

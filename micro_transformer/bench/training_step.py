@@ -9,13 +9,13 @@ import torch
 from micro_transformer.bench import timing
 from micro_transformer.config.knobs import Count, Size
 from micro_transformer.config.schema import Train
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.nn.arch.decoder import auxiliary_loss
 from micro_transformer.seeds import stream
 from micro_transformer.training.optimizers import Optimizers
 
 
-class TrainingStep:
+class TrainingStep(Measure):
     """Batch, forward, backward, clip and optimizers of a fresh net, as the recipe trains."""
 
     excerpt = "context"
@@ -25,7 +25,7 @@ class TrainingStep:
         self.batch_size, self.context = batch_size, context
         self.steps, self.warmup = steps, warmup
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields train/ms_per_batch, the median, and its interquartile range."""
         step = stepper(subject, self.batch_size, self.context)
         times = timing.seconds(step, subject.device, repeats=self.steps, warmup=self.warmup)
@@ -33,7 +33,7 @@ class TrainingStep:
         yield "train/ms_per_batch/spread", timing.scaled(1e3, timing.spread(times))
 
 
-def stepper(subject: Subject, batch_size: int, context: int) -> Callable[[], None]:
+def stepper(subject: EvalContext, batch_size: int, context: int) -> Callable[[], None]:
     """A function that trains a fresh net by one more step each time it is called."""
     recipe, device = Train(**subject.config["train"]), subject.device
     model = subject.new_model().train()

@@ -40,6 +40,7 @@ LINE_S, LOGGED_S = 1.0, 30.0
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 
 
+@disk.one_line
 def main() -> int:
     """Exit 0: all done; 1: some jobs failed; 2: bad configuration; 3: bad data or I/O."""
     try:
@@ -168,7 +169,7 @@ def _live_line(folder: Path) -> Iterator[None]:
 
     def show() -> None:
         while not over.wait(pause):
-            line = sweep_folder.Standing.of(folder).line()
+            line = sweep_folder.SweepStatus.of(folder).line()
             with suppress(OSError):
                 print(begin + line, end=end, flush=True, file=to)
 
@@ -185,7 +186,7 @@ def describe(plan: Plan) -> str:
     first = plan.jobs[0]
     rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
     for job in plan.jobs:
-        rule = "; ".join(compatibility.misfits(job.config))
+        rule = "; ".join(compatibility.conflicts(job.config))
         rows.append(
             f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
         )
@@ -242,7 +243,7 @@ def _end_of(job: Job) -> None:
     if isinstance(end, sweep_folder.Holder):
         log.info("%s: left to %s", job.folder.name, end)
     elif job.in_sweep:
-        log.info("%s", sweep_folder.Standing.of(job.folder.parent).line())
+        log.info("%s", sweep_folder.SweepStatus.of(job.folder.parent).line())
     elif end.record.status != run_record.OK:
         raise SystemExit(end.exit_code)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from micro_transformer import disk
 from micro_transformer.console import Parser
-from micro_transformer.runs.sweep_folder import DONE, RUNNING, WAITING, Standing
+from micro_transformer.runs.sweep_folder import DONE, RUNNING, WAITING, SweepStatus
 from micro_transformer.wording import printable
 
 
@@ -15,7 +15,7 @@ def main(words: list[str] | None = None) -> int:
     parser = Parser(prog="python -m micro_transformer.status", description="How a sweep stands.")
     parser.add_argument("folder", type=Path, help="such as multirun/demo")
     asked = parser.parse_args(words)
-    standing = Standing.of(asked.folder)
+    standing = SweepStatus.of(asked.folder)
     if not standing.jobs:
         print(f"error: {asked.folder}: no sweep and no records here", file=sys.stderr)
         return disk.BAD_IO
@@ -23,7 +23,7 @@ def main(words: list[str] | None = None) -> int:
     return int(bool(standing.failed))
 
 
-def text(folder: Path, standing: Standing) -> str:
+def text(folder: Path, standing: SweepStatus) -> str:
     """One line on the sweep, then one on each job that runs, failed, or waits."""
     lines = [f"{folder}: {standing.line()}"]
     for job in standing.jobs:

@@ -10,7 +10,7 @@ from micro_transformer.config.components import Component, find
 from micro_transformer.config.schema import LISTS, NO_SCALING, component, origin, read_choice
 
 
-def misfits(config: dict[str, Any]) -> list[str]:
+def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that a configuration without faults breaks."""
     rules = (_heads, _positions, _recipe, _fine_tuning, _caches)
     return [line for rule in rules for line in rule(config)]

@@ -1,9 +1,9 @@
 """Finds the class behind a `kind:` and reads its knobs and facts from source, without importing it.
 
-A group of the configuration has a home: a module or a folder of modules. Its classes are found by
-listing, so a new component is one class and one yaml. Knobs are the keyword-only arguments of the
-constructor, their ranges the annotations of `knobs.py`; facts are literals in the class body, such
-as `gives_weights = True`.
+A group of the configuration has a home, a folder of modules, and a base class. What descends from
+it there is found by listing, so a new component is one class and one yaml. Knobs are the
+keyword-only arguments of the constructor, their ranges the annotations of `knobs.py`; facts are
+literals in the class body, such as `gives_weights = True`.
 """
 
 import ast
@@ -20,19 +20,21 @@ from typing import Any
 from micro_transformer.config import knobs
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# group -> its home, and the class that its components descend from
 HOMES = {
-    "arch": "nn/arch",
-    "posenc": "nn/posenc",
-    "scaling": "nn/scaling",
-    "pattern": "nn/patterns",
-    "ffn": "nn/ffn",
-    "attention": "nn/kernels",
-    "cache": "nn/cache",
-    "decoding": "decoding",
-    "task": "tasks",
-    "eval": "evals",
-    "bench": "bench",
+    "arch": ("nn/arch", "Module"),
+    "posenc": ("nn/posenc", "PositionalEncoding"),
+    "scaling": ("nn/scaling", "Scaling"),
+    "pattern": ("nn/patterns", "Pattern"),
+    "ffn": ("nn/ffn", "FFN"),
+    "attention": ("nn/kernels", "Kernel"),
+    "cache": ("nn/cache", "CacheLayer"),
+    "decoding": ("decoding", "Strategy"),
+    "task": ("tasks", "Task"),
+    "eval": ("evals", "Measure"),
+    "bench": ("bench", "Measure"),
 }
+ABSTRACT = "abstract"  # a class that says so in its body is a base of components, none itself
 BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
@@ -54,10 +56,9 @@ class Component:
 @cache
 def catalog(group: str) -> dict[str, Component]:
     """kind -> Component, for every class in the group's home."""
-    home = PACKAGE / HOMES[group]
-    files = sorted(home.glob("*.py")) if home.is_dir() else [home]
+    home, base = PACKAGE / HOMES[group][0], HOMES[group][1]
     classes: dict[str, tuple[ast.ClassDef, str]] = {}
-    for path in files:
+    for path in sorted(home.glob("*.py")):
         module = ".".join(("micro_transformer", *path.relative_to(PACKAGE).with_suffix("").parts))
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
@@ -71,6 +72,7 @@ def catalog(group: str) -> dict[str, Component]:
             facts=_facts(node, classes),
         )
         for name, (node, module) in classes.items()
+        if _descends(node, base, classes) and not _is_abstract(node)
     }
 
 
@@ -81,7 +83,7 @@ def find(group: str, kind: str) -> Component:
         near = difflib.get_close_matches(kind, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"{group}.kind={kind}: no such class in micro_transformer/{HOMES[group]}{hint}"
+            f"{group}.kind={kind}: no such class in micro_transformer/{HOMES[group][0]}{hint}"
         )
     return known[kind]
 
@@ -96,6 +98,18 @@ def _lineage(node: ast.ClassDef, classes: dict[str, Any]) -> list[ast.ClassDef]:
     """The class and its bases within the home, nearest first."""
     bases = [b.id for b in node.bases if isinstance(b, ast.Name) and b.id in classes]
     return [node] + [a for name in bases for a in _lineage(classes[name][0], classes)]
+
+
+def _descends(node: ast.ClassDef, base: str, classes: dict[str, Any]) -> bool:
+    """Whether the class, by its bases within the home, descends from the class named `base`."""
+    bases = [ast.unparse(b).split(".")[-1] for a in _lineage(node, classes) for b in a.bases]
+    return base in bases
+
+
+def _is_abstract(node: ast.ClassDef) -> bool:
+    """Whether the class itself says so; what descends from it need not."""
+    assigned = [item.targets[0] for item in node.body if isinstance(item, ast.Assign)]
+    return ABSTRACT in map(ast.unparse, assigned)
 
 
 def _constructor(node: ast.ClassDef, classes: dict[str, Any]) -> dict[str, Any]:

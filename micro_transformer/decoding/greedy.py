@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.decoding.base import Step, extend
+from micro_transformer.decoding.base import Step, Strategy, extend
 
 
-class Greedy:
+class Greedy(Strategy):
     """The most likely token at every step; of equal ones the lowest id."""
 
     def __call__(

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count, NonNegative, Positive, Probability, Share
 from micro_transformer.decoding import processors
-from micro_transformer.decoding.base import Step, extend
+from micro_transformer.decoding.base import Step, Strategy, extend
 from micro_transformer.decoding.processors import Processor
 
 
-class Sampling:
+class Sampling(Strategy):
     """Each token is drawn from the softmax of the processed logits."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """What an evaluator or a bench is given: a trained model with all that is chosen around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,8 @@ from micro_transformer.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One trained model under one choice of kernel, cache and decoding.
-
-    An evaluator or a bench is a class with `run(subject) -> Iterator[tuple[str, float | None]]`.
-    """
+class EvalContext:
+    """One trained model under one choice of kernel, cache and decoding."""
 
     model: Any  # a net of nn/models.py, in evaluation mode
     task: Task
@@ -24,3 +21,16 @@ class Subject:
     folder: Path  # where samples and traces go
     device: str
     seed: int
+
+
+class Measure:
+    """An evaluator or a bench. `needs`: what a task must give; `excerpt`: the knob that says how
+    many tokens of a split it takes, and `excerpt_of` which split."""
+
+    needs: str | None = None
+    excerpt: str | None = None
+    excerpt_of: str | None = None
+
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
+        """(name, value) of each figure; None: it could not be measured."""
+        raise NotImplementedError

@@ -12,7 +12,7 @@ from torch import Tensor
 from micro_transformer.config.knobs import Count, Several
 from micro_transformer.data.tokenizer import FIRST
 from micro_transformer.evals import probes
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import excerpts
 from micro_transformer.seeds import stream
 from micro_transformer.store.checkpoints import write_file
@@ -20,7 +20,7 @@ from micro_transformer.store.checkpoints import write_file
 BINS = 20  # of the histogram of attention weights, over [0, 1]
 
 
-class Heads:
+class Heads(Measure):
     """Scores and labels of every head, and figures of their maps in attention.json."""
 
     excerpt = "context"
@@ -29,7 +29,7 @@ class Heads:
     def __init__(self, *, num: Count, context: Several, map_len: Count):
         self.num, self.context, self.map_len = num, context, map_len
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields the mean entropy of each layer and how many heads bear each label."""
         text, marks = self._text(subject)
         random = self._random(subject)
@@ -55,7 +55,7 @@ class Heads:
         for name in (*probes.THRESHOLDS, probes.UNNAMED):
             yield f"attention/heads/{name}", counts[name]
 
-    def _text(self, subject: Subject) -> tuple[Tensor, Tensor]:
+    def _text(self, subject: EvalContext) -> tuple[Tensor, Tensor]:
         """(num, context) ids of validation text, evenly spaced; which of them are punctuation."""
         ids = excerpts(subject.task.data.tokens("val"), self.context, self.num, "context")
         tokenizer = subject.task.tokenizer
@@ -63,12 +63,12 @@ class Heads:
         is_mark = torch.tensor([sign != "" and sign in string.punctuation for sign in signs])
         return ids.to(subject.device), is_mark[ids].to(subject.device)
 
-    def _random(self, subject: Subject) -> Tensor:
+    def _random(self, subject: EvalContext) -> Tensor:
         generator = torch.Generator().manual_seed(stream(subject.seed, "heads"))
         vocab = range(FIRST, subject.task.vocab_size)
         return probes.repeated(vocab, self.context // 2, self.num, generator).to(subject.device)
 
-    def _figures(self, subject: Subject, text: Tensor) -> dict[str, Any]:
+    def _figures(self, subject: EvalContext, text: Tensor) -> dict[str, Any]:
         """For plots: histograms of the weights, means by distance, the maps of one text."""
         maps = probes.attention_maps(subject.model, text)
         shown = text[:1, : self.map_len]

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 
 
-class Loss:
+class Loss(Measure):
     """Loss (nats a token), perplexity and bits a byte over a whole split, on fixed windows."""
 
     def __init__(self, *, split: Literal["train", "val", "test"] = "val"):
         self.split = split
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields <split>/loss, <split>/ppl, ... : all that the task scores, never smoothed."""
         for name, value in subject.task.score(subject.model, self.split).items():
             yield f"{self.split}/{name}", value

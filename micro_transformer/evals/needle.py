@@ -9,14 +9,14 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count, Few, Size
 from micro_transformer.data.tokenizer import UNK, Tokenizer
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach
 from micro_transformer.seeds import stream
 from micro_transformer.stats.proportion import wilson
 from micro_transformer.tasks.language_modeling import evaluating
 
 
-class Needle:
+class Needle(Measure):
     """A sentence with a random word stands in validation text and is begun again further on.
 
     A demonstration, no benchmark: nothing in a novel teaches a small net to copy a word over a
@@ -32,7 +32,7 @@ class Needle:
         self.sentence, self.letters, self.texts = sentence, letters, texts
         self.distances = [shortest << i for i in range(doublings + 1)]
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields needle/chance (of a random word), then accuracy with its 95 % interval (low, high)
         and n at each distance (tokens between word and question): None and 0 past a table of
         positions or past the text, and in a text without Latin letters.
@@ -50,7 +50,7 @@ class Needle:
             yield f"needle/high@{distance}", high
             yield f"needle/n@{distance}", n
 
-    def _texts(self, subject: Subject, alphabet: np.ndarray, distance: int) -> Tensor:
+    def _texts(self, subject: EvalContext, alphabet: np.ndarray, distance: int) -> Tensor:
         """(texts, T): sentence and word, `distance` tokens of text, sentence and word."""
         tokens = np.asarray(subject.task.data.tokens("val")).astype(np.int64)
         if len(tokens) < distance or not len(alphabet):

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from micro_transformer.config.knobs import Count, Size
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach
 from micro_transformer.stats.proportion import wilson
 from micro_transformer.tasks.recall import answers
 
 
-class RecallAtDistance:
+class RecallAtDistance(Measure):
     """Share of exact answers by distance: place of the query less place of its key in the pairs.
 
     Distances are `shortest`, twice that, and so on, `doublings` times. Each has sequences of its
@@ -27,7 +27,7 @@ class RecallAtDistance:
         self.distances = [shortest << i for i in range(doublings + 1)]
         self.sequences, self.queries = sequences, queries
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields recall/trained_length, chance (any of the values present) and majority (always
         the most frequent answer of all), then accuracy, its 95 % interval (low, high) and n at each
         distance: None and 0 past a table of positions.

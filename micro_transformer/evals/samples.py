@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import excerpts
 from micro_transformer.generation import generate
 from micro_transformer.seeds import stream
 from micro_transformer.store.checkpoints import write_file
 
 
-class Samples:
+class Samples(Measure):
     """Continuations of validation texts under the chosen decoding, in samples.txt."""
 
     excerpt = "prompt_len"
@@ -22,7 +22,7 @@ class Samples:
     def __init__(self, *, num: Count, length: Count, prompt_len: Count):
         self.num, self.length, self.prompt_len = num, length, prompt_len
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields samples/distinct_2; the same seed writes the same text."""
         ids = self._prompts(subject)
         written = generate(
@@ -39,7 +39,7 @@ class Samples:
         write_file(subject.folder / "samples.txt", _page(prompts, whole).encode())
         yield "samples/distinct_2", distinct(texts, 2)
 
-    def _prompts(self, subject: Subject) -> Tensor:
+    def _prompts(self, subject: EvalContext) -> Tensor:
         """(num, prompt_len) ids from places spread evenly over the validation text."""
         tokens = subject.task.data.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)

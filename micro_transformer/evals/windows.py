@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micro_transformer.data.windows import Windows
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def excerpts(tokens: np.ndarray, length: int, num: int, knob: str) -> Tensor:
     return torch.from_numpy(np.stack([tokens[s : s + length] for s in starts])).long()
 
 
-def reach(subject: Subject, length: int) -> int:
+def reach(subject: EvalContext, length: int) -> int:
     """How many of `length` tokens have a position that was trained; the log tells of a table whose
     trained part ends before."""
     posenc = subject.model.posenc

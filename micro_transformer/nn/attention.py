@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from micro_transformer.nn import segmented_attention
-from micro_transformer.nn.cache.base import AS_IS, Segment, View
+from micro_transformer.nn.cache.base import AS_IS, QueryView, Segment
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
@@ -52,14 +52,14 @@ class SelfAttention(nn.Module):
         if context.cache is not None:
             layer = context.cache.layer(index)
             layer.append(k, v, context.pos)
-            segments = list(layer.segments(context.first_seen))
+            segments = list(layer.segments(context.first_visible))
         if len(segments) == 1 and segments[0].view is AS_IS:
             [whole] = segments
-            sight = context.sight(whole.start, whole.stop)
-            out = sight.attend(self.kernel, q, whole.k, whole.v, scale)
+            span = context.span(whole.start, whole.stop)
+            out = span.attend(self.kernel, q, whole.k, whole.v, scale)
         else:
 
-            def queries(view: View) -> Tensor:
+            def queries(view: QueryView) -> Tensor:
                 return q if view is AS_IS else context.rotate(qk[0], view)
 
             out = segmented_attention.attend(context, queries, segments, scale)

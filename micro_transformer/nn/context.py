@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import AS_IS, Cache, View
+from micro_transformer.nn.cache.base import AS_IS, Cache, QueryView
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.masks import Mask, MaskFn, all_of
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
@@ -41,11 +41,11 @@ class Context:
         self.score_scale = posenc.score_scale(self.length)
         self.k_pos = pos if cache is None else cache.k_pos(pos)
         self.first = self.k_pos.shape[-1] - pos.shape[-1]  # column of the first query
-        self.first_seen = 0 if reach is None else max(0, self.first + 1 - reach)
-        self._rotations: dict[tuple[View, torch.dtype], Rotation | None] = {}
-        self._sights: dict[tuple[int, int, View], Sight] = {}
+        self.first_visible = 0 if reach is None else max(0, self.first + 1 - reach)
+        self._rotations: dict[tuple[QueryView, torch.dtype], Rotation | None] = {}
+        self._spans: dict[tuple[int, int, QueryView], KeySpan] = {}
 
-    def rotate(self, x: Tensor, view: View = AS_IS) -> Tensor:
+    def rotate(self, x: Tensor, view: QueryView = AS_IS) -> Tensor:
         """(..., B, H, T, d) -> same, turned by this forward's positions as the view has them."""
         key = (view, x.dtype)
         if key not in self._rotations:
@@ -54,18 +54,18 @@ class Context:
         rotation = self._rotations[key]
         return x if rotation is None else rotation.turn(x)
 
-    def sight(self, start: int, stop: int, view: View = AS_IS) -> "Sight":
+    def span(self, start: int, stop: int, view: QueryView = AS_IS) -> "KeySpan":
         """What the queries of this forward see of the columns from start to stop."""
         key = (start, stop, view)
-        if key not in self._sights:
-            self._sights[key] = Sight(self, start, stop, view)
-        return self._sights[key]
+        if key not in self._spans:
+            self._spans[key] = KeySpan(self, start, stop, view)
+        return self._spans[key]
 
 
-class Sight:
+class KeySpan:
     """Mask and bias between the queries of a forward and some keys."""
 
-    def __init__(self, context: Context, start: int, stop: int, view: View):
+    def __init__(self, context: Context, start: int, stop: int, view: QueryView):
         self.context, self.num_q = context, context.pos.shape[-1]
         allows = view.allows
         plain = context.plain and allows is None
@@ -75,7 +75,7 @@ class Sight:
             context.k_pos[..., start:stop],
             batch=context.batch,
             num_heads=context.num_heads,
-            gap=context.first - start if plain else None,
+            q_offset=context.first - start if plain else None,
         )
         self._whole: tuple[Mask, Tensor | None] | None = None
 
@@ -100,8 +100,8 @@ class Sight:
     def part(self, rows: slice) -> tuple[Mask, Tensor | None]:
         """Mask and bias of some queries and the keys they may see: no later ones where plain."""
         num_k = self.mask.k_pos.shape[-1]
-        if self.mask.gap is not None:
-            num_k = max(1, min(num_k, self.mask.gap + rows.stop))
+        if self.mask.q_offset is not None:
+            num_k = max(1, min(num_k, self.mask.q_offset + rows.stop))
         mask = self.mask.part(rows, slice(0, num_k))
         return mask, self.context.posenc.bias(mask.q_pos, mask.k_pos)
 

@@ -68,41 +68,41 @@ class Mask:
         *,
         batch: int = 1,
         num_heads: int = 1,
-        gap: int | None = None,
+        q_offset: int | None = None,
     ):
         self.fn, self.q_pos, self.k_pos = fn, q_pos, k_pos
-        self.batch, self.num_heads, self.gap = batch, num_heads, gap
+        self.batch, self.num_heads, self.q_offset = batch, num_heads, q_offset
         # Formed once, for all layers. No cached_property: its lock breaks a compiled graph.
         self._dense: Tensor | None = None
-        self._dead: Tensor | None = None
+        self._fully_masked: Tensor | None = None
         self._hidden: Tensor | None = None
         self._additive: dict[torch.dtype, Tensor] = {}
 
     @property
     def pure_causal(self) -> bool:
         """A lower triangle, nothing else."""
-        return self.gap == 0 and self.q_pos.shape[-1] == self.k_pos.shape[-1]
+        return self.q_offset == 0 and self.q_pos.shape[-1] == self.k_pos.shape[-1]
 
     @property
     def sees_all(self) -> bool:
         """No query stands before a key: nothing is hidden."""
-        return self.gap is not None and self.gap >= self.k_pos.shape[-1] - 1
+        return self.q_offset is not None and self.q_offset >= self.k_pos.shape[-1] - 1
 
     @property
     def sees_none(self) -> bool:
         """Every query stands before every key."""
-        return self.gap is not None and self.gap + self.q_pos.shape[-1] <= 0
+        return self.q_offset is not None and self.q_offset + self.q_pos.shape[-1] <= 0
 
     def part(self, queries: slice, keys: slice) -> "Mask":
         """The mask between some of the queries and some of the keys."""
-        gap = None if self.gap is None else self.gap + queries.start - keys.start
+        q_offset = None if self.q_offset is None else self.q_offset + queries.start - keys.start
         return Mask(
             self.fn,
             self.q_pos[..., queries],
             self.k_pos[..., keys],
             batch=self.batch,
             num_heads=self.num_heads,
-            gap=gap,
+            q_offset=q_offset,
         )
 
     def dense(self) -> Tensor:
@@ -112,11 +112,11 @@ class Mask:
         return self._dense
 
     @property
-    def dead(self) -> Tensor | None:
+    def fully_masked(self) -> Tensor | None:
         """Queries that see no key, (..., Tq, 1); None where there can be none."""
-        if self._dead is None and (self.gap is None or self.gap < 0):
-            self._dead = ~self.dense().any(-1, keepdim=True)
-        return self._dead
+        if self._fully_masked is None and (self.q_offset is None or self.q_offset < 0):
+            self._fully_masked = ~self.dense().any(-1, keepdim=True)
+        return self._fully_masked
 
     @property
     def hidden(self) -> Tensor:
@@ -125,8 +125,8 @@ class Mask:
         A kernel sets its output to zero for dead queries, which also keeps gradients finite.
         """
         if self._hidden is None:
-            dense, dead = self.dense(), self.dead
-            self._hidden = ~dense if dead is None else ~(dense | dead)
+            dense, fully_masked = self.dense(), self.fully_masked
+            self._hidden = ~dense if fully_masked is None else ~(dense | fully_masked)
         return self._hidden
 
     def additive(self, dtype: torch.dtype) -> Tensor:

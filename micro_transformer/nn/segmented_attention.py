@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import Segment, View
+from micro_transformer.nn.cache.base import QueryView, Segment
 from micro_transformer.nn.context import PART, Context
 from micro_transformer.nn.online_softmax import NEVER, OnlineSoftmax, masked_scores
 
 
 def attend(
-    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+    context: Context,
+    queries: Callable[[QueryView], Tensor],
+    segments: Sequence[Segment],
+    scale: float,
 ) -> Tensor:
     """(B, H, Tq, d) over all the segments; queries gives (B, H, Tq, d) as a view turns them."""
     num_q = context.pos.shape[-1]
@@ -21,7 +24,10 @@ def attend(
 
 
 def _in_two_passes(
-    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+    context: Context,
+    queries: Callable[[QueryView], Tensor],
+    segments: Sequence[Segment],
+    scale: float,
 ) -> Tensor:
     """All scores, one softmax, then the values: half the operations where scores are few.
 
@@ -32,17 +38,17 @@ def _in_two_passes(
     dtype, wide = scores.dtype, torch.promote_types(scores.dtype, torch.float32)
     scores = scores.to(wide) * scale
     for segment, piece in zip(segments, _pieces(scores, segments), strict=True):
-        mask, bias = context.sight(segment.start, segment.stop, segment.view).whole()
+        mask, bias = context.span(segment.start, segment.stop, segment.view).whole()
         if bias is not None:
             piece += bias
         if not mask.sees_all:
             piece.masked_fill_(~mask.dense(), NEVER)
     if not context.plain:  # a query that sees nothing gets 0, not NaN
-        dead = (scores == NEVER).all(-1, keepdim=True)
-        scores = scores.masked_fill(dead, 0.0)
+        fully_masked = (scores == NEVER).all(-1, keepdim=True)
+        scores = scores.masked_fill(fully_masked, 0.0)
     weights = scores.softmax(-1)
     if not context.plain:
-        weights = weights.masked_fill(dead, 0.0)
+        weights = weights.masked_fill(fully_masked, 0.0)
     weights = weights.to(dtype)
     out = None
     for segment, piece in zip(segments, _pieces(weights, segments), strict=True):
@@ -62,7 +68,10 @@ def _pieces(x: Tensor, segments: Sequence[Segment]) -> Iterator[Tensor]:
 
 
 def _online(
-    context: Context, queries: Callable[[View], Tensor], segments: Sequence[Segment], scale: float
+    context: Context,
+    queries: Callable[[QueryView], Tensor],
+    segments: Sequence[Segment],
+    scale: float,
 ) -> Tensor:
     """Each segment once, whatever the length: no row of scores is ever whole."""
     num_q = context.pos.shape[-1]
@@ -71,10 +80,10 @@ def _online(
     rows = [slice(i, min(i + step, num_q)) for i in range(0, num_q, step)]
     sums = [OnlineSoftmax() for _ in rows]
     for segment in segments:
-        sight = context.sight(segment.start, segment.stop, segment.view)
+        span = context.span(segment.start, segment.stop, segment.view)
         q, k, v = queries(segment.view), segment.k, segment.v
         for part, total in zip(rows, sums, strict=True):
-            mask = sight.mask.part(part, slice(0, k.shape[2]))
+            mask = span.mask.part(part, slice(0, k.shape[2]))
             if not mask.sees_none:
                 bias = context.posenc.bias(mask.q_pos, mask.k_pos)
                 total.add(masked_scores(q[:, :, part], k, mask, bias, scale), v)

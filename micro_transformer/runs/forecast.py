@@ -45,7 +45,7 @@ class Cell:
 
 def forecast(plan: Plan) -> str:
     """Jobs, senseless cells with the rule, trainings, and time, disk and memory where known."""
-    senseless = {job.folder.name: compatibility.misfits(job.config) for job in plan.jobs}
+    senseless = {job.folder.name: compatibility.conflicts(job.config) for job in plan.jobs}
     cells = [_cell(job) for job in plan.jobs if not senseless[job.folder.name]]
     todo = [cell for cell in cells if not cell.is_recorded]
     trainings, needed = _trainings(cells), _trainings(todo, missing=True)

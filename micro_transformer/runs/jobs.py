@@ -151,7 +151,7 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases
 
 def _rules(config: dict[str, Any]) -> list[str]:
     """What a job breaks by its knobs, and by its knobs against the data."""
-    return compatibility.misfits(config) + compatibility.beyond_the_text(
+    return compatibility.conflicts(config) + compatibility.beyond_the_text(
         config, split_lengths(config)
     )
 

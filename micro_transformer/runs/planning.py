@@ -249,9 +249,9 @@ def _refuse(jobs: list[Job], faults: list[str]) -> None:
     """BadConfig when a value is wrong anywhere, or when not one cell makes sense."""
     if faults := [*faults, *_faults(jobs)]:
         raise BadConfig(faults)
-    misfits = [compatibility.misfits(job.config) for job in jobs]
-    if all(misfits):
-        raise BadConfig(line for lines in misfits for line in lines)
+    conflicts = [compatibility.conflicts(job.config) for job in jobs]
+    if all(conflicts):
+        raise BadConfig(line for lines in conflicts for line in lines)
 
 
 def _possible_here(plan: Plan) -> Plan:

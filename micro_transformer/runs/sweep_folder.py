@@ -151,13 +151,13 @@ def _recorded_state(folder: Path, _changed: int) -> JobState:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepStatus:
     """How a sweep stands."""
 
     jobs: list[JobState]
 
     @classmethod
-    def of(cls, folder: Path) -> "Standing":
+    def of(cls, folder: Path) -> "SweepStatus":
         """The standing of the jobs that the folder's last command named."""
         return cls([state_of(job) for job in planned(folder)])
 

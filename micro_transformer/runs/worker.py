@@ -13,7 +13,7 @@ from torch import nn
 
 from micro_transformer.build import measuring, training
 from micro_transformer.evals import probes
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.progress import Display, shown
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
@@ -102,7 +102,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     model, state = load(config, entry, task)
     if config["run"]["trace"]:
         print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
-    subject = Subject(
+    subject = EvalContext(
         model=model,
         task=task,
         config=config,

@@ -15,8 +15,8 @@ from scipy.stats import bartlett
 
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Board, is_disturbed, setting_of, value_of
+from micro_transformer.stats.error_strata import Layer, Value, layer, measured_on_one_training
 from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable, holm
-from micro_transformer.stats.layers import Layer, Value, layer, measured_on_one_training
 
 ALPHA = 0.05
 DISTURBED = (
@@ -99,22 +99,22 @@ def analyse(board: Board, measure: Measure) -> Effects:
 
 def compare(factors: list[str], values: list[Value], effects: Effects) -> Effects:
     """`effects` with every pair and interaction that the values support."""
-    late = measured_on_one_training(len(factors), values)
+    within_training = measured_on_one_training(len(factors), values)
     only_training = effects.measure.key.startswith("train/")
     layers: dict[frozenset[int], Layer] = {}
 
     def among(*positions: int) -> Layer:
-        keep = late & set(positions)
+        keep = within_training & set(positions)
         if keep not in layers:
-            layers[keep] = layer(late, keep, values)
+            layers[keep] = layer(within_training, keep, values)
         return layers[keep]
 
     effects.sigma, effects.df = among().fit.sigma, among().fit.df
     for i, factor in enumerate(factors):
-        if not (only_training and i in late):
+        if not (only_training and i in within_training):
             effects.contrasts += _pairs(i, factor, among(i), effects)
     for i, j in itertools.combinations(range(len(factors)), 2):
-        if only_training and late & {i, j}:
+        if only_training and within_training & {i, j}:
             continue
         test = among(i, j).fit.f_test(list(_two_way(i, j, among(i, j).fit)))
         if test is not None:
@@ -155,16 +155,16 @@ def _pairs(i: int, factor: str, layer: Layer, effects: Effects) -> Iterator[Cont
     figures: dict[str, dict[Cell, set[int]]] = {}  # level -> setting of the others -> seeds
     for v in layer.values:
         figures.setdefault(v.levels[i], {}).setdefault(_without(v.levels, i), set()).add(v.seed)
-    for a, b in itertools.combinations(layer.stands[i], 2):
-        one, two = figures[layer.stands[i][a]], figures[layer.stands[i][b]]
+    for a, b in itertools.combinations(layer.representative[i], 2):
+        one, two = figures[layer.representative[i][a]], figures[layer.representative[i][b]]
         both = [rest for rest in one if rest in two]
         seeds = len({seed for rest in both for seed in one[rest] & two[rest]})
-        if layer.stands[i][a] == layer.stands[i][b]:
+        if layer.representative[i][a] == layer.representative[i][b]:
             exact = Estimate(0.0, 0.0, layer.fit.df)
             yield Contrast(factor, a, b, exact, seeds, len(both), len(both), identical=True)
             continue
-        weights = {_with(rest, i, layer.stands[i][a]): 1 / len(both) for rest in both}
-        weights |= {_with(rest, i, layer.stands[i][b]): -1 / len(both) for rest in both}
+        weights = {_with(rest, i, layer.representative[i][a]): 1 / len(both) for rest in both}
+        weights |= {_with(rest, i, layer.representative[i][b]): -1 / len(both) for rest in both}
         estimate = layer.fit.contrast(weights) if both else None
         if estimate is None:
             lack = "have no seed in common" if both else "never met in one setting"

@@ -41,6 +41,7 @@ class LanguageModeling(Task):
     V).
     """
 
+    abstract = True
     gives = "text"
 
     def __init__(self, data: Prepared, *, window: int) -> None:

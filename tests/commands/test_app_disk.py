@@ -13,7 +13,7 @@ from micro_transformer.commands import app
 from micro_transformer.records.record_files import read, write
 from micro_transformer.runs import jobs, sweep_folder
 from micro_transformer.runs.planning import make_plan
-from tests.records import make_record
+from tests.made_records import make_record
 from tests.sweeps import ROOT, SMOKE, environment
 
 TINY = SMOKE[:6]

@@ -7,7 +7,7 @@ import pytest
 
 from micro_transformer.commands import verify
 from micro_transformer.records.run_record import RunRecord
-from tests.records import make_record, write_all
+from tests.made_records import make_record, write_all
 
 
 def changed(**values) -> RunRecord:
@@ -50,7 +50,7 @@ def test_the_overrides_are_run_again_in_a_place_of_their_own(tmp_path):
     """A stand-in for run.py writes what it was asked for where it was told to."""
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys, json\nfrom pathlib import Path\nfrom tests.records import make_record\n"
+        "import sys, json\nfrom pathlib import Path\nfrom tests.made_records import make_record\n"
         "words = dict(w.split('=', 1) for w in sys.argv[1:])\n"
         "make_record(int(words['seed']), posenc=words['posenc'])"
         ".write(Path(words['hydra.run.dir']))\n"

@@ -39,7 +39,7 @@ def test_every_choice_composes_without_a_complaint(group, choice):
     (job,) = make_plan([f"{group}={choice}", *BESIDE.get(f"{group}={choice}", [])]).jobs
     assert job.choices[group] == choice
     assert job.config[group] == schema.read_choice(group, choice)
-    assert not compatibility.misfits(job.config)
+    assert not compatibility.conflicts(job.config)
 
 
 @pytest.mark.parametrize("group", schema.COMPONENTS)

@@ -150,7 +150,7 @@ def configured(group, name, node, knob, candidates, root):
             config[group]["measures"] = {name: {**node, knob: value}}
         else:
             config[group] = {**node, knob: value}
-        said = schema.faults(config) + compatibility.misfits(config)
+        said = schema.faults(config) + compatibility.conflicts(config)
         if not said:
             return resolve(config)
     assert isinstance(value, str) and f"{knob}={value}" in said[0], said

@@ -12,7 +12,7 @@ import torch
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
 from micro_transformer.data.tokenizer import CharTokenizer
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.dims import Dims
 from micro_transformer.records.record_files import load_records
@@ -36,7 +36,7 @@ def component(group: str, choice: str, *runtime):
 
 def tiny_subject(
     folder: Path, *, posenc: str = "rope", cache: str = "contiguous", decoding: str = "top_k"
-) -> Subject:
+) -> EvalContext:
     """Two layers of 32, untrained, residual branches on."""
     tokenizer = CharTokenizer.train(TEXT)
     tokens = tokenizer.encode(TEXT)
@@ -47,7 +47,7 @@ def tiny_subject(
     return _subject(folder, LanguageModeling(data, window=32), posenc, cache, decoding)
 
 
-def recall_subject(folder: Path, *, posenc: str = "alibi") -> Subject:
+def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
     """The same net before pairs and queries."""
     task = Recall(pairs=4, spare=4, start=16, grow_every=2, window=32, sequences=3)
     return _subject(folder, task, posenc, "contiguous", "top_k")
@@ -63,14 +63,14 @@ def run(folder: Path, *words: str) -> RunRecord:
     return record
 
 
-def with_model(subject: Subject, model: torch.nn.Module) -> Subject:
+def with_model(subject: EvalContext, model: torch.nn.Module) -> EvalContext:
     """The subject with another model, which has positions without end."""
     model.posenc = torch.nn.Module()
     model.posenc.trained_table = False
     return replace(subject, model=model)
 
 
-def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> Subject:
+def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> EvalContext:
     dims = Dims(task.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
 
     def new_model() -> DecoderLM:
@@ -84,7 +84,7 @@ def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -
                 lambda: component("attention", "sdpa"),
             )
 
-    return Subject(
+    return EvalContext(
         model=new_model().eval(),
         task=task,
         config={

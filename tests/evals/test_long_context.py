@@ -13,8 +13,8 @@ from micro_transformer.data.corpora.regenta import Regenta
 from micro_transformer.data.prepare import prepare
 from micro_transformer.data.sources import FOLDER_VARIABLE
 from micro_transformer.evals import windows
-from micro_transformer.evals.growing import Growing
-from micro_transformer.evals.stretches import Stretches
+from micro_transformer.evals.loss_by_context import LossByContext
+from micro_transformer.evals.perplexity_by_position import PerplexityByPosition
 from tests.evals.subjects import run, tiny_subject
 
 POSENCS = ["rope", "alibi", "sinusoidal", "learned", "none"]
@@ -34,7 +34,7 @@ def loss_after(subject, text, target):
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_each_stretch_is_the_mean_over_its_positions(posenc, tmp_path):
     subject = tiny_subject(tmp_path, posenc=posenc)
-    found = dict(Stretches(window=24, edges=[4, 10], windows=3).run(subject))
+    found = dict(PerplexityByPosition(window=24, edges=[4, 10], windows=3).run(subject))
     tokens = tokens_of(subject)
     last = ((len(tokens) - 1) // 24 - 1) * 24
     starts = [0, round(last / 2 / 24) * 24, last]
@@ -52,7 +52,7 @@ def test_each_stretch_is_the_mean_over_its_positions(posenc, tmp_path):
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_growing_context_scores_the_same_targets(posenc, tmp_path):
     subject = tiny_subject(tmp_path, posenc=posenc)
-    found = dict(Growing(shortest=4, doublings=2, windows=2).run(subject))
+    found = dict(LossByContext(shortest=4, doublings=2, windows=2).run(subject))
     tokens = tokens_of(subject)
     assert found["context/n"] == 8
     for context in (4, 8, 16):
@@ -71,7 +71,7 @@ def test_what_lies_further_back_is_all_that_differs(tmp_path):
     subject = tiny_subject(tmp_path, posenc="none")
     for block in subject.model.blocks():
         torch.nn.init.zeros_(block.attention.out.weight)
-    found = dict(Growing(shortest=4, doublings=4, windows=3).run(subject))
+    found = dict(LossByContext(shortest=4, doublings=4, windows=3).run(subject))
     losses = [v for k, v in found.items() if k.startswith("context/loss")]
     assert len(losses) == 5 and losses == pytest.approx([losses[0]] * 5, rel=1e-6)
 
@@ -79,7 +79,7 @@ def test_what_lies_further_back_is_all_that_differs(tmp_path):
 def test_all_windows_score_each_token_once(tmp_path):
     """A mean over stretches, weighted by their n, is the mean over cold windows."""
     subject = tiny_subject(tmp_path)
-    found = dict(Stretches(window=32, edges=[1, 5], windows=1000).run(subject))
+    found = dict(PerplexityByPosition(window=32, edges=[1, 5], windows=1000).run(subject))
     names = [k.removeprefix("n/") for k in found if k.startswith("n/") and "-" in k]
     n = sum(found[f"n/{name}"] for name in names)
     full = (len(tokens_of(subject)) - 1) // 32
@@ -94,7 +94,7 @@ def test_all_windows_score_each_token_once(tmp_path):
 
 def test_logits_are_formed_for_a_few_tokens_at_a_time(tmp_path, monkeypatch):
     subject = tiny_subject(tmp_path)
-    measure = Stretches(window=64, edges=[16], windows=4)
+    measure = PerplexityByPosition(window=64, edges=[16], windows=4)
     whole = dict(measure.run(subject))
     monkeypatch.setattr(windows, "LOGITS_AT_ONCE", 5)
     seen, plain = [], subject.model.logits
@@ -107,14 +107,16 @@ def test_a_table_of_positions_that_ends_gives_no_value_beyond(tmp_path, caplog):
     """256 positions, windows of 400: what lies before the end has its value, nothing is cropped."""
     subject = tiny_subject(tmp_path, posenc="learned")
     with caplog.at_level(logging.WARNING):
-        found = dict(Stretches(window=400, edges=[100, 256, 300], windows=2).run(subject))
+        found = dict(
+            PerplexityByPosition(window=400, edges=[100, 256, 300], windows=2).run(subject)
+        )
     assert "positions are a table trained to 256 of 400 tokens" in caplog.text
     assert found["n/0-100"] == 200 and found["ppl/100-256"] > 1
     assert found["ppl/256-300"] is None and found["n/256-300"] == 0
     assert found["ppl/300-400"] is None
-    shorter = dict(Stretches(window=400, edges=[200, 300], windows=2).run(subject))
+    shorter = dict(PerplexityByPosition(window=400, edges=[200, 300], windows=2).run(subject))
     assert shorter["ppl/0-200"] > 1 and shorter["ppl/200-300"] is None  # half a stretch is none
-    grown = dict(Growing(shortest=128, doublings=2, windows=2).run(subject))
+    grown = dict(LossByContext(shortest=128, doublings=2, windows=2).run(subject))
     assert grown["context/loss@256"] > 0 and grown["context/loss@512"] is None
 
 
@@ -122,23 +124,27 @@ def test_what_a_table_holds_past_the_trained_length_gives_no_value(tmp_path):
     """4096 rows, 512 of them trained, were once scored as if they meant something."""
     subject = tiny_subject(tmp_path, posenc="learned")
     config = {**subject.config, "train": {**subject.config["train"], "context": 128}}
-    found = dict(Growing(shortest=128, doublings=1, windows=2).run(replace(subject, config=config)))
+    found = dict(
+        LossByContext(shortest=128, doublings=1, windows=2).run(replace(subject, config=config))
+    )
     assert found["context/loss@128"] > 0 and found["context/loss@256"] is None
 
 
 def test_a_text_without_a_window_gives_no_value(tmp_path, caplog):
     subject = tiny_subject(tmp_path)
     with caplog.at_level(logging.INFO):
-        found = dict(Stretches(window=5000, edges=[1024], windows=2).run(subject))
+        found = dict(PerplexityByPosition(window=5000, edges=[1024], windows=2).run(subject))
     assert found.pop("n/windows") == 0
     assert found == {"ppl/0-1k": None, "n/0-1k": 0, "ppl/1k-5000": None, "n/1k-5000": 0}
     assert "no window of 5000 tokens in a text of 2400" in caplog.text
-    grown = dict(Growing(shortest=4096, doublings=0, windows=2).run(subject))
+    grown = dict(LossByContext(shortest=4096, doublings=0, windows=2).run(subject))
     assert grown == {"context/loss@4096": None, "context/n": 0}
 
 
 def test_the_names_of_the_yaml_are_those_of_the_figures(tmp_path):
-    found = dict(Stretches(window=8192, edges=[1024, 4096], windows=1).run(tiny_subject(tmp_path)))
+    found = dict(
+        PerplexityByPosition(window=8192, edges=[1024, 4096], windows=1).run(tiny_subject(tmp_path))
+    )
     assert [k for k in found if k.startswith("ppl")] == ["ppl/0-1k", "ppl/1k-4k", "ppl/4k-8k"]
 
 

@@ -263,7 +263,7 @@ def test_what_is_kept_at_the_end(cache: str, kept: list[int]) -> None:
         for size in chunks:
             stop = start + size
             layer.append(k[:, :, start:stop], k[:, :, start:stop], torch.arange(start, stop))
-            layer.settle()
+            layer.end_forward()
             start = stop
         held = [c for s in layer.segments(0) for c in range(s.start, s.stop)]
         assert held == list(kept)

@@ -21,9 +21,9 @@ BLOCKED[:, [0, 4]] = True
 NOBODY: MaskFn = lambda b, h, q_pos, k_pos: (k_pos <= q_pos) & (q_pos % 3 > 0)  # noqa: E731
 
 MASKS = {
-    "causal": lambda: Mask(causal, torch.arange(T), torch.arange(T), gap=0),
-    "chunk": lambda: Mask(causal, torch.arange(4, T), torch.arange(T), gap=4),
-    "step": lambda: Mask(causal, torch.arange(T - 1, T), torch.arange(T), gap=T - 1),
+    "causal": lambda: Mask(causal, torch.arange(T), torch.arange(T), q_offset=0),
+    "chunk": lambda: Mask(causal, torch.arange(4, T), torch.arange(T), q_offset=4),
+    "step": lambda: Mask(causal, torch.arange(T - 1, T), torch.arange(T), q_offset=T - 1),
     "padding": lambda: Mask(all_of(causal, padding), POSITIONS, POSITIONS),
     "bidirectional": lambda: Mask(padding, POSITIONS, POSITIONS),
     "selective": lambda: Mask(
@@ -136,7 +136,7 @@ def test_dropout_acts_on_weights_in_training_only(kernel: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [8, 600])
 def test_auto_is_one_of_the_others(dtype: torch.dtype, length: int) -> None:
-    mask = Mask(causal, torch.arange(length), torch.arange(length), gap=0)
+    mask = Mask(causal, torch.arange(length), torch.arange(length), q_offset=0)
     q, k, v = torch.randn(3, 1, 2, length, 4, dtype=dtype)
     name = "batched" if dtype == torch.bfloat16 and length <= 512 else "sdpa"
     expected = build("attention", name)(q, k, v, mask, None, 0.5)

@@ -47,7 +47,7 @@ def test_an_emptied_cache_is_as_good_as_new(cache: str) -> None:
     used = make_cache(cache, net, 2)
     net(random_ids(2, 11), used)
     used.reorder(torch.tensor([1]))
-    used = used.emptied()
+    used = used.reset()
     assert used.length == 0 and sum(layer.used_nbytes() for layer in used.layers) == 0
     fresh = make_cache(cache, net, 2)
     assert torch.equal(net(ids, used), net(ids, fresh))
@@ -69,7 +69,7 @@ def test_int8_takes_less_than_three_tenths_at_8k_in_heads_of_32() -> None:
     layer = layer_of("paged_int8", spec=CacheSpec(1, 9, 32, 8192, FP32, CPU))
     for _ in range(8):
         layer.append(*torch.randn(2, 1, 9, 1024, 32), torch.arange(1024))
-        layer.settle()
+        layer.end_forward()
     assert layer.nbytes() == layer.predicted_nbytes(8192)
     assert layer.nbytes() <= 0.30 * 8192 * layer.token_nbytes()
     assert all(t.dtype in (torch.uint8, torch.float16) for b in layer.blocks for t in b.tensors())
@@ -80,7 +80,7 @@ def test_int8_keeps_the_newest_as_they_came_and_the_rest_within_half_a_step() ->
     k, v = torch.randn(2, 1, 4, 30, 8)
     for at in range(30):
         layer.append(k[:, :, at : at + 1], v[:, :, at : at + 1], torch.arange(at, at + 1))
-        layer.settle()
+        layer.end_forward()
     segments = layer.segments(0)
     assert [(s.start, s.stop) for s in segments] == [(0, 8), (8, 16), (16, 24), (24, 28), (28, 30)]
     assert torch.equal(segments[-1].k, k[:, :, 28:]) and torch.equal(segments[-1].v, v[:, :, 28:])
@@ -96,7 +96,7 @@ def test_offload_holds_one_block_beside_the_hot_ones_whatever_the_length() -> No
     held = set()
     for at in range(40):
         layer.append(k[:, :, at : at + 1], v[:, :, at : at + 1], torch.arange(at, at + 1))
-        layer.settle()
+        layer.end_forward()
         held.add(layer.nbytes())
     assert held == {(8 + 4) * 2 * 4 * 8 * 4}
     moved, block = layer.traffic(), 4 * 4 * 8 * 4

@@ -15,10 +15,10 @@ def context(posenc: str) -> Context:
 
 def test_layers_with_the_same_keys_share_one_sight() -> None:
     shared = context("alibi")
-    sight = shared.sight(0, 2, LastKeys(3))
-    assert shared.sight(0, 2, LastKeys(3)) is sight
-    assert shared.sight(0, 2, LastKeys(2)) is not sight
-    assert shared.sight(0, 2) is not sight
+    span = shared.span(0, 2, LastKeys(3))
+    assert shared.span(0, 2, LastKeys(3)) is span
+    assert shared.span(0, 2, LastKeys(2)) is not span
+    assert shared.span(0, 2) is not span
 
 
 def test_a_rotation_follows_the_dtype() -> None:

@@ -34,8 +34,8 @@ def test_pads_are_dead_queries_of_a_causal_mask() -> None:
     pos = torch.tensor([[-1, 0, 1]])
     mask = Mask(all_of(causal, padding), pos, pos)
     assert table(mask.dense()) == [[F, F, F], [F, T, F], [F, T, T]]
-    assert mask.dead is not None
-    assert mask.dead[0, 0, :, 0].tolist() == [T, F, F]
+    assert mask.fully_masked is not None
+    assert mask.fully_masked[0, 0, :, 0].tolist() == [T, F, F]
 
 
 def test_selective_blocks_a_key_from_all_but_itself() -> None:
@@ -63,13 +63,13 @@ def test_facts_need_no_look_into_tensors() -> None:
         raise AssertionError("the predicate was evaluated")
 
     for num_q, square, step in ((5, True, False), (1, False, True), (3, False, False)):
-        mask = Mask(unknown, torch.arange(5 - num_q, 5), torch.arange(5), gap=5 - num_q)
+        mask = Mask(unknown, torch.arange(5 - num_q, 5), torch.arange(5), q_offset=5 - num_q)
         assert (mask.pure_causal, mask.sees_all) == (square, step)
-        assert mask.dead is None
+        assert mask.fully_masked is None
 
 
 def test_a_part_of_a_plain_mask_knows_as_much() -> None:
-    whole = Mask(causal, torch.arange(2, 8), torch.arange(8), gap=2)
+    whole = Mask(causal, torch.arange(2, 8), torch.arange(8), q_offset=2)
     for queries, keys in (
         (slice(0, 2), slice(0, 3)),
         (slice(1, 4), slice(3, 5)),
@@ -79,8 +79,12 @@ def test_a_part_of_a_plain_mask_knows_as_much() -> None:
         expected = whole.dense()[queries, keys]
         assert torch.equal(part.dense(), expected)
         assert part.sees_all == bool(expected.all()) and part.sees_none == (not expected.any())
-        dead = ~expected.any(-1, keepdim=True)
-        assert not dead.any() if part.dead is None else torch.equal(part.dead, dead)
+        fully_masked = ~expected.any(-1, keepdim=True)
+        assert (
+            not fully_masked.any()
+            if part.fully_masked is None
+            else torch.equal(part.fully_masked, fully_masked)
+        )
 
 
 def test_a_window_counts_the_query_itself() -> None:

@@ -37,7 +37,7 @@ def in_segments(path: str, q: Tensor, k: Tensor, v: Tensor, block: int) -> Tenso
 
 
 def in_blocks(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
-    mask = Mask(causal, torch.arange(T - NUM_Q, T), torch.arange(T), gap=T - NUM_Q)
+    mask = Mask(causal, torch.arange(T - NUM_Q, T), torch.arange(T), q_offset=T - NUM_Q)
     return Blockwise(block=block)(q, k, v, mask, None, SCALE)
 
 

@@ -11,7 +11,7 @@ from micro_transformer.records.metrics import PPL, TOKENS_PER_S
 from micro_transformer.records.rows import collect
 from micro_transformer.report.pareto_svg import front_svg
 from micro_transformer.report.study import study
-from tests.records import make_record, make_sweep
+from tests.made_records import make_record, make_sweep
 
 FRAME = Box(220, 110, 440, 220)
 

@@ -17,7 +17,7 @@ from micro_transformer.records.rows import absence, collect
 from micro_transformer.report import tables_by_length
 from micro_transformer.report.figures import draw, plots_of
 from micro_transformer.report.study import study
-from tests.records import add_places, make_sweep, write_all
+from tests.made_records import add_places, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "learned"], "cache": ["contiguous", "sliding"]}
 RESULTS = Path(__file__).parents[2] / "results"

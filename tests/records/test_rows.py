@@ -11,7 +11,7 @@ from micro_transformer.records import tables
 from micro_transformer.records.cells import figure
 from micro_transformer.records.rows import Summary, collect, reason, setting_of, value_of
 from micro_transformer.report.summary_table import brief
-from tests.records import make_record, make_sweep
+from tests.made_records import make_record, make_sweep
 
 
 def oracle(records):

@@ -11,7 +11,7 @@ from micro_transformer.records import record_files, run_record
 from micro_transformer.records.record_files import read, write
 from micro_transformer.records.run_record import NotARecord, RunRecord, from_dict, is_final, to_dict
 from micro_transformer.runs import endings
-from tests.records import make_record, write_all
+from tests.made_records import make_record, write_all
 
 
 def test_a_record_survives_write_and_read(tmp_path):

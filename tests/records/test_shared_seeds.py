@@ -13,7 +13,7 @@ from micro_transformer.report.figures import plots_of
 from micro_transformer.report.study import study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.stats.pareto import pareto
-from tests.records import make_record
+from tests.made_records import make_record
 
 SETTING = "cpu, Test CPU, 2 threads"
 EASY = {("rope", 42): 2.0, ("rope", 43): 2.1, ("rope", 44): 1.6,

@@ -4,7 +4,7 @@ from micro_transformer.records.cells import Cell, Table
 from micro_transformer.records.rows import collect
 from micro_transformer.records.tables import as_markdown, as_text, filled, runs_csv
 from micro_transformer.report.summary_table import brief
-from tests.records import make_sweep
+from tests.made_records import make_sweep
 
 
 def test_a_column_without_a_figure_is_left_out_and_named():

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from micro_transformer.report.write import write_report
-from tests.records import make_sweep, write_all
+from tests.made_records import make_sweep, write_all
 from tests.report.test_report import hostile_sweep, payloads
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

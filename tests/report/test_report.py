@@ -20,7 +20,7 @@ from micro_transformer.report.study import IN_ROUNDS, ONE_AFTER_THE_OTHER, order
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.write import write_report
 from micro_transformer.stats.power_law import power_law
-from tests.records import add_places, make_record, make_sweep, write_all
+from tests.made_records import add_places, make_record, make_sweep, write_all
 
 FACTORS = {"posenc": ["rope", "alibi"], "cache": ["none", "paged"]}
 

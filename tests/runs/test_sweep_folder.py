@@ -14,7 +14,7 @@ from micro_transformer.records.record_files import write
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.runs import sweep_folder
 from micro_transformer.runs.concurrent_jobs import Presence, others
-from micro_transformer.runs.sweep_folder import Standing, claim
+from micro_transformer.runs.sweep_folder import SweepStatus, claim
 
 
 def put(folder, state, error=None, seconds=2.0):
@@ -37,7 +37,7 @@ def sweep(tmp_path):
 def test_the_standing_counts_what_is_done_failed_running_and_waiting(sweep, capsys):
     with claim(sweep / "under-way") as holder:
         assert holder is None
-        line = Standing.of(sweep).line()
+        line = SweepStatus.of(sweep).line()
         assert line == "2 of 5 done, 1 failed, 1 running, about 3.0 s left"
         assert status.main([str(sweep)]) == 1
     text = capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_a_folder_without_records_is_no_sweep(tmp_path, capsys):
 
 def test_without_a_done_job_the_time_left_is_unknown(tmp_path):
     sweep_folder.write_plan(tmp_path, [tmp_path / "a", tmp_path / "b"])
-    assert Standing.of(tmp_path).line() == "0 of 2 done, time left unknown"
+    assert SweepStatus.of(tmp_path).line() == "0 of 2 done, time left unknown"
 
 
 def hold(folder, ready, seconds):

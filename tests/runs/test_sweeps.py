@@ -119,7 +119,7 @@ from collections.abc import Iterator
 import torch
 
 from micro_transformer.knobs import Size
-from micro_transformer.subject import Subject
+from micro_transformer.subject import EvalContext
 
 
 class Misbehave:
@@ -128,7 +128,7 @@ class Misbehave:
     def __init__(self, *, turn: Size):
         self.how = ["raise", "exit", "kill", "oom", "hang", "diverge", *["well"] * 6][turn]
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float]]:
         """Yields one figure, or ends."""
         if self.how == "raise":
             raise RuntimeError("as told")

@@ -9,7 +9,7 @@ from benchmarks.statistics_simulation import study
 from micro_transformer.records.metrics import LOSS, MS_PER_BATCH, TOKENS_PER_S
 from micro_transformer.records.rows import collect
 from micro_transformer.stats.effects import analyse
-from tests.records import make_record, make_sweep
+from tests.made_records import make_record, make_sweep
 
 POSENCS = ["rope", "alibi", "none"]
 

@@ -7,7 +7,7 @@ from micro_transformer.records.metrics import PPL, TOKENS_PER_S
 from micro_transformer.records.rows import collect
 from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import power_law
-from tests.records import make_record
+from tests.made_records import make_record
 
 SETTING = "cpu, Test CPU, 2 threads"
 

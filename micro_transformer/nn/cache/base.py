@@ -32,7 +32,7 @@ class OverBudget(Exception):
     flags = ("memory budget",)
 
 
-class View:
+class QueryView:
     """How queries look at some keys. Views that compare equal share masks and rotations."""
 
     allows: MaskFn | None = None  # which of the keys, beside what the net's mask says; None: all
@@ -42,13 +42,13 @@ class View:
         return pos
 
 
-AS_IS = View()
+AS_IS = QueryView()
 
 
 class Segment:
     """Keys and values (B, H, n, d) of the columns from start to stop."""
 
-    def __init__(self, start: int, k: Tensor, v: Tensor, view: View = AS_IS):
+    def __init__(self, start: int, k: Tensor, v: Tensor, view: QueryView = AS_IS):
         self.start, self.stop = start, start + k.shape[2]
         self.k, self.v, self.view = k, v, view
 
@@ -80,7 +80,7 @@ class CacheLayer:
         """What the queries appended last may see, in order; no column before `first` is needed."""
         raise NotImplementedError
 
-    def settle(self) -> None:
+    def end_forward(self) -> None:
         """The queries appended last have attended; what no later one can see may go."""
 
     def reorder(self, rows: Tensor) -> None:
@@ -136,7 +136,7 @@ class Cache:
         cache.check_budget()
         return cache
 
-    def emptied(self) -> "Cache":
+    def reset(self) -> "Cache":
         """A cache for the next text, on the memory of this one, which is no longer used."""
         for layer in self.layers:
             layer.reset()
@@ -180,7 +180,7 @@ class Cache:
         if k_pos.ndim == 2:
             self._pos = k_pos
         for layer in self.layers:
-            layer.settle()
+            layer.end_forward()
         self.check_budget()
 
     def check_budget(self) -> None:

@@ -8,11 +8,13 @@ from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 from micro_transformer.nn.cache.recent_buffer import Tail
 
 
-class Packing(CacheLayer):
+class CompactingCache(CacheLayer):
     """`newest` columns at most stay; when they are so many, the `portion` oldest are packed.
 
     Packing comes after the queries of a forward have attended: a chunk sees itself as it came.
     """
+
+    abstract = True
 
     def __init__(self, spec: CacheSpec, newest: int, portion: int):
         super().__init__(spec)
@@ -41,7 +43,7 @@ class Packing(CacheLayer):
         tail = [Segment(self._tail.start, *self._tail.columns())] if self._tail.length else []
         return [*self.packed(first), *tail, *self._passing]
 
-    def settle(self) -> None:
+    def end_forward(self) -> None:
         for segment in self._passing:
             self._write(segment.k, segment.v)
         self._passing = []

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
-from micro_transformer.nn.cache.compacting import Packing
+from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.int8 import Quantized
 
 
@@ -48,7 +48,7 @@ class Bytes(Segment):
         return (self.stop - self.start) // self.group
 
 
-class PagedInt8(Packing):
+class PagedInt8(CompactingCache):
     """Keys and values in a byte each, but for the newest (KIVI: Liu et al., 2024).
 
     Outliers of keys stay in their channels, those of values in their tokens: so keys have a scale

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, Traffic
-from micro_transformer.nn.cache.compacting import Packing
+from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.offload_storage import FileTier, HostTier
 
 
-class Depot:
+class OffloadPool:
     """Blocks of `size` columns on another tier, and room on the device for one of them."""
 
     def __init__(self, spec: CacheSpec, size: int):
@@ -44,13 +44,13 @@ class Depot:
         self.moved.transferred_bytes += nbytes
 
 
-class Away(Segment):
+class OffloadedSegment(Segment):
     """A block that lies elsewhere; its keys and values come back each time they are asked.
 
     batch: rows that it has there; rows (B,): which of them each row of the net goes on from.
     """
 
-    def __init__(self, depot: Depot, index: int, batch: int):
+    def __init__(self, depot: OffloadPool, index: int, batch: int):
         self.depot, self.index, self.batch, self.view = depot, index, batch, AS_IS
         self.start, self.stop = index * depot.size, (index + 1) * depot.size
         self.rows: Tensor | None = None
@@ -74,7 +74,7 @@ class Away(Segment):
         return got if self.rows is None else got[self.rows]
 
 
-class PagedOffload(Packing):
+class PagedOffload(CompactingCache):
     """The last `hot` blocks at most stay; an older one leaves when it is full.
 
     From a GPU it goes to the CPU's pinned memory, else to a temporary file. Each forward brings
@@ -87,11 +87,11 @@ class PagedOffload(Packing):
 
     def reset(self) -> None:
         super().reset()
-        self._depot = Depot(self.spec, self.portion)
-        self._away: list[Away] = []
+        self._depot = OffloadPool(self.spec, self.portion)
+        self._away: list[OffloadedSegment] = []
 
     def pack(self, k: Tensor, v: Tensor) -> None:
-        self._away.append(Away(self._depot, len(self._away), len(k)))
+        self._away.append(OffloadedSegment(self._depot, len(self._away), len(k)))
         self._depot.send(k, v)
 
     def packed(self, first: int) -> list[Segment]:

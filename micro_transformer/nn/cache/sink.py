@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, QueryView, Segment
 from micro_transformer.nn.cache.ring_buffer import Ring
 
 
 @dataclass(frozen=True)
-class Sinks(View):
+class Sinks(QueryView):
     """The first `sinks` keys, as near as they stand in the cache: a query looks from its place
     there, which is at most sinks + window - 1."""
 
@@ -27,7 +27,7 @@ class Sinks(View):
 
 
 @dataclass(frozen=True)
-class Recent(View):
+class Recent(QueryView):
     """The last `window` keys, its own included, but for the sinks."""
 
     sinks: int
@@ -93,7 +93,7 @@ class Sink(CacheLayer):
             recent.insert(0, Segment(0, sinks.k, sinks.v, self._recent))
         return [sinks, *recent]
 
-    def settle(self) -> None:
+    def end_forward(self) -> None:
         for segment in self._passing:
             self._ring.write(segment.k, segment.v)
         self._passing = []

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, Segment, View
+from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, QueryView, Segment
 from micro_transformer.nn.cache.ring_buffer import Ring
 
 
 @dataclass(frozen=True)
-class LastKeys(View):
+class LastKeys(QueryView):
     """A query sees the last `width` keys, its own included."""
 
     width: int
@@ -49,7 +49,7 @@ class Sliding(CacheLayer):
         view = self._view if self._passing else AS_IS
         return [*(Segment(*piece, view) for piece in self._ring.pieces(first)), *self._passing]
 
-    def settle(self) -> None:
+    def end_forward(self) -> None:
         for segment in self._passing:
             self._ring.write(segment.k, segment.v)
         self._passing = []

@@ -25,4 +25,4 @@ class Kernel(nn.Module):
 
 def without_dead(out: Tensor, mask: Mask) -> Tensor:
     """The rows of queries that see no key are 0."""
-    return out if mask.dead is None else out.masked_fill(mask.dead, 0.0)
+    return out if mask.fully_masked is None else out.masked_fill(mask.fully_masked, 0.0)

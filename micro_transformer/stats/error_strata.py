@@ -30,7 +30,7 @@ class Layer:
 
     fit: Fit
     values: list[Value]
-    stands: list[dict[str, str]]
+    representative: list[dict[str, str]]
 
 
 def measured_on_one_training(num_factors: int, values: list[Value]) -> frozenset[int]:
@@ -44,18 +44,20 @@ def measured_on_one_training(num_factors: int, values: list[Value]) -> frozenset
     )
 
 
-def layer(late: frozenset[int], keep: frozenset[int], values: list[Value]) -> Layer:
-    """The layer in which the late factors `keep` (none: the trainings themselves) are compared."""
-    kept = _averaged_over(late - keep, values)
-    stands = []
+def layer(within_training: frozenset[int], keep: frozenset[int], values: list[Value]) -> Layer:
+    """The stratum in which the factors `keep` (none: the trainings themselves) are compared."""
+    kept = _averaged_over(within_training - keep, values)
+    representative = []
     for i in range(len(values[0].levels)):
         stand = _same_to_the_last_bit(i, kept)
-        stands.append(stand)
+        representative.append(stand)
         kept = [replace(v, levels=(*v.levels[:i], stand[v.levels[i]], *v.levels[i + 1 :]))
                 for v in kept]  # fmt: skip
         kept = list({(v.levels, v.seed): v for v in kept}.values())
     blocks = [v.training if keep else v.seed for v in kept]
-    return Layer(Fit([v.levels for v in kept], blocks, [v.value for v in kept]), kept, stands)
+    return Layer(
+        Fit([v.levels for v in kept], blocks, [v.value for v in kept]), kept, representative
+    )
 
 
 def _averaged_over(dropped: frozenset[int], values: list[Value]) -> list[Value]:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach, spread, token_nll
 from micro_transformer.tasks.language_modeling import perplexity
 
 KILO = 1024
 
 
-class Stretches:
+class PerplexityByPosition(Measure):
     """PPL by stretch of context position, in long cold windows that are the same for every model.
 
     A token's position is the number of tokens of the window before it, 1 to `window`; the stretch
@@ -32,7 +32,7 @@ class Stretches:
         inner = {edge for edge in edges if edge < window}
         self.edges = [0, *sorted(inner), window]
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields n/windows, then ppl/0-1k, n/0-1k, ...: perplexity and number of targets of each.
 
         A stretch without targets, or that a table of positions ends in, has None and 0.

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from micro_transformer.config.knobs import Count, Size
-from micro_transformer.evals.base import Subject
+from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach, spread, token_nll
 
 
-class Growing:
+class LossByContext(Measure):
     """Loss of the same target tokens under growing context.
 
     Contexts C are `shortest`, twice that, and so on, `doublings` times; the longest is the window.
@@ -32,7 +32,7 @@ class Growing:
         self.split, self.windows = split, windows
         self.contexts = [shortest << i for i in range(doublings + 1)]
 
-    def run(self, subject: Subject) -> Iterator[tuple[str, float | None]]:
+    def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields context/loss@C (nats a token) for each C, None past a table of positions, and
         context/n, the number of targets."""
         last, window = self.contexts[0], self.contexts[-1]
