@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from micro_transformer import disk, temporary_files
+from micro_transformer import disk, durable, temporary_files
 from micro_transformer.commands import data as data
 from micro_transformer.commands import evaluate, status, store, verify
 from micro_transformer.commands import report as report
@@ -100,7 +100,7 @@ def test_a_fault_while_writing_is_one_line_and_the_file_is_as_it_was(
     def fault(*_args, **_named):
         raise OSError(number, os.strerror(number))
 
-    owner = {"open": disk, "mkdir": disk.Path}.get(call, disk.os)
+    owner = {"open": durable, "mkdir": disk.Path}.get(call, disk.os)
     monkeypatch.setattr(owner, call, fault, raising=False)
     with pytest.raises(CannotWrite, match=FAULTS[number]) as caught:
         disk.write_file(path, b"new")

@@ -115,7 +115,9 @@ def test_bad_input_ends_with_2_before_torch_is_loaded(lab):
     assert done.returncode == 2 and "did you mean rope" in done.stderr
     assert done.stderr.count("\n") == 1 and not (lab.folder / "outputs").exists()
     assert time.monotonic() - started < 10  # the bound of a second is kept by a benchmark
-    code = "import sys; from micro_transformer import app; assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from micro_transformer.commands import app; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -62,7 +62,7 @@ def test_the_reason_of_a_training_is_named(tmp_path, capsys):
     other_data = {**base, "data": "f" * 12}
     whole = put(tmp_path, base, age=100)
     cases = {
-        "code micro_transformer.training has changed": other_code,
+        "code micro_transformer.training.trainer has changed": other_code,
         "data: ffffffffffff | 0123456789ab": other_data,
         "config train.lr: 0.5 | 0.008": factors("train.lr=0.5"),
         "config posenc.kind: NoPosition": factors("posenc=none"),
@@ -186,13 +186,13 @@ def test_stale_is_what_code_has_left_behind(tmp_path):
     assert state == {fresh.fingerprint: False, stale.fingerprint: True}
 
 
-NO_PART_OF_A_TRAINING = ("plots", "report", "rows", "tables", "stats", "app", "jobs", "worker")
-NO_PART_OF_A_TRAINING += ("supervise", "store", "storekeeping", "evals", "bench", "decoding")
+NO_PART_OF_A_TRAINING = ("plots", "report", "records", "stats", "commands", "runs", "store")
+NO_PART_OF_A_TRAINING += ("evals", "bench", "decoding", "machine", "console", "stop")
 
 
 @pytest.mark.parametrize("posenc", ["rope", "alibi", "none"])
 def test_a_training_depends_on_its_own_components_alone(posenc):
     modules = [name.split(".")[1:] for name in factors(f"posenc={posenc}")["code"]]
     assert not [m for m in modules if m[0] in NO_PART_OF_A_TRAINING]
-    assert ["training"] in modules and ["nn", "attention"] in modules
+    assert ["training", "trainer"] in modules and ["nn", "attention"] in modules
     assert {m[-1] for m in modules if m[:2] == ["nn", "posenc"]} == {"base", posenc}

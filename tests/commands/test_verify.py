@@ -51,9 +51,10 @@ def test_the_overrides_are_run_again_in_a_place_of_their_own(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import sys, json\nfrom pathlib import Path\nfrom tests.made_records import make_record\n"
+        "from micro_transformer.records.record_files import write\n"
         "words = dict(w.split('=', 1) for w in sys.argv[1:])\n"
-        "make_record(int(words['seed']), posenc=words['posenc'])"
-        ".write(Path(words['hydra.run.dir']))\n"
+        "write(make_record(int(words['seed']), posenc=words['posenc']),"
+        " Path(words['hydra.run.dir']))\n"
     )
     record = make_record(43, posenc="alibi")
     again = verify.rerun(record, (sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); "

@@ -20,6 +20,7 @@ from micro_transformer.config import compatibility, components, schema
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.prepare import prepare
+from micro_transformer.hashing import digest
 from micro_transformer.runs import worker
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.seeds import make_deterministic
@@ -167,7 +168,6 @@ def trained(config, entry):
     if config["task"]["kind"] == "Micro":
         prepare(corpus("micro", config["task"]), config["data"]["dir"])
     make_deterministic(config["train"]["threads"])
-    entry.open({})
     task = training.task(config)
     trainer = Trainer(
         training.model(config, task),
@@ -180,17 +180,26 @@ def trained(config, entry):
     return trainer.run()
 
 
+def opened(root, config):
+    """The entry of a training that depends on the configuration alone."""
+    factors = {"config": config, "code": {}, "data": "drawn"}
+    entry = Entry(root, digest(factors))
+    entry.open(factors)
+    return entry
+
+
 @pytest.mark.parametrize("group, name, node, knob, candidates", list(cases(TRAINED)))
 def test_a_net_of_any_knobs_is_trained_stored_and_loaded(
     root, tmp_path, monkeypatch, group, name, node, knob, candidates
 ):
     monkeypatch.setattr(torch, "compile", lambda model: model)  # a compiler takes half a minute
-    config, entry = configured(group, name, node, knob, candidates, root), Entry(tmp_path, "x")
+    config = configured(group, name, node, knob, candidates, root)
     if config is None:
         return
+    entry = opened(tmp_path, config)
     progress = trained(config, entry)
     assert progress.step == config["train"]["steps"] and math.isfinite(progress.best)
-    model, state = worker.load(config, entry.final, training.task(config))
+    model, state = worker.load(config, entry, training.task(config))
     assert state["progress"]["step"] == progress.step
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -201,7 +210,7 @@ def stored(root, tmp_path_factory):
     found = {}
     for kind, words in (("Micro", {}), ("Recall", RECALL)):
         config = resolve({**copy.deepcopy(base_config()), "data": {"dir": str(root)}, **words})
-        found[kind] = Entry(tmp_path_factory.mktemp("store"), kind)
+        found[kind] = opened(tmp_path_factory.mktemp("store"), config)
         trained(config, found[kind])
     return found
 

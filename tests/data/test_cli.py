@@ -128,7 +128,7 @@ def test_a_sample_cannot_steer_a_terminal(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", [["prepare", "task=micro", "stories=60"], ["oops"]])
 def test_torch_is_not_loaded(words, tmp_path):
     program = (
-        "import sys; from micro_transformer.data.__main__ import main; "
+        "import sys; from micro_transformer.commands.data import main; "
         f"main({[*words, f'root={tmp_path}']!r}); sys.exit('torch' in sys.modules)"
     )
     assert (

@@ -11,9 +11,10 @@ import pytest
 from micro_transformer import plots
 from micro_transformer.plots import style
 from micro_transformer.plots.series import distinct, history
+from micro_transformer.records.absence import absence
 from micro_transformer.records.metrics import is_beside, measure, places, quality, stretches
 from micro_transformer.records.record_files import load_records
-from micro_transformer.records.rows import absence, collect
+from micro_transformer.records.rows import collect
 from micro_transformer.report import tables_by_length
 from micro_transformer.report.figures import draw, plots_of
 from micro_transformer.report.study import study

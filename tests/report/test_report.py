@@ -227,7 +227,7 @@ def test_undecided_is_never_called_equal():
 
 def test_the_report_loads_no_torch(sweep):
     script = (
-        "import sys; from micro_transformer.report.__main__ import main; "
+        "import sys; from micro_transformer.commands.report import main; "
         f"main([{str(sweep)!r}]); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -154,7 +154,7 @@ def test_what_contradicts_the_fine_tuning_is_one_line(word):
 def test_a_head_too_narrow_for_the_scaling_is_told(scaling):
     narrow = ["train=extend", f"train.scaling={scaling}", "model.d_model=8", "run.sweep=x"]
     plan = make_plan([*narrow, "model.num_heads=2,4", "-m"])
-    rules = [forecast.fits.conflicts(job.config) for job in plan.jobs]
+    rules = [forecast.compatibility.conflicts(job.config) for job in plan.jobs]
     assert bool(rules[1]) == bool(facts("scaling", scaling).get("divides_by_width_less_two"))
     assert not rules[0]
 
@@ -295,7 +295,7 @@ def test_a_base_may_be_pruned_and_its_children_live(lab):
     (record,) = record_files.load_records(lab.folder / "one").records
     own = record.fingerprints["train"]
     (base,) = stored(lab) - {own}
-    store = "micro_transformer.store.checkpoints"
+    store = "micro_transformer.store"
     assert lab("prune", base, "--yes", module=store).returncode == 0
     assert lab(*words, "run.force=true").returncode == 0 and stored(lab) == {own}
     scored = lab(
