@@ -17,7 +17,7 @@ import numpy as np
 
 from micro_transformer.records import metrics
 from micro_transformer.stats.effects import Effects, compare
-from micro_transformer.stats.layers import Value
+from micro_transformer.stats.error_strata import Value
 
 FACTORS = ["posenc", "ffn", "cache"]
 LEVELS = [("a", "b", "c"), ("x", "y"), ("m", "n")]
