@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +36,7 @@ from micro_transformer.training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
-LINE_S, LOGGED_S = 1.0, 30.0
+LINE_S, LOGGED_S, WAKE_S = 1.0, 30.0, 0.1
 LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 
 
@@ -113,11 +113,15 @@ def _run_here(planned: list[Job], workers: int) -> None:
     would compose each of them twice again. A thread per job is enough: its work is done in
     processes of its own."""
     logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
-    logging.getLogger(__package__).setLevel(logging.INFO)  # what libraries do is not the news
+    logging.getLogger("micro_transformer").setLevel(
+        logging.INFO
+    )  # what libraries do is not the news
     supervise.warm_up()
     _load_report()
     with ThreadPoolExecutor(workers) as pool:
         ends = [pool.submit(_begin, number, job) for number, job in enumerate(planned)]
+        while wait(ends, WAKE_S).not_done:
+            pass  # a signal that another thread took is handled here, in the main one
     for end in ends:
         end.result()
     COMMAND.check()

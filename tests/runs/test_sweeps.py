@@ -92,7 +92,7 @@ def test_two_commands_in_one_folder_share_the_jobs(lab):
         "recorded before" not in line and "left to" not in line
         for i in (1, 2)
         for line in lab.said(i).splitlines()
-        if "micro_transformer.jobs][INFO] - tiny-" in line
+        if "micro_transformer.runs.jobs][INFO] - tiny-" in line
     )
     assert fresh == 4 and min(ends) > 0
     assert [r.status for r in lab.records("multirun/both")] == ["ok"] * 4
@@ -118,11 +118,11 @@ from collections.abc import Iterator
 
 import torch
 
-from micro_transformer.knobs import Size
-from micro_transformer.subject import EvalContext
+from micro_transformer.config.knobs import Size
+from micro_transformer.evals.base import EvalContext, Measure
 
 
-class Misbehave:
+class Misbehave(Measure):
     """Ends as its turn wants."""
 
     def __init__(self, *, turn: Size):
@@ -139,7 +139,7 @@ class Misbehave:
         if self.how == "oom":
             torch.empty(1 << 50)
         if self.how == "diverge":
-            from micro_transformer.training import NonFinite
+            from micro_transformer.training.trainer import NonFinite
 
             raise NonFinite("val/loss is nan")
         if self.how == "hang":
