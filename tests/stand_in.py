@@ -58,8 +58,8 @@ def train(config, entry, factors, base):
 def measure(config, entry, folder, groups):
     """A figure."""
     store = entry.folder.parent
-    if ask_in(store, "measuring"):
-        time.sleep(PATIENCE_S)
+    # a signal that a concurrent job asked for arrives within a tenth of a second
+    time.sleep(PATIENCE_S if ask_in(store, "measuring") else 0.1)
     ask_in(store, "measured")
     found = {"metrics": {"val/loss": 1.0}, "cost": {}, "size": {}, "data": {}, "history": []}
     return {"seconds": 1.0, **found}

@@ -121,6 +121,7 @@ def test_a_signal_reaches_the_job_which_stops_in_good_order(tmp_path):
 
 def test_a_signal_to_the_whole_group_leaves_the_server_and_what_it_started(tmp_path):
     """As `timeout`, Slurm and a terminal that is closed send it."""
+    supervise.forkserver._forkserver._stop()  # another test's may listen to signals
     supervise.warm_up()
     server = supervise.forkserver._forkserver._forkserver_pid
     for number in stop.signals():
