@@ -1,4 +1,4 @@
-"""Binds a model and a cache into the step that a decoding strategy drives."""
+"""Text generation: a model and a cache as the step that a decoding strategy calls."""
 
 from collections.abc import Callable
 
@@ -10,19 +10,20 @@ from micro_transformer.decoding.base import Step, StepOutput, Strategy
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 
+# B rows of the batch, T tokens, n new tokens, V vocabulary size
+
 MakeLayer = Callable[[CacheSpec], CacheLayer]
-CHUNK = 1024  # tokens of a prompt that go through the net at once, where a cache stores them
+CHUNK = 1024  # prompt tokens per forward pass, with a cache that stores keys
 
 
 class ModelStep:
-    """A model with the memory of one decoding: the first call takes the prompts, the others go on.
+    """A model with its cache for one batch of texts: the first call takes prompts, then tokens.
 
-    Prompts of unequal length are filled with PAD on the left; long ones are read in chunks, so that
-    activations stay small. Only the last position is projected to the vocabulary. Ids that stand
-    for no text have a logit of -inf, whatever the net says, but for the eos of a task that ends its
-    texts with one: a PAD would be read as a gap, and the others are never learned (label smoothing
-    gives them some probability all the same). Error: a row that does not end with a token, or has
-    a PAD after one.
+    Prompts of unequal length are left-padded; long ones run in chunks, which bounds activation
+    memory. Only the last position is projected to the vocabulary. Special ids get a logit of -inf,
+    except eos if given: a PAD would be masked as padding, and the others are never targets (label
+    smoothing gives them some probability all the same). Error: ValueError for ids outside of the
+    vocabulary, and for a row that does not end with a token or has a PAD after one.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ModelStep:
         self.cache: Cache | None = None
         unwritten = [id for id in range(FIRST) if id != eos]
         self._unwritten = torch.tensor(unwritten, device=model.embedding.weight.device)
-        self._seen: Tensor | None = None  # all ids so far, where the cache stores nothing
+        self._seen: Tensor | None = None  # all ids so far, if the cache stores nothing
 
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
         """(B, T) -> logits (B, V) of the next token."""
@@ -55,7 +56,7 @@ class ModelStep:
         return StepOutput(logits.index_fill_(1, self._unwritten, float("-inf")))
 
     def restart(self) -> None:
-        """The text is forgotten; the next one, of as many rows, goes into the same memory."""
+        """The cache is empty; the next batch, of as many rows, reuses its memory."""
         assert self.cache is not None, "there is a text"
         self.cache, self._seen = self.cache.reset(), None
 
@@ -104,12 +105,12 @@ def generate(
     eos: int | None = None,
     watch: Callable[[Step], Step] = lambda step: step,
 ) -> Tensor:
-    """(B, T) prompts, padded on the left -> (B, T + n), the same for the same seed and shape.
+    """Left-padded prompts (B, T) -> (B, T + n), deterministic for a given seed and shape.
 
-    watch wraps the step, so that a bench can time its calls: the first is the prefill, each other
-    one a token. eos ends a row; without one no special id is written. Errors: an empty prompt or
-    one with a pad after a token, no new tokens, more tokens than a learned table holds, logits that
-    are no numbers.
+    watch wraps the step, so that a benchmark can time its calls: the first is the prefill, each
+    later one generates a token per row. eos ends a row; without it no special id is generated.
+    Error: ValueError for an empty prompt or a pad after a token, max_new_tokens < 1, more tokens
+    than a learned position table has, or NaN or infinite logits.
     """
     _check(model, prompt, max_new_tokens)
     step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens, eos=eos)
@@ -123,7 +124,7 @@ def generate(
 
 
 def positions(ids: Tensor) -> Tensor:
-    """(B, T): 0, 1, 2, ... over the real tokens of each row, -1 at pads."""
+    """(B, T): 0, 1, 2, ... over the tokens of each row that are not pads, -1 at pads."""
     real = ids != PAD
     return (real.cumsum(-1) - 1).masked_fill(~real, -1)
 

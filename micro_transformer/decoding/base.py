@@ -1,4 +1,4 @@
-"""What a decoding strategy drives, and the loop that strategies without a search share."""
+"""Interfaces of decoding, and the token loop shared by strategies without search."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -6,32 +6,32 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-PAD = 0  # never a real token
+PAD = 0  # id of padding, never a real token
 
-# B rows, T tokens so far, V vocabulary
+# B rows of the batch, T tokens so far, n new tokens, S source tokens, V vocabulary size
 
 
 class StepOutput(NamedTuple):
-    """What a step says about the next token."""
+    """Output of one decoding step."""
 
-    logits: Tensor  # (B, V)
-    source_attention: Tensor | None = None  # (B, S): how much each source token was looked at
+    logits: Tensor  # (B, V), of the next token
+    source_attention: Tensor | None = None  # (B, S) weights of an encoder-decoder
 
 
 class Step(Protocol):
-    """A model as a strategy sees it."""
+    """One decoding step: a model with its cache, as called by a strategy."""
 
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
-        """Rows go on with ids (B, T): the prompt in the first call, one token each then.
+        """Appends ids (B, T) to the rows: the prompt in the first call, then one token per row.
 
-        parents (B,): the row of the call before that each row goes on from; fewer rows are the
-        ones left.
+        parents (B,): index of the row in the previous call that each row continues; rows may be
+        fewer than there. None: the same rows.
         """
         ...
 
 
 class Strategy(Protocol):
-    """Makes a text out of a step."""
+    """A decoding strategy: generates tokens by calling a step."""
 
     def __call__(
         self,
@@ -53,7 +53,7 @@ def extend(
     choose: Callable[[Tensor, Tensor], Tensor],
     eos: int | None = None,
 ) -> Tensor:
-    """The prompt and what choose (ids (B, T), logits (B, V)) -> (B,) adds, one token at a time."""
+    """(B, T + n): the prompt (B, T), then tokens choose(ids (B, T), logits (B, V)) -> (B,)."""
     batch, length = prompt.shape
     out = torch.full((batch, length + max_new_tokens), PAD, dtype=prompt.dtype).to(prompt.device)
     out[:, :length] = prompt
@@ -72,7 +72,7 @@ def extend(
 
 
 def _drawable(logits: Tensor) -> Tensor:
-    """The logits; ValueError where a row has no best token: all are -inf, or one is inf or NaN."""
+    """The logits, unchanged. Error: ValueError if a row is all -inf or contains +inf or NaN."""
     if not bool(logits.amax(-1).isfinite().all()):
         raise ValueError(
             "logits: not a number, infinite, or no token allowed; the net's weights are damaged or "

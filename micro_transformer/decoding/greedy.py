@@ -7,7 +7,7 @@ from micro_transformer.decoding.base import Step, Strategy, extend
 
 
 class Greedy(Strategy):
-    """The most likely token at every step; of equal ones the lowest id."""
+    """The most probable token at every step; in a tie, the lowest id."""
 
     def __call__(
         self,
@@ -18,5 +18,5 @@ class Greedy(Strategy):
         generator: torch.Generator | None = None,
         eos: int | None = None,
     ) -> Tensor:
-        """(B, T) -> (B, T + n). Draws nothing from the generator."""
+        """(B, T) -> (B, T + n); deterministic, the generator is not used."""
         return extend(step, prompt, max_new_tokens, lambda ids, logits: logits.argmax(-1), eos)

@@ -1,4 +1,4 @@
-"""Sampling, from plain to nucleus."""
+"""Sampling with temperature, top-k, top-p, min-p and penalties."""
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Sampling(Strategy):
         generator: torch.Generator | None = None,
         eos: int | None = None,
     ) -> Tensor:
-        """(B, T) -> (B, T + n), drawn from the generator; temperature 0 draws nothing."""
+        """(B, T) -> (B, T + n), sampled with the generator; temperature 0 is the argmax."""
         chain = self.processors(prompt.shape[1])
 
         def choose(ids: Tensor, logits: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Sampling(Strategy):
         return extend(step, prompt, max_new_tokens, choose, eos)
 
     def processors(self, prompt_len: int) -> list[Processor]:
-        """What logits pass through, in order; a knob that is off adds nothing."""
+        """Active processors, in order; an option at its neutral value adds none."""
         chain: list[Processor] = []
         if self.repetition_penalty != 1:
             chain.append(processors.repetition(self.repetition_penalty))

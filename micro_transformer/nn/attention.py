@@ -14,17 +14,17 @@ from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.norms import make_norm
 
-# B batch, H heads, T time (Tq, Tk), d head width, D = H·d model width
+# B batch, H heads, T tokens (Tq queries, Tk keys), d head_dim, D = H·d model width
 
 
 class SelfAttention(nn.Module):
-    """Every head attends by its own projections; one product makes all of q, k and v.
+    """Multi-head self-attention (Vaswani et al., 2017, 3.2.2), q, k and v by one fused projection.
 
-    Queries, keys and values (B, H, T, d) pass through the identity modules `q`, `k`, `v`, as the
-    scores see them: normalised and rotated. With qk_norm each head's q and k are normalised (Henry
-    et al., 2020), by one norm, since only the product of two gains would act on a score. With
-    key_shift the first half of the heads take the key of the token before: a hand-made
-    previous-token head, without which recall is learned late or never.
+    Queries, keys and values (B, H, T, d) pass through the identity modules `q`, `k`, `v` (for
+    forward hooks) after normalisation and rotation. With qk_norm the q and k of each head are
+    normalised (Henry et al., 2020) by one shared module, since a score depends on the product of
+    two gains only. With key_shift the first H // 2 heads use the key of the previous token: a
+    built-in previous-token head, without which recall is learned late or never.
     """
 
     def __init__(self, dims: Dims, make_kernel: Callable[[], Kernel]):
@@ -38,15 +38,17 @@ class SelfAttention(nn.Module):
         self.out = Linear(dims.d_model, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor, context: Context, index: int) -> Tensor:
-        """(B, Tq, D) -> (B, Tq, D); the past comes from layer `index` of the context's cache."""
+        """(B, Tq, D) -> (B, Tq, D); past keys and values: layer `index` of context.cache."""
         batch, num_q, _ = x.shape
+        # (B, Tq, 3, H, d)
         qkv = self.qkv(x).view(batch, num_q, 3, self.num_heads, self.head_dim)
-        qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))  # (2, B, H, Tq, d), (1, ...)
+        # (3, B, H, Tq, d), then (2, B, H, Tq, d) and (1, B, H, Tq, d)
+        qk, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))
         qk = self.qk_norm(qk)
         if self.shifted_heads:
             qk = torch.stack((qk[0], self._shifted(qk[1], context, index)))
-        q, k = context.rotate(qk).unbind()
-        q, k, v = self.q(q), self.k(k), self.v(v.squeeze(0))
+        q, k = context.rotate(qk).unbind()  # (B, H, Tq, d) each
+        q, k, v = self.q(q), self.k(k), self.v(v.squeeze(0))  # (B, H, Tq, d)
         scale = context.score_scale / math.sqrt(self.head_dim)
         segments = [Segment(0, k, v)]
         if context.cache is not None:
@@ -63,21 +65,23 @@ class SelfAttention(nn.Module):
                 return q if view is AS_IS else context.rotate(qk[0], view)
 
             out = segmented_attention.attend(context, queries, segments, scale)
-        return self.out(out.transpose(1, 2).flatten(2))
+        return self.out(out.transpose(1, 2).flatten(2))  # (B, Tq, H, d), then (B, Tq, D)
 
     def _shifted(self, k: Tensor, context: Context, index: int) -> Tensor:
-        """(B, H, T, d) -> same: in the shifted heads each key is that of the token before, 0 for
-        the first token of a row."""
+        """(B, H, T, d) -> same: keys of the shifted heads move one token on, 0 at the first token.
+
+        The last key of a call is kept in context.cache for the next one.
+        """
         moving, staying = k[:, : self.shifted_heads], k[:, self.shifted_heads :]
         before = torch.zeros_like(moving[:, :, :1])
         if context.cache is not None and context.cache.stores:
             before = context.cache.previous.get(index, before)
             context.cache.previous[index] = moving[:, :, -1:]
         moved = torch.cat((before, moving[:, :, :-1]), 2)
-        if context.pos.ndim == 2:  # a pad may stand before the first token
+        if context.pos.ndim == 2:  # the first token may follow a pad
             moved = moved * (context.pos > 0)[:, None, :, None]
         return torch.cat((moved, staying), 1)
 
     def outputs(self) -> list[Tensor]:
-        """The weights that write into the residual stream."""
+        """Weights whose output is added to the residual stream."""
         return [self.out.weight]

@@ -1,4 +1,4 @@
-"""What the layers of one forward share: positions, masks, score bias, rotation, cache."""
+"""State shared by all layers of a forward pass: positions, masks, bias, rotation, cache."""
 
 import torch
 from torch import Tensor
@@ -8,19 +8,21 @@ from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.masks import Mask, MaskFn, all_of
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 
-# Scores of a sequence (H · Tq · Tk). Up to WHOLE, mask and bias are formed once and kept for the
-# other layers; beyond, they are formed for PART at a time and dropped: megabytes, not gigabytes.
+# B batch, H heads, T tokens (Tq queries, Tk keys), d head_dim
+
+# Scores per sequence, H · Tq · Tk. Up to WHOLE, mask and bias are computed once and kept for all
+# layers; above it, each layer computes them for PART scores at a time: megabytes, not gigabytes.
 WHOLE = 2**24
 PART = 2**22
 
 
 class Context:
-    """Formed once a forward; what depends on positions alone is computed by the first layer.
+    """Built once per forward pass and shared by all layers; masks and rotations on first use.
 
-    Columns number the tokens of a row from the first that a cache was given, pads included. plain:
-    the predicate is `causal` and positions are columns, with no pads. reach: how many columns back
-    a query can see anything, itself included; None: all. length: tokens that the text will have,
-    as planned for the cache, or this forward's.
+    Column = index of a token in its row, cached ones first, pads included. pos: (Tq,) or (B, Tq).
+    plain: the predicate is `causal` and positions equal columns, without pads. reach: number of
+    columns that a query can see, its own included; None: all. length: final length of the text as
+    planned for the cache; without a cache, that of this forward pass.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Context:
         self._spans: dict[tuple[int, int, QueryView], KeySpan] = {}
 
     def rotate(self, x: Tensor, view: QueryView = AS_IS) -> Tensor:
-        """(..., B, H, T, d) -> same, turned by this forward's positions as the view has them."""
+        """(..., B, H, Tq, d) -> same, rotated by this pass's positions as the view maps them."""
         key = (view, x.dtype)
         if key not in self._rotations:
             pos = view.q_pos(self.pos)
@@ -55,7 +57,7 @@ class Context:
         return x if rotation is None else rotation.turn(x)
 
     def span(self, start: int, stop: int, view: QueryView = AS_IS) -> "KeySpan":
-        """What the queries of this forward see of the columns from start to stop."""
+        """Mask and bias of all queries of this pass over the columns start to stop - 1."""
         key = (start, stop, view)
         if key not in self._spans:
             self._spans[key] = KeySpan(self, start, stop, view)
@@ -63,7 +65,7 @@ class Context:
 
 
 class KeySpan:
-    """Mask and bias between the queries of a forward and some keys."""
+    """Mask and bias between the queries of a forward pass and a range of key columns."""
 
     def __init__(self, context: Context, start: int, stop: int, view: QueryView):
         self.context, self.num_q = context, context.pos.shape[-1]
@@ -80,7 +82,7 @@ class KeySpan:
         self._whole: tuple[Mask, Tensor | None] | None = None
 
     def attend(self, kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """(B, H, Tq, d): all queries at once, or by rows where mask or bias would be too large."""
+        """(B, H, Tq, d) by the kernel; in slices of queries if mask or bias would be too large."""
         if self._formless or self._size <= WHOLE:
             return kernel(q, k, v, *self.whole(), scale)
         outs = []
@@ -91,14 +93,14 @@ class KeySpan:
         return torch.cat(outs, 2)
 
     def whole(self) -> tuple[Mask, Tensor | None]:
-        """Mask and bias of all the queries, kept for the other layers."""
+        """Mask and bias of all queries, computed once for all layers."""
         if self._whole is None:
             mask = self.mask
             self._whole = mask, self.context.posenc.bias(mask.q_pos, mask.k_pos)
         return self._whole
 
     def part(self, rows: slice) -> tuple[Mask, Tensor | None]:
-        """Mask and bias of some queries and the keys they may see: no later ones where plain."""
+        """Mask and bias of a slice of queries; where plain, without the keys after the slice."""
         num_k = self.mask.k_pos.shape[-1]
         if self.mask.q_offset is not None:
             num_k = max(1, min(num_k, self.mask.q_offset + rows.stop))
@@ -106,7 +108,7 @@ class KeySpan:
         return mask, self.context.posenc.bias(mask.q_pos, mask.k_pos)
 
     def rows(self) -> list[slice]:
-        """The queries in parts for which mask and bias are small."""
+        """Slices of queries with about PART scores each."""
         step = max(1, PART * self.num_q // self._size)
         return [slice(i, min(i + step, self.num_q)) for i in range(0, self.num_q, step)]
 
@@ -116,6 +118,6 @@ class KeySpan:
 
     @property
     def _formless(self) -> bool:
-        """A kernel can do without a mask and bias of T x T."""
+        """No Tq x Tk mask or bias tensor is needed."""
         square_or_open = self.mask.pure_causal or self.mask.sees_all
         return square_or_open and not self.context.posenc.adds_bias

@@ -1,4 +1,4 @@
-"""The sizes and block knobs of a net."""
+"""The sizes and block options of a net."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,15 +6,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Dims:
-    """What every part of a net must agree on; a checked conf/model with vocabulary and dropout.
+    """Sizes and options shared by all parts of a net: conf/model plus vocabulary and dropout.
 
-    Fields: vocab_size, d_model, num_layers, num_heads; ffn_ratio (hidden width of the FFN over
-    d_model), max_len (tokens that a learned table holds), norm (layer or rms) with norm_gain (a
-    learned gain), qk_norm (normalise queries and keys), key_shift (half of the heads use the key of
-    the token before), bias (of linear maps, and of layer norms
-    with a gain), embedding_norm (normalise what enters the first block), tied_embeddings, zero_init
-    (residual branches start at zero, else at 0.02 / sqrt(2 num_layers)), dropout (on embeddings and
-    residual branches).
+    Fields: vocab_size, d_model, num_layers, num_heads; ffn_ratio (FFN hidden width / d_model),
+    max_len (positions of a learned table), norm (layer or rms), norm_gain (with a learned gain),
+    qk_norm (normalise queries and keys), key_shift (half of the heads use the key of the previous
+    token), bias (of linear layers, and of layer norms with a gain), embedding_norm (normalise the
+    input of the first block), tied_embeddings (embedding and vocabulary head share weights),
+    zero_init (residual output weights start at 0, otherwise with std 0.02 / sqrt(2 num_layers)),
+    dropout (on embeddings and residual branches).
     """
 
     vocab_size: int
@@ -47,5 +47,5 @@ class Dims:
 
     @property
     def d_ff(self) -> int:
-        """Hidden width of a plain FFN."""
+        """Hidden width of an FFN without gates."""
         return round(self.ffn_ratio * self.d_model)

@@ -1,4 +1,4 @@
-"""Who may attend to whom: predicates on indices, and the mask that they make.
+"""Attention masks: predicates on indices, and the boolean or additive masks built from them.
 
 A predicate takes (b, h, q_pos, k_pos), index tensors that broadcast to (B, H, Tq, Tk), and returns
 True where a query may attend to a key. The position of a pad is -1.
@@ -9,21 +9,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# B batch, H heads, T tokens (Tq queries, Tk keys)
+
 MaskFn = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def causal(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-    """A query sees its own position and those before."""
+    """True where the key's position is at most the query's."""
     return k_pos <= q_pos
 
 
 def padding(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-    """Pads are seen by nobody."""
+    """True where the key is not a pad."""
     return k_pos >= 0
 
 
 def selective(blocked: Tensor) -> MaskFn:
-    """Keys at the positions blocked (B, T) are seen by nobody but themselves."""
+    """Keys where blocked (B, T) is True are visible to the query at their own position only."""
 
     def selective_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         return ~blocked[b, k_pos] | (q_pos == k_pos)
@@ -32,7 +34,7 @@ def selective(blocked: Tensor) -> MaskFn:
 
 
 def window(width: int) -> MaskFn:
-    """A query sees the last `width` positions, its own included."""
+    """A query sees the last `width` positions, its own included: i - j < width."""
 
     def window_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         return k_pos > q_pos - width
@@ -41,7 +43,7 @@ def window(width: int) -> MaskFn:
 
 
 def all_of(*fns: MaskFn) -> MaskFn:
-    """What every predicate allows."""
+    """The logical and of the predicates."""
 
     def all_of_mask(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         allowed = fns[0](b, h, q_pos, k_pos)
@@ -53,11 +55,11 @@ def all_of(*fns: MaskFn) -> MaskFn:
 
 
 class Mask:
-    """A predicate over the positions of some queries and keys; formed only when a kernel asks.
+    """A predicate over the positions of queries and keys; tensors are computed on first use.
 
-    A plain mask knows, without a look into the tensors, that the predicate is `causal`, that there
-    are no pads and that positions count up by one; then `gap` is the position of the first query
-    less that of the first key, and the other masks have None there.
+    q_pos (Tq,) or (B, Tq), k_pos (Tk,) or (B, Tk). q_offset: position of the first query minus that
+    of the first key, given only where the predicate is `causal`, positions are consecutive and
+    there are no pads; None otherwise. With it, the properties below need not read the tensors.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Mask:
     ):
         self.fn, self.q_pos, self.k_pos = fn, q_pos, k_pos
         self.batch, self.num_heads, self.q_offset = batch, num_heads, q_offset
-        # Formed once, for all layers. No cached_property: its lock breaks a compiled graph.
+        # Computed once, for all layers. No cached_property: its lock breaks torch.compile graphs.
         self._dense: Tensor | None = None
         self._fully_masked: Tensor | None = None
         self._hidden: Tensor | None = None
@@ -80,21 +82,21 @@ class Mask:
 
     @property
     def pure_causal(self) -> bool:
-        """A lower triangle, nothing else."""
+        """The mask is known to be a square lower triangle, so is_causal kernels apply."""
         return self.q_offset == 0 and self.q_pos.shape[-1] == self.k_pos.shape[-1]
 
     @property
     def sees_all(self) -> bool:
-        """No query stands before a key: nothing is hidden."""
+        """Every query is known to see every key."""
         return self.q_offset is not None and self.q_offset >= self.k_pos.shape[-1] - 1
 
     @property
     def sees_none(self) -> bool:
-        """Every query stands before every key."""
+        """Every key is known to come after every query, so this part can be skipped."""
         return self.q_offset is not None and self.q_offset + self.q_pos.shape[-1] <= 0
 
     def part(self, queries: slice, keys: slice) -> "Mask":
-        """The mask between some of the queries and some of the keys."""
+        """The mask of a slice of the queries and a slice of the keys."""
         q_offset = None if self.q_offset is None else self.q_offset + queries.start - keys.start
         return Mask(
             self.fn,
@@ -113,16 +115,16 @@ class Mask:
 
     @property
     def fully_masked(self) -> Tensor | None:
-        """Queries that see no key, (..., Tq, 1); None where there can be none."""
+        """True at queries that see no key, (..., Tq, 1); None where each is known to see one."""
         if self._fully_masked is None and (self.q_offset is None or self.q_offset < 0):
             self._fully_masked = ~self.dense().any(-1, keepdim=True)
         return self._fully_masked
 
     @property
     def hidden(self) -> Tensor:
-        """The complement of dense, but that a dead query sees all: softmax stays finite there.
+        """The complement of dense, except that a fully masked query hides no key.
 
-        A kernel sets its output to zero for dead queries, which also keeps gradients finite.
+        So its softmax is finite; kernels then set its output to 0, and gradients are finite too.
         """
         if self._hidden is None:
             dense, fully_masked = self.dense(), self.fully_masked
@@ -130,7 +132,7 @@ class Mask:
         return self._hidden
 
     def additive(self, dtype: torch.dtype) -> Tensor:
-        """0 where a query may attend, -inf where not; rows of dead queries are 0."""
+        """0 where a query may attend, -inf elsewhere; all 0 for a fully masked query."""
         if dtype not in self._additive:
             zeros = torch.zeros((), dtype=dtype, device=self.k_pos.device)
             self._additive[dtype] = zeros.masked_fill(self.hidden, float("-inf"))
@@ -138,12 +140,12 @@ class Mask:
 
     def _form(self) -> Tensor:
         device = self.k_pos.device
-        b = torch.arange(self.batch, device=device).view(-1, 1, 1, 1)
-        h = torch.arange(self.num_heads, device=device).view(1, -1, 1, 1)
+        b = torch.arange(self.batch, device=device).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+        h = torch.arange(self.num_heads, device=device).view(1, -1, 1, 1)  # (1, H, 1, 1)
         q_pos = self.q_pos[..., :, None]  # (Tq, 1) or (B, Tq, 1)
-        k_pos = self.k_pos[..., None, :]
+        k_pos = self.k_pos[..., None, :]  # (1, Tk) or (B, 1, Tk)
         if q_pos.ndim == 3:
             q_pos = q_pos[:, None]  # (B, 1, Tq, 1)
         if k_pos.ndim == 3:
-            k_pos = k_pos[:, None]
+            k_pos = k_pos[:, None]  # (B, 1, 1, Tk)
         return self.fn(b, h, q_pos, k_pos)

@@ -1,4 +1,4 @@
-"""Normalisations of the last dimension."""
+"""Layer norm and RMS norm over the last dimension."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ EPS = 1e-5
 
 
 def make_norm(dims: Dims, width: int) -> nn.Module:
-    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019), as dims say.
+    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019) over `width` channels.
 
     On a CPU torch's RMSNorm takes three times as long as its LayerNorm.
     """

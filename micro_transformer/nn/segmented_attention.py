@@ -1,4 +1,4 @@
-"""Attention over keys that lie in several pieces, exactly as if they lay in one."""
+"""Exact attention over keys and values stored in several segments."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,6 +9,8 @@ from micro_transformer.nn.cache.base import QueryView, Segment
 from micro_transformer.nn.context import PART, Context
 from micro_transformer.nn.online_softmax import NEVER, OnlineSoftmax, masked_scores
 
+# B batch, H heads, Tq queries, n keys of a segment, d head_dim
+
 
 def attend(
     context: Context,
@@ -16,7 +18,7 @@ def attend(
     segments: Sequence[Segment],
     scale: float,
 ) -> Tensor:
-    """(B, H, Tq, d) over all the segments; queries gives (B, H, Tq, d) as a view turns them."""
+    """(B, H, Tq, d) over all segments; queries(view) is q (B, H, Tq, d), rotated for that view."""
     num_q = context.pos.shape[-1]
     num_k = sum(segment.stop - segment.start for segment in segments)
     small = context.num_heads * num_q * num_k <= PART
@@ -29,12 +31,13 @@ def _in_two_passes(
     segments: Sequence[Segment],
     scale: float,
 ) -> Tensor:
-    """All scores, one softmax, then the values: half the operations where scores are few.
+    """All scores, one softmax, then the values: half as many operations, for few scores.
 
-    What the segments give is added in float32 or wider: a sum in bf16 would round at every one.
+    Outputs of the segments are summed in float32 or wider: bf16 would round at every segment.
     """
+    # (B, H, Tq, n) each
     products = [queries(segment.view) @ segment.k.mT for segment in segments]
-    scores = torch.cat(products, -1)
+    scores = torch.cat(products, -1)  # (B, H, Tq, all n)
     dtype, wide = scores.dtype, torch.promote_types(scores.dtype, torch.float32)
     scores = scores.to(wide) * scale
     for segment, piece in zip(segments, _pieces(scores, segments), strict=True):
@@ -43,7 +46,7 @@ def _in_two_passes(
             piece += bias
         if not mask.sees_all:
             piece.masked_fill_(~mask.dense(), NEVER)
-    if not context.plain:  # a query that sees nothing gets 0, not NaN
+    if not context.plain:  # the output of a query that sees no key is 0, not NaN
         fully_masked = (scores == NEVER).all(-1, keepdim=True)
         scores = scores.masked_fill(fully_masked, 0.0)
     weights = scores.softmax(-1)
@@ -59,7 +62,7 @@ def _in_two_passes(
 
 
 def _pieces(x: Tensor, segments: Sequence[Segment]) -> Iterator[Tensor]:
-    """Views of (..., all keys), one for each segment's keys."""
+    """Views (..., n) of x (..., all n), one per segment."""
     at = 0
     for segment in segments:
         size = segment.stop - segment.start
@@ -73,7 +76,7 @@ def _online(
     segments: Sequence[Segment],
     scale: float,
 ) -> Tensor:
-    """Each segment once, whatever the length: no row of scores is ever whole."""
+    """Online softmax, reading each segment once: memory is bounded at any length."""
     num_q = context.pos.shape[-1]
     longest = max(segment.stop - segment.start for segment in segments)
     step = max(1, PART // (context.num_heads * longest))

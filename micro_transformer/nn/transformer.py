@@ -1,4 +1,4 @@
-"""Blocks and the stack of them."""
+"""The Transformer block, the stack of blocks, and initialisation."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,9 @@ from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.norms import make_norm
 
-STD = 0.02  # of initial weights (Radford et al., 2018)
+# B batch, T tokens, D model width
+
+STD = 0.02  # standard deviation of initial weights (Radford et al., 2018)
 
 
 class Block(nn.Module):
@@ -34,7 +36,7 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks and a final norm."""
+    """All blocks, followed by a final norm."""
 
     def __init__(self, dims: Dims, make_ffn: Callable[[], FFN], make_kernel: Callable[[], Kernel]):
         super().__init__()
@@ -42,7 +44,7 @@ class Stack(nn.Module):
             Block(dims, make_ffn(), make_kernel) for _ in range(dims.num_layers)
         )
         self.norm = make_norm(dims, dims.d_model)
-        self.checkpointed = False  # True: activations of a block are computed again for backward
+        self.checkpointed = False  # True: gradient checkpointing per block
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -55,10 +57,11 @@ class Stack(nn.Module):
 
 
 def initialise(net: nn.Module, dims: Dims) -> None:
-    """Matrices are normal(0.02), biases 0, and what writes into the residual stream is small.
+    """Matrices are drawn from N(0, 0.02²), biases are 0, residual output weights are smaller.
 
-    That is 0.02 / sqrt(2 num_layers), so that the stream's variance does not grow with depth, or 0
-    with zero_init: each block starts as the identity.
+    Residual output weights: std 0.02 / sqrt(2 num_layers), so that the variance of the residual
+    stream does not grow with depth (Radford et al., 2019); 0 with zero_init, so that each block
+    starts as the identity.
     """
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""Steps without a model: the next token's logits are read from a table."""
+"""Decoding steps without a model: logits of the next token from a table."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from micro_transformer.decoding.base import Step, StepOutput
 
 
 def table_step(table: Tensor) -> Step:
-    """Logits table[last token] (V, V)."""
+    """A step with logits table[last token]; table (V, V), V vocabulary size."""
 
     def step(ids: Tensor, parents: Tensor | None = None) -> StepOutput:
         return StepOutput(table[ids[:, -1]])

@@ -1,4 +1,4 @@
-"""Each processor against values worked out by hand, and the laws that all of them keep."""
+"""Each processor against hand-computed values, and laws of all processors."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Warper = Callable[[Tensor, Tensor], Tensor]
 
 
 def kept(logits: Tensor) -> list[list[int]]:
-    """The tokens of each row that may still be drawn."""
+    """Per row, the tokens that were not removed."""
     return [row.isfinite().nonzero()[:, 0].tolist() for row in logits]
 
 
@@ -39,7 +39,7 @@ NONE = torch.zeros(1, 0, dtype=torch.long)
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_processor_is_pure(name: str) -> None:
-    """Writing into the logits once made another library's exclusion list a no-op."""
+    """In-place writes to the logits once made another library's exclusion list a no-op."""
     logits = torch.randn(2, 6)
     before = logits.clone()
     out = ALL[name](IDS, logits)
@@ -103,7 +103,7 @@ def test_top_k_keeps_ties_and_may_pass_the_vocabulary(k: int, expected: list[int
     [(0.1, [1]), (0.49, [1]), (0.51, [1, 3]), (0.74, [1, 3]), (0.76, [0, 1, 3]), (1.0, None)],
 )
 def test_top_p_keeps_the_token_that_crosses(p: float, expected: list[int] | None) -> None:
-    """Probabilities 1/8, 1/2, 1/8 - e, 1/4, e: the smallest set whose mass reaches p."""
+    """Probabilities 1/8, 1/2, 1/8 - e, 1/4, e: the smallest set with total >= p is kept."""
     e = 0.001
     logits = of(0.125, 0.5, 0.125 - e, 0.25, e)
     assert kept(processors.top_p(p)(NONE, logits)) == [expected or [0, 1, 2, 3, 4]]
@@ -166,7 +166,7 @@ def test_a_neutral_value_changes_no_bit(name: str, kind: str) -> None:
 @pytest.mark.parametrize("p", [0.5, 0.999, 1 - 1e-6, 0.9999999, 1 - 1e-9, 1 - 1e-12])
 @pytest.mark.parametrize("std", [0.0, 1.0, 4.0])
 def test_top_p_keeps_exactly_the_smallest_set_also_close_to_one(p: float, std: float) -> None:
-    """Against sums of rationals. A cumulative float32 is off by more than 1 - p."""
+    """Against exact rational sums; a float32 cumsum is off by more than 1 - p."""
     logits = std * torch.randn(1, 2000)
     weights = [Fraction(w) for w in logits[0].double().softmax(-1).tolist()]
     order = sorted(range(2000), key=lambda i: (-weights[i], i))

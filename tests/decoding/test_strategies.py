@@ -1,4 +1,4 @@
-"""Strategies driven by a table: they know no model."""
+"""Strategies on table steps, without a model."""
 
 from unittest.mock import Mock
 
@@ -75,7 +75,7 @@ def test_sampling_the_one_best_token_is_greedy(strategy: Sampling) -> None:
     ],
 )
 def test_draws_follow_the_distribution(strategy: Sampling, weights: list[float]) -> None:
-    """Chi-square of 20,000 draws against the exact probabilities, and nothing outside of them."""
+    """Chi-square test of 20,000 draws; tokens of probability 0 are never drawn."""
     logits = torch.tensor([0.0, 8, 4, 2, 1, 1]).log()
     prompt = torch.ones(20_000, 1, dtype=torch.long)
     out = strategy(table_step(logits.expand(6, 6)), prompt, 1, generator=generator(3))
@@ -88,7 +88,7 @@ def test_draws_follow_the_distribution(strategy: Sampling, weights: list[float])
 
 
 def test_penalties_come_before_temperature_and_filters() -> None:
-    """Token 1 leads; a penalty must be able to push it out of the top one."""
+    """Token 1 has the highest logit; with top_k=1 a penalty must be able to exclude it."""
     table = torch.tensor([0.0, 2.0, 1.9]).expand(3, 3)
     strategy = Sampling(temperature=0.1, top_k=1, presence_penalty=0.2)
     out = strategy(table_step(table), torch.tensor([[1]]), 3, generator=generator())

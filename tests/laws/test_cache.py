@@ -1,7 +1,7 @@
 """Laws of caches: cached, chunked and full forward are one function.
 
-A cache that is not exact makes the net another one; the law holds against that net, computed
-without the cache. One that loses precision says how much, as `logit_error`.
+An inexact cache computes another function (e.g. with a window); it is compared with that function
+computed without a cache. A quantized cache states its error as `logit_error`.
 """
 
 import re
@@ -25,13 +25,13 @@ CHUNKINGS = {
     "all": [LENGTH],
     "mixed": [3, 1, 5, 2, 2],
     "late": [LENGTH - 1, 1],
-    "borders": [3, 1, 1, 2, 1, 4, 1],  # 3, 4, 5 and 7, 8, 12 tokens: around blocks of 4
+    "borders": [3, 1, 1, 2, 1, 4, 1],  # lengths 3, 4, 5 and 7, 8, 12: around block borders of 4
 }
 TOLERANCE = {"rtol": 0, "atol": 2e-4}
 
 
 def assert_equal(cache: str, out: Tensor, expected: Tensor) -> None:
-    """Logits of a cache are those expected, within the error that its class states."""
+    """Fails unless logits equal the expected ones, within the error that the class states."""
     share = facts("cache", cache).get("logit_error")
     allowed = TOLERANCE if share is None else {"rtol": 0, "atol": share * expected.std().item()}
     torch.testing.assert_close(out, expected, **allowed)
@@ -49,12 +49,12 @@ def net_of(
 def in_chunks(
     net: DecoderLM, ids: Tensor, cache_name: str, chunks: list[int], pos: Tensor | None = None
 ) -> Tensor:
-    """Logits by chunk; a cache that stores nothing is given all tokens each time."""
+    """Logits, chunk by chunk; a cache that stores nothing gets all tokens in each call."""
     cache, outs, start = make_cache(cache_name, net, len(ids), ids.shape[1]), [], 0
     for size in chunks:
         stop = start + size
         if cache.stores:
-            # Later positions follow from the first ones.
+            # Positions are given for the first chunk only; later ones continue them.
             given = pos[:, :stop] if pos is not None and start == 0 else None
             outs.append(net(ids[:, start:stop], cache, given))
         else:
@@ -66,7 +66,7 @@ def in_chunks(
 
 
 def claimed(net: DecoderLM, cache: str, ids: Tensor, pos: Tensor | None = None) -> Tensor:
-    """What the cache says that the net computes, without the cache."""
+    """Reference logits, without the cache, of the function that the cache claims to compute."""
     if cache == "sliding":
         mask_fn = net.mask_fn
         net.mask_fn = all_of(mask_fn, window(SMALL["window"]))
@@ -83,8 +83,11 @@ def claimed(net: DecoderLM, cache: str, ids: Tensor, pos: Tensor | None = None) 
 
 
 def streamed(net: DecoderLM, ids: Tensor) -> Tensor:
-    """StreamingLLM as its authors write it: one token a step; keys are held unrotated, and all of
-    them are rotated at every step by their places in the cache."""
+    """Reference logits of StreamingLLM as its authors implement it.
+
+    One token per step; keys are cached unrotated, and all are rotated at every step by their
+    indices in the cache.
+    """
     sinks, width = SMALL["sinks"], SMALL["window"]
     reach = net.reach or len(ids)
     held: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in net.blocks()]
@@ -168,7 +171,7 @@ def test_shifted_keys_are_carried_over_chunks(cache: str, chunking: str) -> None
 @pytest.mark.parametrize("cache", CACHES)
 @torch.inference_mode()
 def test_reorder_moves_rows_and_drops_the_rest(cache: str, held: int, rows: list[int]) -> None:
-    """Twice, with tokens of its own for each row between: rows must not write into each other."""
+    """Two reorders, with different tokens per row in between: rows must not overwrite others."""
     net, ids = tiny_decoder(key_shift=cache != "sink"), random_ids(3, LENGTH)
     store = make_cache(cache, net, 3)
     if not store.stores:
@@ -238,12 +241,12 @@ def test_paged_rows_share_blocks_until_one_writes_and_free_them_when_they_end() 
     layer.reorder(torch.tensor([0, 0, 0]))
     assert len(layer.pool) == 2
     layer.append(*torch.randn(2, 3, 4, 1, 8), torch.arange(1))
-    assert len(layer.pool) == 4  # the full block is shared, the half full one is copied twice
+    assert len(layer.pool) == 4  # the full block is shared, the partial one is copied twice
     assert len({table[0] for table in layer.table}) == 1
     layer.reorder(torch.tensor([1]))
     assert len(layer.free) == 2
     layer.append(*torch.randn(2, 1, 4, 4, 8), torch.arange(4))
-    assert len(layer.pool) == 4  # a freed block is used again
+    assert len(layer.pool) == 4  # a freed block is reused
 
 
 def test_a_window_skips_blocks_that_it_cannot_see() -> None:
@@ -274,7 +277,7 @@ def test_what_is_kept_at_the_end(cache: str, kept: list[int]) -> None:
 
 @pytest.mark.parametrize("cache", [c for c in CACHES if c != "none"])
 def test_a_budget_ends_what_would_hold_more(cache: str) -> None:
-    """At once where the bytes are taken at the start, else at the token that passes the limit."""
+    """At creation if all memory is allocated then, otherwise at the token that passes the limit."""
     net, ids = tiny_decoder(), random_ids(1, LENGTH)
     free = make_cache(cache, net, 1, LENGTH)
     net(ids, free)

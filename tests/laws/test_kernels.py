@@ -1,4 +1,4 @@
-"""Laws of attention kernels: all of them compute one formula, dead rows included."""
+"""Laws of attention kernels: all compute one formula, fully masked queries included."""
 
 import itertools
 
@@ -42,7 +42,7 @@ MASKS = {
 def by_loops(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
 ) -> Tensor:
-    """The formula, one query at a time, over the keys that it sees."""
+    """Reference: the formula for one query at a time, over its visible keys."""
     allowed = mask.dense().expand(B, H, q.shape[2], k.shape[2])
     rows = []
     for b, h, i in itertools.product(*map(range, q.shape[:3])):
@@ -84,7 +84,7 @@ def test_kernels_agree_with_the_formula(
 @pytest.mark.parametrize("mask_name", MASKS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradients_agree_and_are_finite(kernel: str, mask_name: str, biased: bool) -> None:
-    """Dead rows once made NaN out of the gradient of every key."""
+    """Fully masked queries once made the gradients of all keys NaN."""
     mask, attend = MASKS[mask_name](), build("attention", kernel)
     tensors = [x.requires_grad_() for x in inputs(mask)]
     bias = torch.randn(H, tensors[0].shape[2], T, dtype=torch.float64) if biased else None
@@ -111,7 +111,7 @@ def test_a_query_that_sees_nothing_gets_exactly_zero(kernel: str) -> None:
 
 @pytest.mark.parametrize("mask_name", MASKS)
 def test_manual_shows_weights_that_are_zero_where_hidden(mask_name: str) -> None:
-    """Attention to the future is exactly 0, not merely small."""
+    """Weights of future keys are exactly 0, not just small."""
     mask, attend, seen = MASKS[mask_name](), build("attention", "manual"), []
     attend.weights.register_forward_hook(lambda module, args, out: seen.append(out))
     attend(*inputs(mask), mask, None, 0.3)
@@ -144,7 +144,7 @@ def test_auto_is_one_of_the_others(dtype: torch.dtype, length: int) -> None:
 
 
 def test_sdpa_forms_no_square_of_the_length() -> None:
-    """A causal mask and a single new query need no mask tensor at all."""
+    """A causal mask and a single new query need no mask tensor."""
     for mask in (MASKS["causal"](), MASKS["step"]()):
         build("attention", "sdpa")(*inputs(mask), mask, None, 0.3)
         assert mask._dense is None

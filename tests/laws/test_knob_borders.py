@@ -1,4 +1,4 @@
-"""What the check lets pass works: positions and their scalings at the ends of every range."""
+"""Accepted values work: position encodings and scalings at the limits of every option."""
 
 import copy
 import itertools
@@ -19,7 +19,7 @@ HUGE = 1.7e308
 
 
 def borders(annotation: Any) -> list[float]:
-    """Numbers at both ends of a knob's range and a few within."""
+    """Values at both ends of an option's range and a few inside."""
     _, bounds = typing.get_args(annotation)
     low, high = max(bounds.low, -HUGE), min(bounds.high, HUGE)
     ends = [low, math.nextafter(low, high), low + 1e-9, high]
@@ -27,7 +27,7 @@ def borders(annotation: Any) -> list[float]:
 
 
 def choices(group: str, kind: str) -> list[dict[str, Any]]:
-    """The component with every combination of its knobs' borders."""
+    """The component with every combination of limits of its options."""
     knobs = find(group, kind).knobs
     values = itertools.product(*(borders(a) for a in knobs.values()))
     return [{"kind": kind, **dict(zip(knobs, chosen, strict=True))} for chosen in values]

@@ -1,4 +1,4 @@
-"""Laws of what a net may see: no future, no pads."""
+"""Laws of masking: outputs depend on no future token and no pad."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ STORING = [name for name in CACHES if name != "none"]
 
 
 def cached(net: torch.nn.Module, ids: Tensor, cache_name: str) -> Tensor:
-    """Logits of every token, one token a call."""
+    """Logits of every token, one token per call."""
     cache = make_cache(cache_name, net, len(ids))
     return torch.cat([net(token, cache) for token in ids.split(1, 1)], 1)
 
@@ -53,7 +53,7 @@ def test_gradients_do_not_flow_from_the_past_to_the_future(posenc: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_left_pads_are_inert(posenc: str, kernel: str) -> None:
-    """Rows of lengths 10, 7, 7, 4; right padding could not fail, the causal mask hides it."""
+    """Rows of lengths 10, 7, 7, 4. Right padding is no test: the causal mask hides it anyway."""
     net, lengths = tiny_decoder(posenc, attention=kernel), (10, 7, 7, 4)
     ids = random_ids(4, 10)
     for row, length in enumerate(lengths):
@@ -92,7 +92,7 @@ def test_padding_leaves_gradients_finite(posenc: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_selective_mask_can_be_switched_on_and_off(posenc: str, kernel: str) -> None:
-    """A blocked class of tokens is unseen by all others: change one of them, and only it moves."""
+    """Changing a blocked token changes its own output only, as no other token sees it."""
     net, ids = tiny_decoder(posenc, attention=kernel, num_layers=1), random_ids(1, 9)
     ids[0, 3] = 5
     changed = ids.clone()
@@ -109,7 +109,7 @@ def test_selective_mask_can_be_switched_on_and_off(posenc: str, kernel: str) -> 
 
 
 def test_a_long_bias_is_formed_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a limit neither bias nor mask is ever whole; the logits stay the same."""
+    """Above a size limit bias and mask are computed in slices of queries; logits are equal."""
     net, ids = tiny_decoder("alibi"), random_ids(2, 40)
     whole = net(ids)
     monkeypatch.setattr("micro_transformer.nn.context.WHOLE", 4 * 40 * 40 - 1)

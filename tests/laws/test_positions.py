@@ -18,9 +18,10 @@ def shifted(ids: Tensor, by: int) -> Tensor:
 
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_position_matters_but_for_the_control(posenc: str) -> None:
-    """The last token's logits under a random order of the others; a flip would not do for ALiBi.
+    """The last token's logits change if the others are permuted, except without positions.
 
-    One layer, since a second one sees order through the causal mask of the first.
+    The permutation is random: for ALiBi a reversal would not suffice. One layer only, since a
+    second one infers the order from the causal mask of the first.
     """
     net, ids = tiny_decoder(posenc, num_layers=1), random_ids(1, 12)
     order = torch.cat((torch.randperm(11), torch.tensor([11])))
@@ -30,7 +31,7 @@ def test_position_matters_but_for_the_control(posenc: str) -> None:
 
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_scores_see_distances_only_where_they_should(posenc: str) -> None:
-    """Shift-invariant are those that say so: RoPE and ALiBi, not tables and waves."""
+    """Relative encodings (RoPE, ALiBi) are shift-invariant; learned and sinusoidal are not."""
     net, ids = tiny_decoder(posenc), random_ids(2, 9)
     here, there = (net(ids, pos=shifted(ids, by)) for by in (0, 37))
     same = torch.allclose(here, there, rtol=0, atol=1e-4)
@@ -45,7 +46,7 @@ def test_positions_by_row_equal_positions_for_all(posenc: str) -> None:
 
 @pytest.mark.parametrize("posenc", POSENCS)
 def test_hooks_broadcast_over_rows(posenc: str) -> None:
-    """(B, T) positions give row by row what (T,) gives."""
+    """Positions (B, T) give, for each row, the result of positions (T,)."""
     encoding = build("posenc", posenc, tiny_dims())
     pos = torch.stack((torch.arange(5), torch.arange(10, 15)))
     x, heads = torch.randn(2, 5, 32), torch.randn(2, 4, 5, 8)
@@ -91,7 +92,7 @@ def test_rope_turns_each_pair_as_complex_multiplication_does() -> None:
 
 
 def test_rope_keeps_norms() -> None:
-    """Relative 1e-6: an absolute bound would depend on the width."""
+    """Relative tolerance 1e-6: an absolute one would depend on head_dim."""
     rope = build("posenc", "rope", tiny_dims(d_model=256, num_heads=4))
     x = torch.randn(1, 4, 8192, 64)
     turned = rope.rotate(x, torch.arange(8192))
@@ -112,7 +113,7 @@ def test_rope_scores_depend_on_the_distance_alone() -> None:
 
 
 def test_rope_angles_stay_float32_in_a_bf16_net() -> None:
-    """In bf16 the position 8191 would be read as 8192."""
+    """In bf16, position 8191 would be rounded to 8192."""
     rope = build("posenc", "rope", tiny_dims()).bfloat16()
     exact = build("posenc", "rope", tiny_dims())
     pos, x = torch.tensor([8191]), torch.randn(1, 4, 1, 8)

@@ -35,7 +35,7 @@ def test_parity_with_transformers(scaling: str, target_len: int) -> None:
     if scaling == "none":
         assert torch.equal(inv_freq, INV_FREQ) and score_scale == 1.0
         return
-    if scaling == "ntk":  # transformers has it as the dynamic one at a length of S times L
+    if scaling == "ntk":  # in transformers: the dynamic one at length S · L
         parameters, length = theirs["dynamic_ntk"], int(S * L)
     else:
         parameters, length = theirs[scaling], target_len
@@ -54,7 +54,7 @@ def test_scalings_differ_pairwise_beyond_the_trained_length() -> None:
     for scaling in SCALINGS:
         net.posenc.stretch(build("scaling", scaling), original_len=8)
         outs[scaling] = net(ids)[:, -1]
-    # dynamic NTK at 24 of 8 tokens has factor 3, NTK has 4
+    # dynamic NTK at 24 tokens, trained on 8, has factor 3; NTK has 4
     for a in SCALINGS:
         for b in SCALINGS:
             assert (a == b) == torch.allclose(outs[a], outs[b], atol=1e-4), (a, b)
@@ -74,7 +74,7 @@ def test_dynamic_ntk_is_none_up_to_the_trained_length() -> None:
 
 
 def test_linear_divides_positions() -> None:
-    """0 .. 8191 become 0 .. 2047.75, as Chen et al. have it."""
+    """Positions 0 to 8191 become 0 to 2047.75 with factor 4 (Chen et al., 2023)."""
     net, ids = tiny_decoder("rope"), random_ids(1, 9)
     plain = net(ids)
     net.posenc.stretch(build("scaling", "linear"), original_len=8)
@@ -94,7 +94,7 @@ def test_yarn_has_three_bands_and_a_temperature() -> None:
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_every_scaling_keeps_norms_and_distances(scaling: str) -> None:
-    """YaRN's temperature is outside of the rotation."""
+    """YaRN's temperature is a factor on q·k, not part of the rotation."""
     rope = build("posenc", "rope", tiny_dims(d_model=256, num_heads=4))
     rope.stretch(build("scaling", scaling), original_len=2048)
     x, pos = torch.randn(1, 4, 8192, 64), torch.arange(8192)
@@ -131,9 +131,11 @@ def test_the_temperature_multiplies_scores(scaling: str) -> None:
 def test_cached_decoding_crosses_the_trained_length_at_every_step(
     scaling: str, num_layers: int
 ) -> None:
-    """For each length around the trained one, a request of that length decoded token by token
-    equals one forward. A factor that followed the growing text would fail from the second layer
-    on, and with rotated keys in the first one, too."""
+    """Decoding token by token equals one forward pass, for lengths around the trained one.
+
+    A factor that grew with the text would fail from the second layer on, and with cached rotated
+    keys in the first one too.
+    """
     net = tiny_decoder("rope", num_layers=num_layers)
     net.posenc.stretch(build("scaling", scaling), original_len=5)
     for length in range(2, 13):
@@ -144,7 +146,7 @@ def test_cached_decoding_crosses_the_trained_length_at_every_step(
 
 
 def test_a_shorter_request_after_a_longer_one_is_read_as_if_it_came_first() -> None:
-    """A factor that is kept between requests was a bug of transformers (PR 27033)."""
+    """In transformers a factor once persisted between requests (bug, PR 27033)."""
     net = tiny_decoder("rope")
     net.posenc.stretch(build("scaling", "dynamic_ntk"), original_len=8)
     short, long = random_ids(1, 6), random_ids(1, 30)

@@ -1,4 +1,4 @@
-"""What single caches promise beside the laws: bytes, traffic, emptiness."""
+"""Single caches, beyond the laws of all: bytes, transfers, reset."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ SPEC = CacheSpec(1, 4, 8, 100, FP32, CPU)
 
 
 def layer_of(choice: str, spec: CacheSpec = SPEC, **knobs: int) -> Any:
-    """The layer of conf/cache/<choice>.yaml at its own sizes, or at these."""
+    """A cache layer of conf/cache/<choice>.yaml, with `knobs` replacing its own sizes."""
     return make("cache", read_choice("cache", choice) | knobs, spec)
 
 
@@ -28,7 +28,7 @@ def layer_of(choice: str, spec: CacheSpec = SPEC, **knobs: int) -> Any:
 @pytest.mark.parametrize("cache", CACHES)
 @torch.inference_mode()
 def test_bytes_are_those_predicted_from_sizes(cache: str, tokens: int) -> None:
-    """Whatever the chunks; and what is used is part of them."""
+    """For every chunking; and used bytes are at most the allocated ones."""
     net, ids = tiny_decoder(), random_ids(2, tokens)
     for chunks in ([tokens], [1] * tokens):
         held = make_cache(cache, net, 2, 13)

@@ -1,4 +1,4 @@
-"""What layers share is shared only where it is the same."""
+"""Masks, biases and rotations are shared by layers only where they are equal."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Numbers in a byte: the stated bound holds for what nets make, and for what breaks naive code."""
+"""8-bit quantization: its error bound holds for typical tensors and for edge cases."""
 
 import functools
 
@@ -85,7 +85,7 @@ def test_the_error_is_real_and_the_bytes_are_bytes() -> None:
 
 
 def test_an_outlier_channel_costs_the_others_nothing() -> None:
-    """The reason for a scale a channel: one for each token would lose the other channels."""
+    """Why scales are per channel: with one per token the other channels would be lost."""
     x = outlier_channel()
     by_channel, by_token = packed(x, -2), packed(x, -1)
     others = [c for c in range(WIDTH) if c != 3]

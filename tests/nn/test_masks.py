@@ -1,4 +1,4 @@
-"""Predicates on indices against tables written by hand."""
+"""Mask predicates against hand-written tables."""
 
 import torch
 
@@ -9,7 +9,7 @@ F = False
 
 
 def table(seen: torch.Tensor, row: int = 0) -> list[list[bool]]:
-    """Queries by keys, of one row of the batch."""
+    """The mask (Tq, Tk) of one row of the batch."""
     return seen.expand(2, 1, 3, 3)[row, 0].tolist()
 
 

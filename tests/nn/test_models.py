@@ -1,4 +1,4 @@
-"""The whole net: its oracle, its start, its knobs."""
+"""The whole net: parity with a reference, initialisation, options."""
 
 import math
 
@@ -18,7 +18,7 @@ CHOICES = [(group, choice) for group in FAMILIES for choice in members(group)]
 
 
 def fresh(**changes: object) -> DecoderLM:
-    """A net as training starts from it."""
+    """A net as initialised for training."""
     dims = tiny_dims(**changes)
     return DecoderLM(
         dims,
@@ -151,7 +151,7 @@ def test_one_row_takes_another_way_to_the_same_product(dtype: torch.dtype, bias:
 
 
 def test_parity_with_gpt_neox_by_copied_weights() -> None:
-    """Pre-LN and final LN, biases, exact gelu, half-rotated RoPE: a wrong one shows at once."""
+    """Covers pre-LN and final LN, biases, exact GELU and the channel pairs of RoPE."""
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
     torch.manual_seed(0)
     config = transformers.GPTNeoXConfig(
@@ -174,7 +174,7 @@ def test_parity_with_gpt_neox_by_copied_weights() -> None:
 
 
 def _translated(weights: dict[str, torch.Tensor], num_heads: int) -> dict[str, torch.Tensor]:
-    """GPT-NeoX names and layouts as ours: its q, k and v are interleaved by head."""
+    """GPT-NeoX weights under our names and layout; there q, k, v are interleaved per head."""
     names = {
         "gpt_neox.embed_in": "embedding", "lm_head": "head",
         "gpt_neox.final_layer_norm": "stack.norm", "gpt_neox.layers": "stack.blocks",
@@ -194,7 +194,7 @@ def _translated(weights: dict[str, torch.Tensor], num_heads: int) -> dict[str, t
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_operations_of_a_token_are_those_of_the_matrices_it_goes_through(tied: bool) -> None:
-    """A head that shares the embedding's table is multiplied all the same."""
+    """A vocabulary head with tied weights counts too, as it is a matrix product."""
     sizes = {"vocab_size": 50, "d_model": 64, "num_heads": 2, "tied_embeddings": tied}
     net = tiny_decoder(ffn="gelu", **sizes)
     seen: list[int] = []
@@ -210,7 +210,7 @@ def test_operations_of_a_token_are_those_of_the_matrices_it_goes_through(tied: b
 @pytest.mark.parametrize("attention", members("attention"))
 @pytest.mark.parametrize("posenc", members("posenc"))
 def test_a_batch_of_no_rows_has_no_logits_and_no_gradient(posenc: str, attention: str) -> None:
-    """A rank's share of an epoch's last batch may be empty: it must be trained on like any."""
+    """A rank's share of the last batch of an epoch may be empty; training must not fail on it."""
     net, nothing = (
         tiny_decoder(posenc, attention=attention, key_shift=True),
         torch.zeros(0, 5).long(),

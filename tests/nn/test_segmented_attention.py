@@ -1,4 +1,4 @@
-"""Keys in pieces: what a low precision costs does not grow with the number of pieces."""
+"""Segmented attention: the rounding error does not grow with the number of segments."""
 
 import functools
 
@@ -20,7 +20,7 @@ NUM_Q = 2  # the last ones
 
 
 def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat scores and values of one sign: every key counts, and a running sum grows."""
+    """Uniform scores and values of one sign: the worst case for a running sum."""
     q, k = 0.1 * torch.randn(1, 4, NUM_Q, D), 0.1 * torch.randn(1, 4, T, D)
     return q.to(dtype), k.to(dtype), (torch.randn(1, 4, T, D) + 1).to(dtype)
 

@@ -1,4 +1,4 @@
-"""Whole nets."""
+"""The decoder-only language model."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,13 @@ from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
 
+# B batch, T tokens, D model width, V vocabulary size
+
 
 class DecoderLM(nn.Module):
-    """A causal language model: embedding, stack, vocabulary (Radford et al., 2018).
+    """A decoder-only language model (Radford et al., 2018): embedding, blocks, vocabulary head.
 
-    mask_fn says who may attend to whom, and may be replaced on a trained net.
+    mask_fn is the attention predicate (see nn/masks.py); it may be replaced on a trained net.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class DecoderLM(nn.Module):
         return self.logits(self.hidden(ids, cache, pos))
 
     def hidden(self, ids: Tensor, cache: Cache | None = None, pos: Tensor | None = None) -> Tensor:
-        """(B, T) -> (B, T, D), ready for `logits`; the tokens are in the cache then.
+        """(B, T) token ids -> (B, T, D), the input of `logits`; keys and values go to the cache.
 
-        pos: (B, T) with -1 for pads; without it the tokens follow those in the cache, which is
-        cheaper, as no pad needs to be hidden.
+        pos: (B, T), -1 at pads. None: the positions that follow the cached tokens, no pads; this is
+        cheaper, as no padding mask is needed.
         """
         plain = pos is None and (cache is None or cache.plain)
         if pos is None:
@@ -81,12 +83,12 @@ class DecoderLM(nn.Module):
         return self.head(hidden)
 
     def use_kernel(self, make_kernel: Callable[[], Kernel]) -> None:
-        """Every layer attends by a kernel of its own; kernels hold no weights."""
+        """Each layer has a new kernel from make_kernel; kernels have no parameters."""
         for block in self.blocks():
             block.attention.kernel = make_kernel()
 
     def use_checkpointing(self) -> None:
-        """Training keeps one tensor a block and computes the rest again for the backward pass."""
+        """Gradient checkpointing is on: one tensor per block is stored, the rest recomputed."""
         self.stack.checkpointed = True
 
     def blocks(self) -> list[Block]:
@@ -94,10 +96,10 @@ class DecoderLM(nn.Module):
         return list(self.stack.blocks)  # type: ignore[arg-type]
 
     def output_weights(self) -> list[Tensor]:
-        """Matrices that give logits: to an optimizer they are embeddings, not hidden layers."""
+        """Weights of the vocabulary head; an optimizer treats them as embeddings."""
         return [self.head.weight]
 
 
 def auxiliary_loss(model: DecoderLM) -> Tensor | float:
-    """What the parts of a net add to its training loss; 0 for a dense net."""
+    """Sum of the FFNs' auxiliary losses in the last forward pass; 0 for a dense net."""
     return sum((block.ffn.auxiliary_loss() for block in model.blocks()), 0.0)

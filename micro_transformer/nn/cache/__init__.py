@@ -1,1 +1,1 @@
-"""Key-value caches, one a module."""
+"""Key-value caches, one per module."""

@@ -1,4 +1,4 @@
-"""The seam of key-value caches. A cache is passed into a forward, never stored in a module."""
+"""Base classes of key-value caches. A cache is an argument of forward, never part of a module."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,36 +9,37 @@ from torch import Tensor
 
 from micro_transformer.nn.masks import MaskFn
 
-# B rows, H heads, T tokens, d head width. A column is a token's place in its row, pads included;
-# its position may be less, and differ by row.
+# B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim.
+# Column = index of a token in its row, pads included; its position leaves out the pads, so it may
+# be smaller and differ by row.
 
 
 class CacheSpec(NamedTuple):
-    """What a layer must be able to hold."""
+    """Sizes, dtype and device of one layer's keys and values."""
 
     batch: int
     num_heads: int
     head_dim: int
-    max_len: int  # tokens
+    max_len: int  # tokens per row
     dtype: torch.dtype
     device: torch.device
-    budget_bytes: int | None = None  # that the layer may hold in memory; None: no limit
+    budget_bytes: int | None = None  # limit on the layer's memory; None: no limit
 
 
 class OverBudget(Exception):
-    """A cache would hold more than it was given; a second try would end the same."""
+    """A cache needs more memory than its budget; deterministic, so a retry is pointless."""
 
     status = "oom"
     flags = ("memory budget",)
 
 
 class QueryView:
-    """How queries look at some keys. Views that compare equal share masks and rotations."""
+    """Mask and query positions for a segment; equal views share masks and rotations."""
 
-    allows: MaskFn | None = None  # which of the keys, beside what the net's mask says; None: all
+    allows: MaskFn | None = None  # predicate joined with the net's mask; None: no restriction
 
     def q_pos(self, pos: Tensor) -> Tensor:
-        """Positions from which queries at pos look."""
+        """Positions of the queries relative to this segment's keys, from true positions pos."""
         return pos
 
 
@@ -46,7 +47,7 @@ AS_IS = QueryView()
 
 
 class Segment:
-    """Keys and values (B, H, n, d) of the columns from start to stop."""
+    """Keys and values (B, H, n, d) of the columns start to stop - 1."""
 
     def __init__(self, start: int, k: Tensor, v: Tensor, view: QueryView = AS_IS):
         self.start, self.stop = start, start + k.shape[2]
@@ -55,69 +56,70 @@ class Segment:
 
 @dataclass
 class Traffic:
-    """Bytes that lie on other tiers, and what has gone to them and come back since the start."""
+    """Bytes offloaded from the device, and bytes moved in both directions so far."""
 
-    host_bytes: int = 0  # in the memory of the CPU, beside a GPU
+    host_bytes: int = 0  # in CPU memory, for a net on a GPU
     file_bytes: int = 0
-    transfers: int = 0  # of a block's keys or values
+    transfers: int = 0  # each of one block's keys or values
     transferred_bytes: int = 0
 
 
 class CacheLayer:
     """Keys and values of one attention layer."""
 
-    stores = True  # False: holds nothing between calls, so each call must bring the whole sequence
-    exact = True  # the net computes what it would without a cache; False: what its class says
+    stores = True  # False: nothing is kept between calls, so each call needs the whole sequence
+    exact = True  # outputs equal those without a cache; False: as the class docstring says
 
     def __init__(self, spec: CacheSpec):
         self.spec = spec
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
-        """k, v (B, H, T, d) of tokens at pos (T,) or (B, T) come after what is held."""
+        """k, v (B, H, T, d) of tokens at positions pos (T,) or (B, T) follow the cached ones."""
         raise NotImplementedError
 
     def segments(self, first: int) -> Sequence[Segment]:
-        """What the queries appended last may see, in order; no column before `first` is needed."""
+        """Segments visible to the last appended queries; columns < first may be omitted."""
         raise NotImplementedError
 
     def end_forward(self) -> None:
-        """The queries appended last have attended; what no later one can see may go."""
+        """Called after the forward pass: keys that no later query can see may be dropped."""
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i holds what row rows[i] held; fewer rows are the ones left."""
+        """New row i is old row rows[i]; with fewer entries the batch shrinks."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """No token is held, in as many rows as at first."""
+        """The layer is empty, with the batch size of its spec."""
         raise NotImplementedError
 
     def nbytes(self) -> int:
-        """Bytes of the storages that are held."""
+        """Bytes of memory allocated."""
         raise NotImplementedError
 
     def predicted_nbytes(self, tokens: int) -> int:
-        """What `nbytes` is with so many tokens in every row: from sizes alone, not the storages."""
+        """`nbytes` with `tokens` tokens in every row, computed from sizes alone."""
         raise NotImplementedError
 
     def used_nbytes(self) -> int:
-        """Of `nbytes`, those that hold tokens; the rest is fragmentation or work space."""
+        """Bytes of `nbytes` occupied by tokens; the rest is fragmentation or work space."""
         raise NotImplementedError
 
     def traffic(self) -> Traffic:
-        """What lies elsewhere; nothing, but for a cache with more tiers than one."""
+        """Offloaded bytes and transfers; zeros for a cache that offloads nothing."""
         return Traffic()
 
     def token_nbytes(self) -> int:
-        """Bytes of a token's key and value, in every row, as the net computes them."""
+        """Bytes of one column: key and value of one token in every row, unquantized."""
         spec = self.spec
         return 2 * spec.batch * spec.num_heads * spec.head_dim * spec.dtype.itemsize
 
 
 class Cache:
-    """The layers of one decoding, and how far it has come.
+    """The key-value cache of all layers, with the positions of its tokens.
 
-    length: tokens in each row, pads included. planned_len: tokens that it will have, as known
-    before the first. previous: by layer, what it keeps of the token before the next ones (B, ...).
+    length: tokens per row so far, pads included. planned_len: final length, known in advance.
+    previous: by layer index, a tensor (B, ...) of the last token for use by the next one
+    (key_shift).
     """
 
     def __init__(self, layers: list[CacheLayer], planned_len: int = 0):
@@ -125,41 +127,41 @@ class Cache:
         self.stores = all(layer.stores for layer in layers)
         self.length = 0
         self.previous: dict[int, Tensor] = {}
-        self._pos: Tensor | None = None  # (B, length), once rows differ
+        self._pos: Tensor | None = None  # (B, length), set once positions differ by row
 
     @classmethod
     def make(
         cls, make_layer: Callable[[CacheSpec], CacheLayer], spec: CacheSpec, num_layers: int
     ) -> "Cache":
-        """An empty cache; OverBudget when it takes too much at the start."""
+        """An empty cache. Error: OverBudget if its initial allocation passes the budget."""
         cache = cls([make_layer(spec) for _ in range(num_layers)], spec.max_len)
         cache.check_budget()
         return cache
 
     def reset(self) -> "Cache":
-        """A cache for the next text, on the memory of this one, which is no longer used."""
+        """An empty cache that reuses the memory of this one; this one must not be used again."""
         for layer in self.layers:
             layer.reset()
         return Cache(self.layers, self.planned_len)
 
     @property
     def plain(self) -> bool:
-        """Positions are columns in every row; there are no pads."""
+        """Positions equal columns in every row: no pads so far."""
         return self._pos is None
 
     def layer(self, index: int) -> CacheLayer:
-        """The layer of block `index`."""
+        """The cache layer of block `index`."""
         return self.layers[index]
 
     def positions(self, num_tokens: int, device: torch.device) -> Tensor:
-        """Those of the next tokens: (T,), or (B, T) once rows differ."""
+        """Positions of the next num_tokens tokens: (T,), or (B, T) once positions differ by row."""
         new = torch.arange(num_tokens, device=device)
         if self._pos is None:
             return self.length + new
         return self._pos.amax(-1, keepdim=True) + 1 + new
 
     def k_pos(self, pos: Tensor) -> Tensor:
-        """Positions of all columns, (T,) or (B, T), those at pos included, which come next."""
+        """Positions of all columns, cached ones and then pos: (n,) or (B, n)."""
         if self.length == 0 or not self.stores:
             return pos
         if self._pos is None and pos.ndim == 1:
@@ -170,7 +172,7 @@ class Cache:
         return torch.cat((held, pos), 1)
 
     def advance(self, pos: Tensor, k_pos: Tensor) -> None:
-        """The tokens at pos have gone through every layer; k_pos is of all columns now.
+        """Counts the tokens at pos as cached, after every layer has run; k_pos: as from `k_pos`.
 
         Error: OverBudget.
         """
@@ -184,7 +186,7 @@ class Cache:
         self.check_budget()
 
     def check_budget(self) -> None:
-        """OverBudget when a layer holds more than its share; the text names the length reached."""
+        """Error: OverBudget if a layer's memory exceeds its budget; it names the length reached."""
         for layer in self.layers:
             share = layer.spec.budget_bytes
             if share is not None and (held := layer.nbytes()) > share:
@@ -196,7 +198,7 @@ class Cache:
                 )
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i goes on from row rows[i], in every layer."""
+        """New row i is old row rows[i], in every layer."""
         for layer in self.layers:
             layer.reorder(rows)
         self.previous = {index: held[rows] for index, held in self.previous.items()}
@@ -204,5 +206,5 @@ class Cache:
             self._pos = self._pos[rows]
 
     def nbytes(self) -> int:
-        """Bytes held by all layers."""
+        """Bytes of memory allocated by all layers."""
         return sum(layer.nbytes() for layer in self.layers)

@@ -1,4 +1,4 @@
-"""Caches that keep the newest columns as they came and put older ones elsewhere."""
+"""Base of caches that keep recent tokens unchanged and compress or offload older ones."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,14 @@ from torch import Tensor
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 from micro_transformer.nn.cache.recent_buffer import Tail
 
+# B batch, H heads, d head_dim; column: index of a token in its row, pads included
+
 
 class CompactingCache(CacheLayer):
-    """`newest` columns at most stay; when they are so many, the `portion` oldest are packed.
+    """A buffer of `newest` recent columns; when it is full, its `portion` oldest are packed.
 
-    Packing comes after the queries of a forward have attended: a chunk sees itself as it came.
+    A chunk that would fill the buffer is written after the forward pass, so its own queries see its
+    keys unpacked.
     """
 
     abstract = True
@@ -26,11 +29,11 @@ class CompactingCache(CacheLayer):
         self._passing: list[Segment] = []
 
     def pack(self, k: Tensor, v: Tensor) -> None:
-        """k, v (B, H, portion, d) come after what is packed; they are overwritten later."""
+        """Packs the next k, v (B, H, portion, d); they are views of a buffer that is reused."""
         raise NotImplementedError
 
     def packed(self, first: int) -> list[Segment]:
-        """What is packed, of columns from `first` on; k or v of one may end those of another."""
+        """Packed segments from column `first` on; reading k or v of one may overwrite another's."""
         raise NotImplementedError
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -52,7 +55,7 @@ class CompactingCache(CacheLayer):
         self._tail.reorder(rows)
 
     def packed_tokens(self, tokens: int) -> int:
-        """How many of so many tokens are packed: as few portions as leave the tail a free slot."""
+        """Packed ones of `tokens` tokens: as few portions as leave the buffer a free slot."""
         return max(0, -(-(tokens - self.newest + 1) // self.portion)) * self.portion
 
     def _write(self, k: Tensor, v: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""One block of memory a layer, taken at the start."""
+"""One preallocated tensor per layer for keys and one for values."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,11 @@ from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
+# B batch, H heads, d head_dim
+
 
 class Contiguous(CacheLayer):
-    """(B, H, max_len, d) for keys and for values; appending copies only what is new."""
+    """Keys and values, (B, H, max_len, d) each; appending copies the new tokens only."""
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)

@@ -1,22 +1,24 @@
-"""Numbers in a byte each."""
+"""8-bit asymmetric quantization with shared scales."""
 
 import torch
 from torch import Tensor
 
+# B batch, H heads, d head_dim; group: tokens per group
+
 LEVELS = 255
-STEP = 2.0**-24  # the smallest step of half precision
-ROUNDING = 2.0**-10  # twice what rounding to half precision changes, relative
-LARGEST = 65024.0  # half precision ends at 65504, and a read is half a step (257) off at most
+STEP = 2.0**-24  # the smallest subnormal float16
+ROUNDING = 2.0**-10  # twice the relative error of rounding to float16
+LARGEST = 65024.0  # the largest float16 is 65504; dequantized, it may be half a step (257) more
 
 
 class Quantized:
-    """x (B, H, groups, group, d) as zero + scale · code, with scale and zero shared along `axis`.
+    """x (B, H, groups, group, d) as zero + scale · code: uint8 codes, float16 scale and zero.
 
-    |x - read| <= scale / 2 but for float32 rounding: zero is rounded down and scale up to half
-    precision before codes are formed, so that
-    scale <= 1.002 · (range + |least| / 680) / 255 + 2^-22: values that differ by less than a part
-    in 680 of their size may have a coarser step. Numbers beyond 65,024, infinite ones included, are
-    cut to it, so that what is read fits half precision.
+    Scale and zero are shared along `axis`. Error: |x - x'| <= scale / 2 but for float32 rounding,
+    as zero is rounded down and scale up to float16 before codes are computed. Step size:
+    scale <= 1.002 · (max - min + |min| / 680) / 255 + 2^-22, so values whose range is below 1/680
+    of their magnitude may have a coarser step. Values are clamped to ±65,024, infinities included,
+    so that dequantized ones fit float16.
     """
 
     def __init__(self, shape: tuple[int, ...], axis: int, device: torch.device):
@@ -28,7 +30,7 @@ class Quantized:
         self.zero = torch.empty_like(self.scale)
 
     def put(self, at: int, x: Tensor) -> None:
-        """x (B, H, group, d) becomes the group at that place."""
+        """x (B, H, group, d) is stored as group number `at`."""
         x = x.float().clamp(-LARGEST, LARGEST)
         low, high = x.amin(self.axis, keepdim=True), x.amax(self.axis, keepdim=True)
         zero = low.half()
@@ -38,14 +40,14 @@ class Quantized:
         self.codes[:, :, at], self.scale[:, :, at], self.zero[:, :, at] = codes, scale, zero
 
     def get(self, count: int, dtype: torch.dtype) -> Tensor:
-        """(B, H, count · group, d): the first groups, as near as they are held."""
+        """(B, H, count · group, d) in dtype: the first `count` groups, dequantized."""
         x = self.codes[:, :, :count].float().mul_(self.scale[:, :, :count])
-        return x.add_(self.zero[:, :, :count]).to(dtype).flatten(2, 3)
+        return x.add_(self.zero[:, :, :count]).to(dtype).flatten(2, 3)  # (B, H, count · group, d)
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i holds what row rows[i] held."""
+        """New row i is old row rows[i]."""
         self.codes, self.scale, self.zero = self.codes[rows], self.scale[rows], self.zero[rows]
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All that is held."""
+        """Codes, scales and zeros, of all groups."""
         return self.codes, self.scale, self.zero

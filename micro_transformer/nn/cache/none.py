@@ -1,4 +1,4 @@
-"""No cache: everything is computed again at every step."""
+"""No cache: every step recomputes keys and values of all tokens."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
 
 class NoCache(CacheLayer):
-    """Passes keys and values through, and keeps none."""
+    """Returns the appended keys and values once and keeps none."""
 
     stores = False
 
@@ -27,7 +27,7 @@ class NoCache(CacheLayer):
         return passing
 
     def reorder(self, rows: Tensor) -> None:
-        """Nothing is held."""
+        """No effect, as nothing is cached."""
 
     def nbytes(self) -> int:
         return 0

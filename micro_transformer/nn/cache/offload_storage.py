@@ -1,4 +1,4 @@
-"""Where blocks of keys and values can lie when they are not on the device of the net."""
+"""Storage for blocks of keys and values outside the net's device: CPU memory or a file."""
 
 import os
 import tempfile
@@ -7,9 +7,11 @@ import weakref
 import torch
 from torch import Tensor
 
+# B batch, H heads, n tokens of a block, d head_dim
+
 
 class HostTier:
-    """The memory of the CPU beside a GPU, pinned, so that copies run at the speed of the bus."""
+    """CPU memory for a net on a GPU, pinned, so that copies run at bus bandwidth."""
 
     def __init__(self) -> None:
         self._blocks: list[Tensor] = []
@@ -29,10 +31,10 @@ class HostTier:
 
 
 class FileTier:
-    """One temporary file without a name; it is gone when the tier is.
+    """One unnamed temporary file, deleted with this object.
 
-    What was read lately may lie in the system's page cache, which is no memory of this process and
-    is given up when it is needed. The folder is that of TMPDIR, which should not be a tmpfs.
+    Recently read blocks may be in the system's page cache, which does not count as memory of this
+    process and is evicted under pressure. The folder is TMPDIR, which should not be a tmpfs.
     """
 
     def __init__(self) -> None:
@@ -61,4 +63,5 @@ class FileTier:
 
 
 def _raw(x: Tensor) -> memoryview:
+    # as bytes: (B, H, n, d · itemsize)
     return memoryview(x.view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Blocks from a pool."""
+"""Paged cache: fixed-size blocks from a pool."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,15 @@ from torch import Tensor
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 
+# B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim
+
 
 class Paged(CacheLayer):
-    """Fixed blocks of `block` tokens from a pool, a table of them for each row (Kwon et al., 2023).
+    """Blocks of `block` tokens from a pool, with a block table per row (Kwon et al., 2023).
 
-    A block is taken when a row reaches it, so at most a block a row is held beyond its tokens; a
-    contiguous cache holds max_len from the start. Rows that go on from one parent share its blocks;
-    the one that is written next is copied first. Blocks of rows that end go back to the free list.
+    A block is allocated when a row reaches it, so less than one block per row is unused; a
+    contiguous cache allocates max_len at the start. Rows with one parent share its blocks (copy on
+    write); blocks of dropped rows return to the free list.
     """
 
     def __init__(self, spec: CacheSpec, *, block: Count):
@@ -25,10 +27,10 @@ class Paged(CacheLayer):
 
     def reset(self) -> None:
         self.free = list(range(len(self.pool)))
-        self.table: list[list[int]] = [[] for _ in range(self.spec.batch)]  # by row
-        self._owners = [0] * len(self.pool)  # rows that hold each block of the pool
+        self.table: list[list[int]] = [[] for _ in range(self.spec.batch)]  # block numbers
+        self._owners = [0] * len(self.pool)  # reference count of each block of the pool
         self._length = 0
-        self._whole: list[Segment] = []  # of a single row: its full blocks
+        self._whole: list[Segment] = []  # full blocks as segments, for a batch of one row
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         new = torch.stack((k, v), 1).to(self.spec.dtype)  # (B, 2, H, T, d)
@@ -88,7 +90,7 @@ class Paged(CacheLayer):
         return sum(filled.values()) * 2 * spec.num_heads * spec.head_dim * spec.dtype.itemsize
 
     def _writable(self, table: list[int], index: int) -> Tensor:
-        """The block of the row's table, taken from the pool or copied where it is not its own."""
+        """Block `index` of a row, for writing: allocated if new, copied first if shared."""
         if index == len(table):
             table.append(self._take())
         elif self._owners[table[index]] > 1:

@@ -1,4 +1,4 @@
-"""Blocks of a byte a number."""
+"""Paged cache quantized to 8 bits per value."""
 
 from torch import Tensor
 
@@ -7,40 +7,42 @@ from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
 from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.int8 import Quantized
 
+# B batch, H heads, n tokens of a segment, d head_dim
+
 
 class Bytes(Segment):
-    """A block, filled group by group; its keys and values are computed each time they are asked."""
+    """A quantized block, filled group by group; each access to k or v dequantizes."""
 
     def __init__(self, start: int, size: int, group: int, spec: CacheSpec):
         self.start = self.stop = start
         self.view, self.group, self.dtype = AS_IS, group, spec.dtype
         shape = (spec.batch, spec.num_heads, size // group, group, spec.head_dim)
-        self.keys = Quantized(shape, -2, spec.device)  # a scale a channel and group of tokens
-        self.values = Quantized(shape, -1, spec.device)  # a scale a token and head
+        self.keys = Quantized(shape, -2, spec.device)  # one scale per channel and group of tokens
+        self.values = Quantized(shape, -1, spec.device)  # one scale per token and head
 
     def put(self, k: Tensor, v: Tensor) -> None:
-        """A group (B, H, group, d) comes after those held."""
+        """Quantizes the next group, k and v (B, H, group, d)."""
         self.keys.put(self._groups, k)
         self.values.put(self._groups, v)
         self.stop += self.group
 
     @property
     def k(self) -> Tensor:  # type: ignore[override]
-        """(B, H, n, d), within scale / 2 of what was put."""
+        """(B, H, n, d), within scale / 2 of the keys given to `put`."""
         return self.keys.get(self._groups, self.dtype)
 
     @property
     def v(self) -> Tensor:  # type: ignore[override]
-        """(B, H, n, d), within scale / 2 of what was put."""
+        """(B, H, n, d), within scale / 2 of the values given to `put`."""
         return self.values.get(self._groups, self.dtype)
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i holds what row rows[i] held."""
+        """New row i is old row rows[i]."""
         self.keys.reorder(rows)
         self.values.reorder(rows)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that is held."""
+        """Codes, scales and zeros of keys and values."""
         return self.keys.tensors() + self.values.tensors()
 
     @property
@@ -49,19 +51,18 @@ class Bytes(Segment):
 
 
 class PagedInt8(CompactingCache):
-    """Keys and values in a byte each, but for the newest (KIVI: Liu et al., 2024).
+    """8-bit keys and values, except for the most recent tokens (KIVI: Liu et al., 2024).
 
-    Outliers of keys stay in their channels, those of values in their tokens: so keys have a scale
-    for a channel and `group` tokens, values for a token and head. A channel's scale can be known
-    only when its group is whole: `residual` tokens at most wait as they came, and when they are so
-    many the oldest group goes into a block. Held: |x - x'| <= scale / 2, scale = range / 255 of
-    what shares it, or a little more far from 0, as scale and zero are in half precision (see
-    Quantized); a score moves by sum_d |q_d| scale_d / 2 at most. One block at a time is computed
-    back. A reorder copies.
+    Outliers of keys are confined to channels, so keys have one scale per channel and `group`
+    tokens; values have one per token and head. The scale of a channel needs its whole group: up to
+    `residual` recent tokens are unquantized, and when they reach that number the oldest group is
+    quantized. Error: |x - x'| <= scale / 2, scale = (max - min) / 255 of the values that share it,
+    slightly more far from 0, as scale and zero are float16 (see Quantized); so a score q·k changes
+    by at most sum_d |q_d| scale_d / 2. Blocks are dequantized one at a time; reorder copies.
     """
 
     exact = False
-    logit_error = 0.05  # at most, over the standard deviation of logits, in the laws
+    logit_error = 0.05  # largest logit error over the standard deviation of logits, as tested
 
     def __init__(self, spec: CacheSpec, *, block: Count, group: Count, residual: Count):
         self.block, self.group = block, group
@@ -100,7 +101,7 @@ class PagedInt8(CompactingCache):
         return packed + self._tail.length * self.token_nbytes()
 
     def _packed_nbytes(self, tokens: int) -> int:
-        """A byte a number; 4 for each scale and its zero, of a channel's group and of a token."""
+        """1 byte per value, 4 per scale and zero: per channel and group, and per token and head."""
         spec, groups = self.spec, tokens // self.group
         numbers = 2 * tokens * spec.head_dim
         return spec.batch * spec.num_heads * (numbers + 4 * (groups * spec.head_dim + tokens))

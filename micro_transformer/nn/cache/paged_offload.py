@@ -1,4 +1,4 @@
-"""Old blocks on another tier."""
+"""Paged cache that offloads old blocks to CPU memory or a file."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,11 @@ from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, Traffic
 from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.offload_storage import FileTier, HostTier
 
+# B batch, H heads, n tokens of a segment, d head_dim
+
 
 class OffloadPool:
-    """Blocks of `size` columns on another tier, and room on the device for one of them."""
+    """Offloaded blocks of `size` columns, with a buffer on the device for one of them."""
 
     def __init__(self, spec: CacheSpec, size: int):
         self.spec, self.size = spec, size
@@ -19,19 +21,20 @@ class OffloadPool:
         self.make_room(spec.batch)
 
     def make_room(self, batch: int) -> None:
-        """A block of so many rows can be brought back."""
+        """The buffer on the device fits a block of `batch` rows."""
         spec = self.spec
         shape = (2, batch, spec.num_heads, self.size, spec.head_dim)
         self.room = torch.empty(shape, dtype=spec.dtype, device=spec.device)
-        self._there: list[int | None] = [None, None]  # whose keys, whose values
+        # Indices of the blocks whose keys and whose values are in the buffer.
+        self._there: list[int | None] = [None, None]
 
     def send(self, k: Tensor, v: Tensor) -> None:
-        """k, v (B, H, size, d) are the next block."""
+        """Offloads k, v (B, H, size, d) as the next block."""
         self.tier.put(torch.stack((k, v)))
         self._count(2, 2 * k.nbytes)
 
     def bring(self, index: int, batch: int, which: int) -> Tensor:
-        """Keys (0) or values (1) of a block of so many rows, until those of another are asked."""
+        """Keys (which=0) or values (1) of a block, (batch, H, size, d), until the next call."""
         got = self.room[which, :batch]
         if self._there[which] != index:
             self.tier.get(index, which, got)
@@ -45,9 +48,10 @@ class OffloadPool:
 
 
 class OffloadedSegment(Segment):
-    """A block that lies elsewhere; its keys and values come back each time they are asked.
+    """An offloaded block; access to k or v copies it to the device.
 
-    batch: rows that it has there; rows (B,): which of them each row of the net goes on from.
+    batch: rows in the offloaded block. rows (B,): which of them each current row reads, set by
+    reorder; None: the same ones.
     """
 
     def __init__(self, depot: OffloadPool, index: int, batch: int):
@@ -57,16 +61,16 @@ class OffloadedSegment(Segment):
 
     @property
     def k(self) -> Tensor:  # type: ignore[override]
-        """(B, H, n, d), until the keys of another block are asked."""
+        """(B, H, n, d), valid until the keys of another block are read."""
         return self._bring(0)
 
     @property
     def v(self) -> Tensor:  # type: ignore[override]
-        """(B, H, n, d), until the values of another block are asked."""
+        """(B, H, n, d), valid until the values of another block are read."""
         return self._bring(1)
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i goes on from what row rows[i] was; nothing moves."""
+        """New row i is old row rows[i]; no data is copied."""
         self.rows = rows if self.rows is None else self.rows[rows]
 
     def _bring(self, which: int) -> Tensor:
@@ -75,11 +79,11 @@ class OffloadedSegment(Segment):
 
 
 class PagedOffload(CompactingCache):
-    """The last `hot` blocks at most stay; an older one leaves when it is full.
+    """Up to `hot` recent blocks on the device; when they are full, the oldest is offloaded.
 
-    From a GPU it goes to the CPU's pinned memory, else to a temporary file. Each forward brings
-    back what its queries may see, into room for the keys and values of one block: attention runs
-    through the blocks one at a time, so what is resident does not grow with the text.
+    From a GPU it goes to pinned CPU memory, otherwise to a temporary file. Each forward pass copies
+    the blocks that its queries may see, one at a time, into a buffer for one block, so the memory
+    on the device does not grow with the length of the text.
     """
 
     def __init__(self, spec: CacheSpec, *, block: Count, hot: Count):

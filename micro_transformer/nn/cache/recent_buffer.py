@@ -1,4 +1,4 @@
-"""The newest columns of keys and values; the oldest of them leave in portions."""
+"""A buffer of recent keys and values, from which the oldest are removed in portions."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,13 @@ from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheSpec
 
+# B batch, H heads, d head_dim; column: index of a token in its row, pads included
+
 
 class Tail:
-    """(B, H, size, d) for keys and for values, filled from the left; `start` is its first column.
+    """Recent keys and values, (B, H, size, d) each, filled from the left.
 
-    One slot at least is free between writes.
+    start: the column in slot 0. length: slots in use, fewer than size between writes.
     """
 
     def __init__(self, spec: CacheSpec, size: int):
@@ -20,12 +22,15 @@ class Tail:
         self.size, self.start, self.length = size, 0, 0
 
     def takes(self, num_new: int) -> bool:
-        """So many columns can be written and none leaves."""
+        """True if num_new columns can be written without removing any."""
         return self.length + num_new < self.size
 
     def write(self, k: Tensor, v: Tensor, portion: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The columns come after those held. Each time the tail is full, yields the k and v of the
-        `portion` oldest, which are gone at the next turn: the caller must exhaust the iterator."""
+        """Appends k, v (B, H, T, d); each time the buffer is full, yields its `portion` oldest.
+
+        They are views (B, H, portion, d), valid until the next iteration, when they are removed.
+        The caller must exhaust the iterator.
+        """
         done = 0
         while done < k.shape[2]:
             size = min(self.size - self.length, k.shape[2] - done)
@@ -38,16 +43,16 @@ class Tail:
                 self._drop(portion)
 
     def columns(self) -> tuple[Tensor, Tensor]:
-        """k and v (B, H, length, d) of what is held."""
+        """k and v (B, H, length, d), views of the slots in use."""
         held = self._held.narrow(3, 0, self.length)
         return held[0], held[1]
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i holds what row rows[i] held."""
+        """New row i is old row rows[i]."""
         self._held = self._held[:, rows]
 
     def nbytes(self) -> int:
-        """Bytes of the storage."""
+        """Bytes of memory allocated."""
         return self._held.untyped_storage().nbytes()
 
     def _drop(self, portion: int) -> None:

@@ -1,4 +1,4 @@
-"""The first keys and the last ones."""
+"""StreamingLLM: a cache of the first keys and the last ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ from micro_transformer.nn.cache.ring_buffer import Ring
 
 @dataclass(frozen=True)
 class Sinks(QueryView):
-    """The first `sinks` keys, as near as they stand in the cache: a query looks from its place
-    there, which is at most sinks + window - 1."""
+    """The first `sinks` keys, at distances within the cache rather than in the text.
+
+    A query's position is its index in the cache, at most sinks + window - 1.
+    """
 
     sinks: int
     window: int
@@ -28,7 +30,7 @@ class Sinks(QueryView):
 
 @dataclass(frozen=True)
 class Recent(QueryView):
-    """The last `window` keys, its own included, but for the sinks."""
+    """A query sees the last `window` keys, its own included, except the sinks."""
 
     sinks: int
     window: int
@@ -40,11 +42,11 @@ class Recent(QueryView):
 class Sink(CacheLayer):
     """StreamingLLM: the first `sinks` keys of a row and the last `window` (Xiao et al., 2023).
 
-    Positions are places in the cache: what is between sinks and window has never been. The authors
-    cache keys before rotation and rotate all of them at every step; a relative encoding sees
-    distances only, so it is enough to turn a query twice: from its own position for the last keys,
-    whose distances are true, and from its place in the cache for the sinks. That is exact for a
-    prompt in one chunk, too. Absolute encodings (learned, sinusoidal) keep true positions.
+    Positions are indices in the cache, as if the evicted tokens had never existed. The authors
+    cache unrotated keys and rotate all of them at every step. A relative encoding depends on
+    distances only, so here each query is rotated twice: by its true position for the last keys,
+    whose distances are unchanged, and by its index in the cache for the sinks. This also holds for
+    a prompt in one chunk. Absolute encodings (learned, sinusoidal) keep true positions.
     """
 
     exact = False
@@ -59,8 +61,8 @@ class Sink(CacheLayer):
         self._ring = Ring(spec, min(self._recent.window, spec.max_len))
         empty = torch.empty(spec.batch, spec.num_heads, 0, spec.head_dim).to(spec.device)
         self._first = Segment(0, empty.to(spec.dtype), empty.to(spec.dtype), self._sinks)
-        self._padded = False  # the columns of the sinks hold other tokens as well
-        self._filled = False  # every row has its sinks
+        self._padded = False  # left padding: sink columns also contain pads or other tokens
+        self._filled = False  # the sinks of every row are cached
         self._passing: list[Segment] = []
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -72,7 +74,7 @@ class Sink(CacheLayer):
             self._passing = [Segment(self._ring.stop, k, v, self._recent)]
 
     def _take_sinks(self, k: Tensor, v: Tensor, pos: Tensor) -> int:
-        """How many of the columns some row still needs: pads and its first tokens."""
+        """Number of leading columns moved to the sinks: those with a pad or sink in any row."""
         lowest = pos if pos.ndim == 1 else pos.amin(0)
         taken = int((lowest < self._sinks.sinks).sum())
         first = self._first

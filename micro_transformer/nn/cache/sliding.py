@@ -1,4 +1,4 @@
-"""The last keys only."""
+"""Sliding-window cache: the last keys only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class LastKeys(QueryView):
 
 
 class Sliding(CacheLayer):
-    """A query sees `window` keys, its own included, at their true positions; older ones are gone.
+    """A query sees the last `window` keys, its own included, at true positions; others are dropped.
 
-    The net computes what it would under the mask of conf/pattern/sliding, whatever it was trained
-    with (Beltagy et al., 2020; Jiang et al., 2023). New keys push out old ones only after their
-    own queries have attended, so a long chunk of prompt loses nothing.
+    Outputs equal those under the mask of conf/pattern/sliding, whatever the net was trained with
+    (Beltagy et al., 2020; Jiang et al., 2023). Old keys are overwritten after the forward pass, so
+    every query of a long prompt chunk has its full window.
     """
 
     exact = False
@@ -40,7 +40,7 @@ class Sliding(CacheLayer):
         self._passing: list[Segment] = []
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
-        if k.shape[2] == 1:  # it takes the place of the one key that its query cannot see
+        if k.shape[2] == 1:  # it overwrites the one key that its query cannot see
             self._ring.write(k, v)
         else:
             self._passing = [Segment(self._ring.stop, k, v, self._view)]

@@ -1,1 +1,1 @@
-"""Feed-forward networks, one a module."""
+"""Feed-forward networks, one per module."""

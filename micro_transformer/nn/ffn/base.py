@@ -1,15 +1,17 @@
-"""The seam of feed-forward networks."""
+"""Base class of feed-forward networks."""
 
 from torch import Tensor, nn
 
+# B batch, T tokens, D model width
+
 
 class FFN(nn.Module):
-    """(B, T, D) -> (B, T, D), token by token."""
+    """(B, T, D) -> (B, T, D), each token independently."""
 
     def outputs(self) -> list[Tensor]:
-        """The weights that write into the residual stream."""
+        """Weights whose output is added to the residual stream."""
         raise NotImplementedError
 
     def auxiliary_loss(self) -> Tensor | float:
-        """What the last forward adds to the training loss; 0 for a dense net."""
+        """Term of the last forward pass for the training loss; 0 for a dense FFN."""
         return 0.0

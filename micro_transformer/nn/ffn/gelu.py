@@ -1,4 +1,4 @@
-"""The plain FFN."""
+"""FFN with GELU."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +9,7 @@ from micro_transformer.nn.linear import Linear
 
 
 class GELU(FFN):
-    """down(gelu(up(x))), exact gelu (Hendrycks and Gimpel, 2016)."""
+    """down(gelu(up(x))), exact GELU, not the tanh form (Hendrycks and Gimpel, 2016)."""
 
     def __init__(self, dims: Dims):
         super().__init__()

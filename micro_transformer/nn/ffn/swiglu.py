@@ -1,4 +1,4 @@
-"""The gated FFN."""
+"""FFN with a gated SiLU."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,11 +7,13 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.linear import Linear
 
+# B batch, T tokens
+
 
 class SwiGLU(FFN):
-    """down(silu(gate(x)) · up(x)) (Shazeer, 2020), gate and up in one product.
+    """down(silu(gate(x)) · up(x)) (Shazeer, 2020), gate and up in one matrix product.
 
-    Its hidden width is two thirds of a plain FFN's, so that both count the same parameters.
+    Hidden width is 2/3 of d_ff, so that the number of parameters is that of an FFN without gates.
     """
 
     def __init__(self, dims: Dims):
@@ -21,7 +23,7 @@ class SwiGLU(FFN):
         self.down = Linear(hidden, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
+        gate, up = self.gate_up(x).chunk(2, -1)  # (B, T, hidden) each
         return self.down(F.silu(gate) * up)
 
     def outputs(self) -> list[Tensor]:

@@ -1,1 +1,1 @@
-"""Attention kernels: softmax(q·k) v in several ways, one a module."""
+"""Attention kernels: implementations of softmax(q·k) v, one per module."""

@@ -1,4 +1,4 @@
-"""Attention by blocks of queries and keys: exact, in memory that does not grow with T x T."""
+"""Exact attention by blocks of queries and keys, without a T x T score matrix."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from micro_transformer.nn.online_softmax import OnlineSoftmax, masked_scores
 class Blockwise(Kernel):
     """Online softmax over blocks of keys (Milakov and Gimelshein, 2018; Dao et al., 2022).
 
-    Scores of `block` x `block` a head are all that is formed; blocks that the causal mask hides are
-    left out.
+    At most `block` x `block` scores per head exist at a time; blocks that are known to be fully
+    masked are skipped.
     """
 
     def __init__(self, *, block: Count):

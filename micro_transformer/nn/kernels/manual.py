@@ -1,4 +1,4 @@
-"""Attention by hand: the one that shows its scores and weights."""
+"""Attention step by step: scores and weights can be read by hooks."""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
 from micro_transformer.nn.masks import Mask
+
+# B batch, H heads, Tq queries, Tk keys, d head_dim
 
 
 class Manual(Kernel):
@@ -28,10 +30,10 @@ class Manual(Kernel):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
     ) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
-        scores = (q @ k.mT).to(wide) * scale
+        scores = (q @ k.mT).to(wide) * scale  # (B, H, Tq, Tk)
         if bias is not None:
             scores = scores + bias
         if not mask.sees_all:
             scores = scores.masked_fill(mask.hidden, float("-inf"))
         weights = self.weights(without_dead(self.scores(scores).softmax(-1), mask))
-        return F.dropout(weights, self.dropout, self.training).to(v.dtype) @ v
+        return F.dropout(weights, self.dropout, self.training).to(v.dtype) @ v  # (B, H, Tq, d)

@@ -1,4 +1,4 @@
-"""Attention by torch's fused kernel: no T x T tensor where the mask is causal."""
+"""Attention by torch's fused kernel: no T x T mask where it is causal."""
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +8,14 @@ from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
 from micro_transformer.nn.masks import Mask
 
+# B batch, H heads, Tq queries, Tk keys
+
 
 class Sdpa(Kernel):
     """torch.nn.functional.scaled_dot_product_attention (Dao, 2023, on GPUs in half precision).
 
-    Its is_causal aligns the triangle to the top left, so it serves square masks only; it is never
-    given together with a mask. Its own treatment of dead rows differs between versions.
+    is_causal aligns the triangle to the top left, so it is used for square masks only, and never
+    together with a mask tensor. Fully masked rows are set to 0 here, as torch versions differ.
     """
 
     def __init__(self, *, dropout: Rate = 0.0):
@@ -35,6 +37,6 @@ class Sdpa(Kernel):
             added = bias.to(wide)
         else:
             added = bias.to(wide).masked_fill(mask.hidden, float("-inf"))
-        added = added.view((1,) * (4 - added.ndim) + added.shape)
+        added = added.view((1,) * (4 - added.ndim) + added.shape)  # (1 or B, 1 or H, Tq, Tk)
         out = F.scaled_dot_product_attention(q, k, v, added, dropout_p=dropout, scale=scale)
         return without_dead(out, mask)

@@ -1,1 +1,1 @@
-"""Attention patterns, one a module: who may look at whom, beside causality and padding."""
+"""Attention patterns, one per module: masks in addition to causality and padding."""

@@ -1,13 +1,13 @@
-"""The seam of attention patterns."""
+"""Base class of attention patterns."""
 
 from micro_transformer.nn.masks import MaskFn
 
 
 class Pattern:
-    """Which keys a query may see at all; trained with the weights. It has no weights itself."""
+    """Restricts which keys a query can see, in training and inference; no parameters."""
 
-    reach: int | None = None  # keys back that a query can see, itself included; None: all
+    reach: int | None = None  # number of keys that a query can see, its own included; None: all
 
     def join(self, fn: MaskFn) -> MaskFn:
-        """What both the predicate and the pattern allow."""
+        """The predicate `fn` and the pattern's own, joined by a logical and."""
         raise NotImplementedError

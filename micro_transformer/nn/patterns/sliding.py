@@ -1,4 +1,4 @@
-"""A window over the last keys."""
+"""Sliding-window attention."""
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.masks import MaskFn, all_of, window
@@ -6,9 +6,11 @@ from micro_transformer.nn.patterns.base import Pattern
 
 
 class Sliding(Pattern):
-    """A query sees `window` keys, itself included (Beltagy et al., 2020; Jiang et al., 2023).
+    """A query sees the last `window` keys, its own included.
 
-    Mistral's reference code keeps one key more; transformers keeps as many as here.
+    Beltagy et al., 2020; Jiang et al., 2023.
+
+    Mistral's reference code has one key more; transformers has the same number as here.
     """
 
     def __init__(self, *, window: Count):

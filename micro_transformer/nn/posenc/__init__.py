@@ -1,1 +1,1 @@
-"""Positional encodings, one a module."""
+"""Positional encodings, one per module."""

@@ -1,4 +1,4 @@
-"""Linear biases on the scores."""
+"""ALiBi: attention with linear biases."""
 
 import math
 
@@ -8,11 +8,13 @@ from torch import Tensor
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding
 
+# B batch, H heads, Tq queries, Tk keys
+
 
 class ALiBi(PositionalEncoding):
-    """Score bias -m_h · |i - j|, m_h = 2^(-8h/H) (Press et al., 2022). Nothing learned, any length.
+    """Score bias -m_h · |i - j|, m_h = 2^(-8h/H) (Press et al., 2022). Not learned, any length.
 
-    |i - j| equals the paper's i - j wherever a causal query looks, and serves encoders too.
+    Under a causal mask |i - j| equals the paper's i - j; it also works in encoders.
     """
 
     adds_bias = True
@@ -24,12 +26,16 @@ class ALiBi(PositionalEncoding):
         self.register_buffer("slopes", torch.tensor(slopes(dims.num_heads)), persistent=False)
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        distance = (q_pos[..., :, None] - k_pos[..., None, :]).abs()
+        distance = (q_pos[..., :, None] - k_pos[..., None, :]).abs()  # (Tq, Tk) or (B, Tq, Tk)
+        # (H, Tq, Tk) or (B, H, Tq, Tk)
         return distance.unsqueeze(-3) * -self.slopes[:, None, None]
 
 
 def slopes(num_heads: int) -> list[float]:
-    """The paper's slopes; between powers of two, the lower one's and every other of the next."""
+    """The paper's m_h; for H not a power of two as in the authors' code.
+
+    Those of the next lower power P of two, then every other one of 2P.
+    """
     lower = 2 ** math.floor(math.log2(num_heads))
     geometric = [2 ** (-8 * (h + 1) / lower) for h in range(lower)]
     between = [2 ** (-4 * (h + 1) / lower) for h in range(0, 2 * lower, 2)]

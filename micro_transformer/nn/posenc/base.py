@@ -1,4 +1,4 @@
-"""The seam of positional encodings: three hooks that do nothing, and a scale."""
+"""Base class of positional encodings: hooks with neutral defaults."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Self
@@ -8,39 +8,41 @@ from torch import Tensor, nn
 
 from micro_transformer.nn.dims import Dims
 
+# B batch, H heads, T tokens (Tq queries, Tk keys), d head_dim, D = H·d model width
+
 
 class Rotation(NamedTuple):
-    """cos and signed sin of the angles to turn channel pairs (i, i + d/2) by.
+    """cos and signed sin of the rotation angles of channel pairs (i, i + d/2).
 
-    Both broadcast to (B, H, T, d); sin carries a minus on the first half of the channels.
+    Both broadcast to (B, H, T, d); sin is negated in the first half of the channels.
     """
 
     cos: Tensor
     sin: Tensor
 
     def turn(self, x: Tensor) -> Tensor:
-        """(..., T, d) -> same: every pair rotated, norms kept."""
+        """(..., T, d) -> same: every channel pair rotated, norms unchanged."""
         return torch.addcmul(x * self.cos, x.roll(x.shape[-1] // 2, -1), self.sin)
 
 
 class PositionalEncoding(nn.Module):
-    """Where tokens stand. An encoding overrides the one hook that it needs.
+    """Base of positional encodings; a subclass overrides the hook that it needs.
 
-    Positions are (T,) or (B, T); a pad has -1, and what a hook gives there is never seen.
+    Positions are (T,) or (B, T), -1 at pads, whose outputs are masked later.
     """
 
-    pairs_channels = False  # needs an even head width
-    trained_table = False  # holds max_len positions, no more
-    adds_bias = False  # `bias` gives one
-    relative = False  # a score sees i - j only
-    scalable = False  # `stretch` takes a RoPE scaling
+    pairs_channels = False  # needs an even head_dim
+    trained_table = False  # limited to the max_len positions of a learned table
+    adds_bias = False  # `bias` returns a tensor
+    relative = False  # scores depend on the distance i - j only
+    scalable = False  # has `stretch`, for RoPE scalings
     max_len: int | None = None  # tokens; None: no limit
 
     def __init__(self, dims: Dims):
         super().__init__()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Buffers move with the net and keep their float32: angles in bf16 are whole turns off."""
+        """Buffers move with the net but remain float32: in bf16 angles are off by whole turns."""
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -48,22 +50,23 @@ class PositionalEncoding(nn.Module):
         return self
 
     def embed(self, x: Tensor, pos: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D), before the first block."""
+        """Token embeddings (B, T, D) -> (B, T, D), the input of the first block."""
         return x
 
     def rotation(self, pos: Tensor, dtype: torch.dtype, length: int = 0) -> Rotation | None:
-        """How to turn queries and keys of self-attention; formed once for all layers.
+        """Rotation of queries and keys in self-attention, computed once for all layers.
 
-        length: tokens that the whole text will have, as planned before its first one.
+        length: final length of the text in tokens, planned before the first one.
+        Returns None if the encoding does not rotate.
         """
         return None
 
     def score_scale(self, length: int = 0) -> float:
-        """Multiplies q·k in a text of so many tokens."""
+        """Factor on q·k in a text of `length` tokens."""
         return 1.0
 
     def rotate(self, x: Tensor, pos: Tensor, length: int = 0) -> Tensor:
-        """(B, H, T, d) -> (B, H, T, d), turned by its positions."""
+        """(B, H, T, d) -> (B, H, T, d), rotated by positions pos."""
         rotation = self.rotation(pos, x.dtype, length)
         return x if rotation is None else rotation.turn(x)
 

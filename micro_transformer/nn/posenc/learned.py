@@ -1,4 +1,4 @@
-"""A learned vector for each position."""
+"""Learned absolute positions."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from micro_transformer.nn.posenc.base import PositionalEncoding
 
 
 class Learned(PositionalEncoding):
-    """x + table[pos] (Gehring et al., 2017; Radford et al., 2018). Ends at max_len."""
+    """x + table[pos] (Gehring et al., 2017; Radford et al., 2018). At most max_len positions."""
 
     trained_table = True
 

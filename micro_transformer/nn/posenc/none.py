@@ -1,9 +1,9 @@
-"""No positions: the control."""
+"""No positional encoding: the control."""
 
 from micro_transformer.nn.posenc.base import PositionalEncoding
 
 
 class NoPosition(PositionalEncoding):
-    """Order is known to the net through the causal mask alone (Haviv et al., 2022)."""
+    """NoPE: the causal mask alone carries order (Haviv et al., 2022)."""
 
     relative = True

@@ -1,4 +1,4 @@
-"""Rotary positions."""
+"""Rotary position embedding."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,15 @@ from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 from micro_transformer.nn.scaling.base import Scaling
 from micro_transformer.nn.scaling.none import NoScaling
 
+# B batch, T tokens, d head_dim
+
 
 class RoPE(PositionalEncoding):
-    """Pair i turns by pos · base^(-2i/d) (Su et al., 2021, eq. 34), so that q·k sees i - j only.
+    """Rotates channel pair i by pos · base^(-2i/d) radians (Su et al., 2021, eq. 34).
 
-    Pairs are channels (i, i + d/2), the layout of GPT-NeoX and Llama in transformers. Angles are
-    float32 whatever the dtype: in bf16 they would be off by whole turns. A trained one can be
-    stretched to longer texts.
+    So q·k depends on distances only. Pairs are channels (i, i + d/2), the layout of GPT-NeoX and
+    Llama in transformers. Angles are float32 in every dtype: in bf16 they would be off by whole
+    turns. After training, `stretch` applies a scaling for longer texts.
     """
 
     pairs_channels = True
@@ -36,12 +38,11 @@ class RoPE(PositionalEncoding):
         self._original_len = 0
 
     def stretch(self, scaling: Scaling, original_len: int) -> None:
-        """From now on texts are read under the scaling, as those of a net trained on original_len
-        tokens."""
+        """Uses the scaling from now on; original_len: context length of training, in tokens."""
         self._scaling, self._original_len = scaling, original_len
 
     def frequencies(self, length: int) -> tuple[Tensor, float]:
-        """(d/2,) radians a token, and the factor on q·k, for a text of so many tokens."""
+        """(d/2,) radians per token, and the factor on q·k, for a text of `length` tokens."""
         return self._scaling(self.inv_freq, original_len=self._original_len, target_len=length)
 
     def score_scale(self, length: int = 0) -> float:

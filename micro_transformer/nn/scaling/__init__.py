@@ -1,1 +1,1 @@
-"""Ways to stretch a trained RoPE to longer texts, one a module."""
+"""RoPE scalings that extend a trained net to longer texts, one per module."""

@@ -1,4 +1,4 @@
-"""NTK-aware scaling by as much as the text at hand needs."""
+"""NTK-aware scaling with a factor that depends on the length of the text."""
 
 from torch import Tensor
 
@@ -8,10 +8,10 @@ from micro_transformer.nn.scaling.base import Scaling, with_base_raised
 class DynamicNTK(Scaling):
     """NTK with factor max(1, target_len / original_len) (emozilla, 2023; Peng et al., 2023, 3.3).
 
-    target_len is fixed for a request before its first token: the length of a forward, or prompt and
-    new tokens of a generation. A factor that grew on the way would leave keys and values in the
-    cache that were made under other frequencies, and from the second layer on no re-rotation could
-    mend them. transformers' knob `factor` is 1 here, which is the paper's.
+    target_len is fixed per request before its first token: the length of a forward pass, or prompt
+    plus new tokens of a generation. With a factor that grew during decoding, cached keys and values
+    would come from other frequencies, and from the second layer on re-rotation cannot correct them.
+    The option `factor` of transformers is fixed at 1, as in the paper.
     """
 
     divides_by_width_less_two = True

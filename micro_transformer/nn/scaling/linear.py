@@ -9,8 +9,8 @@ from micro_transformer.nn.scaling.base import Scaling
 class Linear(Scaling):
     """Position Interpolation: positions are divided by `factor` (Chen et al., 2023, eq. 4).
 
-    It is meant with a short fine-tuning at the longer length (train=extend). Without one it blurs
-    short texts as well.
+    Meant for a short fine-tuning at the longer length (train=extend). Without it, short texts lose
+    positional resolution too.
     """
 
     def __init__(self, *, factor: Factor):

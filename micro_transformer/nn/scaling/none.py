@@ -6,7 +6,7 @@ from micro_transformer.nn.scaling.base import Scaling
 
 
 class NoScaling(Scaling):
-    """The trained frequencies at every length."""
+    """The frequencies of training, at every length."""
 
     def __call__(
         self, inv_freq: Tensor, *, original_len: int, target_len: int

@@ -7,7 +7,7 @@ from micro_transformer.nn.scaling.base import Scaling, with_base_raised
 
 
 class NTK(Scaling):
-    """base · factor^(d / (d - 2)) (bloc97, 2023; Peng et al., 2023, section 3.1)."""
+    """RoPE with base · factor^(d / (d - 2)) (bloc97, 2023; Peng et al., 2023, section 3.1)."""
 
     divides_by_width_less_two = True
 

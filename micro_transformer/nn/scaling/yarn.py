@@ -1,4 +1,4 @@
-"""YaRN."""
+"""YaRN: frequency-dependent interpolation and a temperature."""
 
 import math
 
@@ -8,17 +8,17 @@ from torch import Tensor
 from micro_transformer.config.knobs import Factor, Positive
 from micro_transformer.nn.scaling.base import Scaling
 
-LEAST_FALL = 1e-9  # for bases so near 1 that float32 cannot tell a pair from the next
+LEAST_FALL = 1e-9  # for bases so close to 1 that adjacent frequencies are equal in float32
 
 
 class YaRN(Scaling):
-    """NTK by parts and a temperature (Peng et al., 2023, sections 3.2 and 3.4).
+    """NTK-by-parts and a temperature (Peng et al., 2023, sections 3.2 and 3.4).
 
-    Pairs that turn more than beta_fast times over the trained length are left alone, those that
-    turn less than beta_slow times are interpolated by `factor`; between them the share falls
-    linearly with the index of the pair, as in the authors' code and all released models (the paper
-    says: with the number of turns). q·k is multiplied by (0.1 ln factor + 1)², which the authors
-    apply as its root to queries and keys; here the rotation keeps norms.
+    Pairs with more than beta_fast turns over the training length keep their frequency; it is
+    divided by `factor` for pairs with fewer than beta_slow turns. In between the blend is linear in
+    the index of the pair, as in the authors' code and all released models (in the paper: in the
+    number of turns). q·k is multiplied by (0.1 ln factor + 1)²; the authors multiply queries and
+    keys by its root instead, but here the rotation keeps norms.
     """
 
     divides_by_width_less_two = True
@@ -35,10 +35,11 @@ class YaRN(Scaling):
         self, inv_freq: Tensor, *, original_len: int, target_len: int
     ) -> tuple[Tensor, float]:
         half = inv_freq.shape[0]
-        fall = max(-math.log(inv_freq[1].item()), LEAST_FALL)  # of log frequency, from pair to pair
+        # Decrease of the log frequency from one pair to the next.
+        fall = max(-math.log(inv_freq[1].item()), LEAST_FALL)
 
         def pair(turns: float) -> float:
-            """The index of the pair that turns so often over the trained length."""
+            """Index (real) of the pair with this number of turns over the training length."""
             return (math.log(original_len) - math.log(2 * math.pi) - math.log(turns)) / fall
 
         low = max(math.floor(pair(self.beta_fast)), 0)
