@@ -65,11 +65,11 @@ def read_json(path: Path) -> Any:
         raise Unreadable(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def parse_json(data: bytes, infinite: bool = False) -> Any:
+def parse_json(data: bytes) -> Any:
     """What strict JSON means: a key once, no NaN, numbers and depth of a stated size, text that can
-    be encoded. Unreadable otherwise; `infinite` lets NaN and Infinity pass."""
+    be encoded. Unreadable otherwise."""
     try:
-        return plain((_LENIENT if infinite else _STRICT).decode(data.decode("utf-8")))
+        return plain(_STRICT.decode(data.decode("utf-8")))
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
@@ -222,7 +222,6 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_constant=_refuse)
-_LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
 
 
 def _short(text: str, length: int = 60) -> str:

@@ -37,6 +37,7 @@ ONEDNN |= {f"avx512_core_{kind}": f"avx512_{kind}" for kind in ("vnni", "bf16", 
 ONEDNN |= {"avx10_1_512": "avx512_fp16"}
 BF16_ON_CPU = {"avx512_bf16", "amx_bf16"}
 DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
+WSL_DRIVER = "/dev/dxg"  # where Windows lends its GPU
 BF16_ON_GPU = 8.0  # compute capability of the first GPUs that have it
 
 
@@ -96,7 +97,8 @@ def cuda_usable() -> bool:
     version = (Path(spec.origin).parent / "version.py").read_text()
     built = any(line.startswith("cuda") and "None" not in line for line in version.splitlines())
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
-    return built and not hidden and all(Path(path).exists() for path in DRIVER)
+    is_driven = all(Path(path).exists() for path in DRIVER) or Path(WSL_DRIVER).exists()
+    return built and not hidden and is_driven
 
 
 def _limits() -> Iterator[str]:

@@ -173,8 +173,8 @@ def _live_line(folder: Path) -> Iterator[None]:
 
     def show() -> None:
         while not over.wait(pause):
-            line = sweep_folder.SweepStatus.of(folder).line()
             with suppress(OSError):
+                line = sweep_folder.SweepStatus.of(folder).line()
                 print(begin + line, end=end, flush=True, file=to)
 
     thread = threading.Thread(target=show, daemon=True)
@@ -183,6 +183,7 @@ def _live_line(folder: Path) -> Iterator[None]:
         yield
     finally:
         over.set()
+        thread.join()
 
 
 def describe(plan: Plan) -> str:
@@ -224,7 +225,8 @@ def _need_room(plan: Plan) -> None:
     trainings = [entry for store in stores for entry in store.iterdir() if entry.is_dir()]
     steps = [entry / "steps" for entry in trainings]
     temporary_files.remove_dead([plan.folder, plan.folder / "figures", *known, *stores])
-    temporary_files.remove_dead([*trainings, *steps])
+    written = [folder / ".hydra" for folder in known]
+    temporary_files.remove_dead([*trainings, *steps, *written])
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")

@@ -24,6 +24,7 @@ from typing import Any
 
 from micro_transformer import disk, temporary_files
 from micro_transformer.config import schema
+from micro_transformer.config.choices import Unreadable
 from micro_transformer.console import Parser
 from micro_transformer.records import record_files, run_record
 from micro_transformer.runs.sweep_folder import in_words
@@ -163,7 +164,7 @@ def _objection(s: Stored) -> str:
 
 
 def _is_ours(name: str) -> bool:
-    return name in OURS or (name.startswith(".") and name.endswith(".tmp"))
+    return name in OURS or temporary_files.is_temporary(name)
 
 
 def remove(training: Stored) -> bool:
@@ -242,7 +243,7 @@ def main(words: list[str] | None = None) -> int:
             print(explain(asked.dir, asked.what, asked.other))
         else:
             print(_prune(asked.dir, asked))
-    except (Unknown, Damaged) as error:
+    except (Unknown, Damaged, Unreadable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, Unknown) else disk.BAD_IO
     return 0

@@ -17,6 +17,7 @@ from micro_transformer import disk
 from micro_transformer.console import Parser
 from micro_transformer.records.record_files import RECORD, load_records, read
 from micro_transformer.records.run_record import NAN, OK, NotARecord, RunRecord, lasting
+from micro_transformer.stop import COMMAND
 from micro_transformer.wording import plural, printable
 
 ELSEWHERE = 0.01  # relative, other machine or version
@@ -79,14 +80,18 @@ def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN
             f"store.dir={folder}/store",
         )
         words = [*command, *_own(record.overrides, places), *places]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        child = subprocess.Popen(words, **pipes)
+        with child, COMMAND.tells(lambda _: child.terminate()):  # it stops in good order
+            out, err = child.communicate()
+        COMMAND.check()
         for path in sorted(Path(folder).rglob(RECORD)):
             try:
                 return read(path)
             except NotARecord as error:
                 raise RuntimeError(f"the run left a record that cannot be read: {error}") from error
-    last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-    raise RuntimeError(f"the run left no record, exit code {done.returncode}: {last}")
+    last = (err.strip() or out.strip() or "no output").splitlines()[-1]
+    raise RuntimeError(f"the run left no record, exit code {child.returncode}: {last}")
 
 
 def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Any
 
 from micro_transformer.config import knobs
+from micro_transformer.config.knobs import WHOLE
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # group -> its home, and the class that its components descend from
@@ -214,8 +215,9 @@ def _single(value: Any, allowed: Any) -> str | None:
 
 def _is_a(value: Any, base: type) -> bool:
     if base is float:
+        largest = WHOLE if isinstance(value, int) else sys.float_info.max  # as records hold them
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) <= sys.float_info.max  # never NaN
+        return is_number and abs(value) <= largest  # never NaN
     if base is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, base)

@@ -33,7 +33,7 @@ class Bounds:
 
 WHOLE = 2.0**63  # whole numbers stay below: 64 bits hold them in torch, in tables and in records
 Count = Annotated[int, Bounds(1, WHOLE, open_high=True)]  # 1, 2, 3, ...
-Several = Annotated[int, Bounds(2)]  # tokens, where one must follow another
+Several = Annotated[int, Bounds(2, WHOLE, open_high=True)]  # tokens, where one must follow another
 Few = Annotated[int, Bounds(1, 5000)]
 Size = Annotated[int, Bounds(0, WHOLE, open_high=True)]  # 0, 1, 2, ...
 Positive = Annotated[float, Bounds(0, open_low=True)]

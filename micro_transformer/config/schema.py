@@ -18,6 +18,7 @@ from micro_transformer.config.choices import groups as groups
 from micro_transformer.config.components import Component, complaint, find
 from micro_transformer.config.knobs import (
     Count,
+    Few,
     NonNegative,
     Positive,
     Probability,
@@ -71,7 +72,7 @@ class Train:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     matrix_dtype: Literal["auto", "fp32", "bf16"]  # of Muon's Newton-Schulz
     kernel: str
-    threads: Count | Literal["auto"]
+    threads: Few | Literal["auto"]
     grad_checkpointing: bool
     compile: bool
     eval_every: Count
@@ -280,7 +281,7 @@ def _component(group: str, where: str, value: Any) -> list[str]:
 
 
 def _measures(group: str, value: Any) -> list[str]:
-    fields: dict[str, Any] = {"threads": Count | Literal["auto"]} if group == "bench" else {}
+    fields: dict[str, Any] = {"threads": Few | Literal["auto"]} if group == "bench" else {}
     if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
         return [f"{group}={_short(value)}: must be a mapping with `measures`"]
     rest = {k: v for k, v in value.items() if k != "measures"}

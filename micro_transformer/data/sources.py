@@ -25,7 +25,7 @@ FOLDER_VARIABLE = "MT_DATA"
 def folder_of_the_user() -> Path | None:
     """The folder that MT_DATA names; None where it is not set."""
     named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).expanduser() if named else None
+    return Path(os.path.expanduser(named)) if named else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def write(record: RunRecord, folder: Path, history: Sequence[dict[str, Any]] = (
     Returns 0, or the exit code of bad I/O when not even that could be written."""
     try:
         if history:
-            lines = "".join(json.dumps(line) + "\n" for line in history)
+            lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in history)
             disk.write_file(folder / record_files.HISTORY, lines.encode())
         record_files.write(record, folder)
     except OSError as error:

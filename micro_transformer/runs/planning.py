@@ -283,5 +283,5 @@ def _refuse_clashes(jobs: list[Job]) -> None:
             told = f"{' '.join(words)} would write into the folder of" if words else "twice"
             raise BadConfig([
                 f"{clean(told)} {clean(' '.join(other.overrides))}: {job.folder}; leave one of the "
-                "jobs out, or let hydra.sweep.subdir tell them apart"
+                "jobs out"
             ])  # fmt: skip

@@ -197,14 +197,14 @@ class Entry:
 
     def _shared(self) -> BinaryIO:
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(self.needed, "ab")  # noqa: SIM115
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if self.needed.exists() and os.path.samestat(
-                os.fstat(file.fileno()), self.needed.stat()
-            ):
-                return file
-            file.close()  # pruned between the two
+            with suppress(FileNotFoundError):  # pruned between two of these lines
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = open(self.needed, "ab")  # noqa: SIM115
+                fcntl.flock(file, fcntl.LOCK_SH)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file.fileno()), self.needed.stat()):
+                        return file
+                file.close()
 
     def note(self, facts: dict[str, Any]) -> None:
         """training.json holds the facts: how the training went, no part of what it is."""

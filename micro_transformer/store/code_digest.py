@@ -41,8 +41,10 @@ def code_digests(modules: Iterable[str]) -> dict[str, str]:
 def _path(module: str) -> Path | None:
     """The module's file; None for a package (its __init__ is empty) and for what is not ours."""
     parts = module.split(".")
+    if parts[0] != ROOT or len(parts) < 2 or not all(map(str.isidentifier, parts)):
+        return None
     path = PACKAGE.joinpath(*parts[1:]).with_suffix(".py")
-    return path if parts[0] == ROOT and len(parts) > 1 and path.is_file() else None
+    return path if path.is_file() else None
 
 
 @cache

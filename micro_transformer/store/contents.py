@@ -22,7 +22,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_history(value: Any) -> bool:
@@ -51,7 +51,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
 def state_of(files: dict[str, bytes]) -> dict[str, Any]:
     """The state of a snapshot, its progress checked field by field."""
     try:
-        state = disk.parse_json(_file(files, STATE), infinite=True)
+        state = disk.parse_json(_file(files, STATE))
     except disk.Unreadable as error:
         raise Damaged(f"{STATE}: {error}") from error
     progress = state.get("progress") if isinstance(state, dict) else None
@@ -100,10 +100,6 @@ def weights_of(
         if found != wanted:
             raise Damaged(f"{name}: {key:.60} is {found}, must be {wanted}")
     return tensors
-
-
-def _kind(tensor: "Tensor") -> str:
-    return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
 def _file(files: dict[str, bytes], name: str) -> bytes:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from micro_transformer.config.schema import Train
 from micro_transformer.training.muon import Muon
 
+# What each member keeps of a parameter, as a stored state must have it.
+KEPT = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "muon": {"momentum_buffer"}}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -95,6 +97,21 @@ class Optimizers:
             for index, entry in member.state_dict()["state"].items()
             for key, value in entry.items()
         }
+
+    def fit(self, step: int) -> bool:
+        """Whether the state is one that `step` steps leave: every entry whole, of the parameter's
+        shape, and none missing but where fp16 has skipped steps."""
+        entries = [
+            (KEPT[name], parameter, entry)
+            for name, member in self.members.items()
+            for parameter, entry in member.state.items()
+        ]
+        whole = all(
+            entry.keys() == kept and all(x.shape in ((), parameter.shape) for x in entry.values())
+            for kept, parameter, entry in entries
+        )
+        is_begun = all(member.state for member in self.members.values())
+        return whole and (is_begun or step == 0 or self.scaler.is_enabled())
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """The optimizers go on from what `state` returned."""

@@ -237,12 +237,7 @@ class Trainer:
             progress = Progress(**state["progress"])
             optimizers.load_state(contents.tensors_of(files, OPTIMIZERS))
             optimizers.scaler.load_state_dict(state["scaler"])
-            fits = all(
-                tensor.shape in ((), parameter.shape)
-                for member in optimizers.members.values()
-                for parameter, entry in member.state.items()
-                for tensor in entry.values()
-            )
+            fits = optimizers.fit(progress.step) and bool(best) == (progress.best is not None)
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise Damaged(f"a state does not fit: {type(error).__name__}: {error}") from error
         if not fits or progress.step > self.recipe.steps:

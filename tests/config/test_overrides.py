@@ -79,6 +79,8 @@ def test_every_wrong_value_is_told_at_once():
         "seed=9223372036854775808": r"seed=9223372036854775808: must be in \[0, 2\^63\)",
         "train.steps=9223372036854775808": r"train.steps=\d+: must be in \[1, 2\^63\)",
         "train.lr=1" + "0" * 400: r"train.lr=1000.*: must be a number in",
+        "train.clip=1" + "0" * 21: r"train.clip=10+: must be a number in",
+        "bench.threads=9000000000000000000": r"bench.threads=9\d+: must be in \[1, 5000\]",
         "run.timeout_s=3000000": "run.timeout_s=3000000: must be in",
         "store.dir=": r"store.dir=: must name a folder \(is a variable unset",
         "data.dir=~nobody-here/x": "data.dir=~nobody-here/x: no such home",

@@ -63,13 +63,14 @@ def test_a_file_of_yours_that_is_another_is_told_and_not_passed_over(
     assert not (tmp_path / "data" / "prepared" / name).exists()
 
 
-@pytest.mark.parametrize("place", ["nowhere", "a file"])
+@pytest.mark.parametrize("place", ["nowhere", "a file", "~nobody-here/mine"])
 def test_a_folder_that_is_none_is_told(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "a file").write_text("x")
-    monkeypatch.setenv(sources.FOLDER_VARIABLE, str(tmp_path / place))
+    named = place if place.startswith("~") else str(tmp_path / place)
+    monkeypatch.setenv(sources.FOLDER_VARIABLE, named)
     words = ["prepare", "task=shakespeare", f"root={tmp_path / 'data'}"]
     assert main(words) == 3
-    assert f"{tmp_path / place} is no folder" in capsys.readouterr().err
+    assert f"{named} is no folder" in capsys.readouterr().err
     assert main([*words, "tier=grammar"]) == 0  # another is asked for
     assert main(["prepare", "task=micro", "stories=60", f"root={tmp_path / 'data'}"]) == 0
 

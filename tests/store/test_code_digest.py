@@ -97,3 +97,8 @@ def test_words_and_new_components_invalidate_no_training_and_code_that_trains_do
     for name in ("nn/posenc/new.py", "nn/cache/new.py", "bench/new.py", "decoding/new.py"):
         (lab.root / name).write_text((lab.root / "nn/posenc/rope.py").read_text())
     assert lab.identity().train == before.train
+
+
+def test_a_name_that_is_no_module_has_no_code():
+    names = [f"micro_transformer.{name}" for name in ("", "/", "/etc/passwd", "../run", "a b")]
+    assert code_digest.code_digests(names) == {}

@@ -117,6 +117,10 @@ def drop(first, tensors):
     return {key: tensor for key, tensor in tensors.items() if key != first}
 
 
+def without_muon(first, tensors):
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith("muon.")}
+
+
 def shrink(first, tensors):
     return tensors | {first: tensors[first].flatten()[:1].repeat(3)}
 
@@ -142,7 +146,9 @@ WRONG_STATES = {
     **{f"{change.__name__} {name}": other_tensor(f"{name}.safetensors", change)
        for name in ("weights", "best") for change in (drop, shrink, spoil, rename)},
     **{f"{change.__name__} optimizer": other_tensor("optimizer.safetensors", change)
-       for change in (shrink, spoil, rename)},
+       for change in (drop, without_muon, shrink, spoil, rename)},
+    "no best": lambda files: files.pop("best.safetensors"),
+    "endless": state(lambda s: s["progress"].update(train_seconds=math.inf)),
     "no optimizer": lambda files: files.pop("optimizer.safetensors"),
     "step beyond": state(lambda s: s["progress"].update(step=10**6)),
     "stray": state(lambda s: s["progress"].update(stray=1)),

