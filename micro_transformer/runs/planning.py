@@ -240,7 +240,7 @@ def _has(node: Any, path: Sequence[str]) -> bool:
 
 
 def _sweep_name(overrides: list[Any]) -> str:
-    """Reproducible sweep name: the swept keys and a hash of the overrides (run.*, hydra.* aside)."""
+    """Reproducible sweep name: the swept keys and a hash of the overrides but run.* and hydra.*"""
     swept = [o.get_key_element().split(".")[-1] for o in overrides if o.is_sweep_override()]
     lines = sorted(
         o.input_line for o in overrides if not o.key_or_group.startswith(("run.", "hydra"))
