@@ -1,8 +1,8 @@
-# make help lists the targets. Each one sets up what it needs: a virtual environment, packages, data.
+# `make help` lists the targets. Each installs what it needs: virtual environment, packages, data.
 PYTHON      ?= python3
 # PyTorch's CPU index for Linux without a GPU, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-# What train, eval, decode, profile and sweep work on, e.g. make train TASK=micro
+# Task of train, eval, decode, profile and sweep, e.g. make train TASK=micro
 TASK        ?= shakespeare
 ENGINE      ?= docker
 VENV        := .venv

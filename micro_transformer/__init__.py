@@ -1,8 +1,8 @@
-"""A lab that measures what each part of a Transformer buys and what it costs."""
+"""A lab that measures the benefit and the cost of each component of a Transformer."""
 
 import logging
 
 __version__ = "0.1.0"
 
-# That matplotlib looks for fonts on its first day says nothing to a reader.
+# Hides matplotlib's message about building its font cache at the first import.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

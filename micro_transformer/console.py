@@ -1,8 +1,8 @@
-"""A command and its console: what it prints, its flags, how it ends. Every `main` is run by this.
+"""Console output, flags and exit codes. Every command's `main` is run by `command`.
 
-A command's work does not depend on who reads its output: a reader that has seen enough (`| head`)
-is no error, a closed stream is none, letters that a console lacks become `?`. Only what a device
-refuses (a full disk) is told at the end, with exit code 3.
+Output problems never interrupt the work: a closed pipe (`| head`) or stream is no error, and
+characters that the console cannot encode become `?`. Only a failed write, as on a full disk, is
+reported at the end, with exit code 3.
 """
 
 import argparse
@@ -24,12 +24,12 @@ LEFT = (errno.EPIPE, errno.ECONNRESET)
 
 
 class Patient(io.FileIO):
-    """A file that takes every byte; `lost` says why it could not pass one on."""
+    """A raw output stream whose writes never fail; `lost` is the first error, if any."""
 
     lost: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """All of data is written, or given up."""
+        """Writes the data, waiting while the stream would block; discards it on an error."""
         try:
             while (written := super().write(data)) is None:  # would block
                 select.select([], [self], [])
@@ -40,7 +40,7 @@ class Patient(io.FileIO):
 
 
 def settle() -> None:
-    """What this process prints from here on can fail no work."""
+    """stdout and stderr of this process, and log handlers on them, no longer raise on write."""
     for name, fd in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
         if isinstance(_raw(before), Patient):
@@ -62,7 +62,7 @@ def _patient(before: TextIO | None, fd: int) -> TextIO:
 
 
 def clean(text: Any, longest: int = 100) -> str:
-    """The text, short and without control characters."""
+    """The text with non-printable characters as `?`, truncated to `longest` characters."""
     shown = "".join(c if c.isprintable() else "?" for c in str(text))
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
@@ -72,10 +72,10 @@ def _raw(stream: TextIO | None) -> Any:
 
 
 def command(main: Callable[[], int | None] | str) -> NoReturn:
-    """The process ends as main does, by function or by `module:function`, which is imported here:
-    with its exit code, 128 + number for a signal, 3 when its output could not be written."""
+    """Runs `main` (a function, or `module:function` to import) and exits the process: with its exit
+    code, 128 + number for a signal, or 3 if its output could not be written."""
     try:
-        COMMAND.begin()  # before the second that the imports take: no signal is lost
+        COMMAND.begin()  # before the imports, which take a second: no signal is lost
         settle()
         if isinstance(main, str):
             module, name = main.split(":")
@@ -97,7 +97,7 @@ def _code(main: Any) -> int:
 
 
 def _ended(code: int) -> int:
-    """The exit code, when all that was printed is out."""
+    """The exit code after flushing stdout; BAD_OUTPUT if a write failed in a successful command."""
     sys.stdout.flush()
     lost = getattr(_raw(sys.stdout), "lost", None)
     if lost is None or lost.errno in LEFT:
@@ -107,10 +107,10 @@ def _ended(code: int) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags of a command; a mistake is one line with the nearest flag."""
+    """Argument parser whose errors are one line with the nearest flag."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit code 2."""
+        """Prints the error in one line and exits with code 2."""
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         unknown = next((w for w in message.split() if w.startswith("-")), "")
         near = difflib.get_close_matches(unknown, flags, 1, cutoff=0.5)

@@ -1,7 +1,7 @@
-"""Files that anyone may have changed, on disks that may be full.
+"""Safe file access: untrusted files are validated on reading, writes are atomic.
 
-What is read is a regular file of a stated size at most, and strict JSON. What is written is there
-as a whole or as it was before. A fault of the disk is one line: what, where, and the cure.
+Only regular files up to a size limit are read, and only strict JSON is accepted. A failed write
+leaves the old content. Each I/O error becomes one line: path, reason, cure.
 """
 
 import errno
@@ -22,28 +22,28 @@ from micro_transformer.durable import durable, sync_folder
 
 BAD_IO = 3  # exit code of a command that could not read or write
 LARGEST_JSON = 16 << 20
-DEEPEST = 24  # nested lists and mappings in a file
-DIGITS = 20  # of a whole number
-LONGEST = 200  # letters of a path in a message
+DEEPEST = 24  # maximum nesting of lists and mappings in a file
+DIGITS = 20  # maximum digits of an integer
+LONGEST = 200  # maximum characters of a path in a message
 
 
 class Unreadable(ValueError):
-    """There is a file, but not one that can be taken; the text says why."""
+    """The file exists but its content is not acceptable; the text gives the reason."""
 
 
 class CannotWrite(OSError):
-    """A file could not be written; what was there before is untouched."""
+    """A file could not be written; its previous content is unchanged."""
 
     status, exit_code = "failed", BAD_IO
 
 
 class DiskFull(CannotWrite):
-    """There was no room to write."""
+    """The disk or the quota is full."""
 
 
 def read_bytes(path: Path, limit: int = LARGEST_JSON) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Unreadable: a pipe, a device, a
-    folder, or larger, found without reading it; OSError: absent, or not ours to read."""
+    """The content of a regular file of at most `limit` bytes. Raises Unreadable, before reading,
+    for larger files, pipes, devices and folders; OSError if missing or without permission."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         about = os.fstat(handle)
@@ -58,7 +58,7 @@ def read_bytes(path: Path, limit: int = LARGEST_JSON) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; Unreadable or OSError as for `read_bytes`."""
+    """The content of a JSON file; raises Unreadable or OSError as `read_bytes` does."""
     try:
         return parse_json(read_bytes(path))
     except Unreadable as error:
@@ -66,8 +66,8 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """What strict JSON means: a key once, no NaN, numbers and depth of a stated size, text that can
-    be encoded. Unreadable otherwise."""
+    """The value of strict JSON: no duplicate keys, no NaN or Infinity, integers of at most DIGITS
+    digits, at most DEEPEST levels; else raises Unreadable."""
     try:
         return plain(_STRICT.decode(data.decode("utf-8")))
     except Unreadable:
@@ -77,7 +77,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value with text that can be encoded; Unreadable when it is nested too deep."""
+    """The value with lone surrogates in strings replaced by `?`; Unreadable if nested too deep."""
     if depth > DEEPEST:
         raise Unreadable(f"nested deeper than {DEEPEST}")
     if isinstance(value, dict):
@@ -88,7 +88,8 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """path holds data, on disk, or is as it was before; CannotWrite names it."""
+    """The file contains `data`, synced to disk; on failure it is unchanged and CannotWrite is
+    raised."""
     temporary = temporary_files.temporary(path)
     with naming(path, len(data)):
         try:
@@ -104,13 +105,14 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def need_listed(folder: Path) -> None:
-    """The folder's names can be read, or it is not there; `glob` would call a closed one empty."""
+    """Raises PermissionError if the folder exists but cannot be listed, where `glob` would return
+    nothing."""
     with suppress(FileNotFoundError, NotADirectoryError):
         os.scandir(folder).close()
 
 
 def need_writable(folder: Path) -> None:
-    """The folder exists and a file can be written into it; CannotWrite names it."""
+    """The folder exists and is writable; else raises CannotWrite."""
     probe = temporary_files.temporary(folder / "probe")
     with naming(folder, 1):
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +124,8 @@ def need_writable(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path, size: int = 0) -> Iterator[None]:
-    """A fault of the disk inside becomes CannotWrite, which names the path and the bytes."""
+    """Context manager that turns an OSError into CannotWrite, or DiskFull if there is no space; the
+    text names the path and, if the disk is full, the bytes needed (`size`)."""
     try:
         yield
     except CannotWrite:
@@ -133,8 +136,8 @@ def naming(path: Path, size: int = 0) -> Iterator[None]:
 
 
 def is_locked(path: Path, asked: int = fcntl.LOCK_SH) -> bool:
-    """Whether a process holds the lock file in a way that shuts out what is asked: a shared lock,
-    or LOCK_EX where the holders share. Needs no right to write."""
+    """Whether the lock `asked` (LOCK_SH or LOCK_EX) is blocked by another process: LOCK_SH finds
+    exclusive locks, LOCK_EX any lock. Needs no write permission; False if there is no file."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -163,7 +166,7 @@ CURES = {
 
 
 def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
-    """A fault of the disk in one line: where, what, and the cure."""
+    """An I/O error in one line: path, reason, cure."""
     if isinstance(error, CannotWrite):
         return str(error)
     named = error.filename if isinstance(error.filename, str | bytes) else path
@@ -191,7 +194,7 @@ def _full(path: Path, size: int) -> str:
 
 
 def one_line(main: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, which ends with exit code 3 and one line where it cannot read or write."""
+    """Decorator for a command's main: an OSError is printed in one line and gives exit code 3."""
 
     @functools.wraps(main)
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writing so that the bytes outlive a power cut."""
+"""Writes that survive a power failure (fsync)."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 @contextmanager
 def durable(path: Path) -> Iterator[BinaryIO]:
-    """A file open for writing whose bytes are on the disk when the block ends."""
+    """Context manager with a file open for writing, synced to disk when the block ends."""
     with open(path, "wb") as file:
         yield file
         file.flush()
@@ -17,7 +17,7 @@ def durable(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """The folder's list of names is on the disk."""
+    """The folder's entries (new and renamed files) are synced to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

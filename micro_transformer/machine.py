@@ -1,7 +1,7 @@
-"""What this machine can do, asked without importing torch: instruction sets, cores, CUDA.
+"""Capabilities of this machine, without importing torch: instruction sets, cores, CUDA.
 
-Limits that the user or a container sets are part of the machine: under ATEN_CPU_CAPABILITY and
-ONEDNN_MAX_CPU_ISA a server computes as a laptop does, and is taken for one.
+Limits set by the user or a container count as properties of the machine: with ATEN_CPU_CAPABILITY
+or ONEDNN_MAX_CPU_ISA a server computes as an older CPU does, and is treated as one.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-# x86 instruction sets, each an extension of the one before: how Linux's names for it begin.
+# x86 instruction sets, oldest first -> prefixes of their flags in Linux's /proc/cpuinfo.
 LADDER = {
     "sse4": ("sse4_1",),
     "avx": ("avx", "f16c"),
@@ -29,7 +29,7 @@ LADDER = {
     "avx512_fp16": ("avx512_fp16",),
     "amx": ("amx_",),
 }
-# The last step that a variable leaves. What is not named here limits nothing, as in torch.
+# Value of the variable -> newest set of LADDER that it allows. Others are ignored, as in torch.
 ATEN = {"default": "sse4", "avx2": "avx2"}
 ONEDNN = {"sse41": "sse4", "avx2_vnni_2": "avx2_vnni", "avx512_core": "avx512"}
 ONEDNN |= {step: step for step in ("avx", "avx2", "avx2_vnni")}
@@ -37,12 +37,12 @@ ONEDNN |= {f"avx512_core_{kind}": f"avx512_{kind}" for kind in ("vnni", "bf16", 
 ONEDNN |= {"avx10_1_512": "avx512_fp16"}
 BF16_ON_CPU = {"avx512_bf16", "amx_bf16"}
 DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
-WSL_DRIVER = "/dev/dxg"  # where Windows lends its GPU
-BF16_ON_GPU = 8.0  # compute capability of the first GPUs that have it
+WSL_DRIVER = "/dev/dxg"  # under WSL, where Windows provides the GPU
+BF16_ON_GPU = 8.0  # minimum compute capability for bf16
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets that torch may use on this CPU, as Linux names them; empty elsewhere."""
+    """CPU flags that torch may use, by Linux's names; empty on other systems."""
     steps = list(LADDER)
     last = min([steps.index(limit) for limit in _limits()], default=len(steps))
     lost = tuple(prefix for step in steps[last + 1 :] for prefix in LADDER[step])
@@ -50,36 +50,37 @@ def cpu_flags() -> frozenset[str]:
 
 
 def isa() -> str:
-    """The newest instruction set that torch may use, a step of LADDER; elsewhere the processor's
-    family."""
+    """The newest instruction set of LADDER that torch may use; without any, the machine type, as
+    `arm64`."""
     flags = cpu_flags()
     steps = (s for s in reversed(LADDER) if any(f.startswith(LADDER[s][0]) for f in flags))
     return next(steps, platform.machine())
 
 
 def cpu_name() -> str:
-    """Model name of the CPU, and what it is limited to."""
+    """Model name of the CPU, with the instruction set it is limited to, if it is."""
     names = _lines("model name")
     name = names[0] if names else platform.processor() or platform.machine()
     return name if cpu_flags() == _all_flags() else f"{name} limited to {isa()}"
 
 
 def has_bf16(device: str) -> bool:
-    """Whether the device multiplies in bf16 by instructions of its own."""
+    """Whether the device ("cuda" or "cpu") has native bf16 matrix multiplication."""
     if device == "cuda":
         return _compute_capability() >= BF16_ON_GPU
     return bool(cpu_flags() & BF16_ON_CPU)
 
 
 def cores() -> int:
-    """Cores that this process may use: those of its affinity, its containers' quota and Slurm's."""
+    """Number of cores for this process: the minimum of CPU affinity, cgroup quotas and Slurm's
+    allocation."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = _number("SLURM_CPUS_PER_TASK") or mine
     return max(1, min([mine, granted, *map(int, _quotas())]))
 
 
 def threads(processes: int = 1) -> int:
-    """Threads for each of `processes`: its share of the cores, or OMP_NUM_THREADS if less."""
+    """Threads per process if `processes` share the cores; at most OMP_NUM_THREADS, if set."""
     share, wished = max(1, cores() // processes), _number("OMP_NUM_THREADS")
     by_torchrun = (
         wished == 1 and (_number("LOCAL_WORLD_SIZE") or 1) > 1
@@ -89,8 +90,8 @@ def threads(processes: int = 1) -> int:
 
 @cache
 def cuda_usable() -> bool:
-    """Whether torch was built for CUDA and may use a GPU; asked without importing torch. A
-    container sees its host's driver in /proc, and only the devices that it was given."""
+    """Whether torch was built for CUDA and a GPU is visible. Both driver paths must exist: a
+    container sees the host's driver in /proc even without access to a GPU."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False
@@ -114,7 +115,7 @@ def _all_flags() -> frozenset[str]:
 
 @cache
 def _lines(key: str) -> list[str]:
-    """The values of a key of /proc/cpuinfo; none elsewhere than on Linux."""
+    """All values of a key in /proc/cpuinfo; empty on other systems."""
     with suppress(OSError):
         pairs = (line.partition(":") for line in CPUINFO.read_text().splitlines())
         return [value.strip() for name, _, value in pairs if name.strip() == key]
@@ -123,7 +124,7 @@ def _lines(key: str) -> list[str]:
 
 @cache
 def _compute_capability() -> float:
-    """The least of the GPUs'; without an answer new enough for everything."""
+    """The lowest compute capability of the GPUs; BF16_ON_GPU if nvidia-smi fails."""
     command = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
@@ -133,7 +134,7 @@ def _compute_capability() -> float:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that each control group around this process grants, of cgroup v2 and v1."""
+    """CPU quotas, in cores, of this process's control groups and their parents (cgroup v1, v2)."""
     with suppress(OSError):
         for line in OWN_CGROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -142,8 +143,8 @@ def _quotas() -> Iterator[float]:
 
 
 def _quotas_of(controllers: str, path: str) -> Iterator[float]:
-    """Of a group and those around it. In a container the path may be the host's and not be there;
-    the container's own group is then the root."""
+    """CPU quotas, in cores, of a group and its parents. In a container the path may be the host's
+    and not exist; the root is then the container's own group."""
     roots = [CGROUPS / controllers, CGROUPS / "cpu"] if controllers else [CGROUPS]
     for root in roots:
         own = root / path
@@ -155,7 +156,7 @@ def _quotas_of(controllers: str, path: str) -> Iterator[float]:
 
 
 def _granted(group: Path, is_v1: bool) -> tuple[int, int]:
-    """Microseconds of CPU time a period, and the period; ValueError when there is no limit."""
+    """(CPU time per period, period), both in microseconds; ValueError if cgroup v2 has no limit."""
     if is_v1:
         quota, period = ((group / f"cpu.cfs_{n}_us").read_text() for n in ("quota", "period"))
     else:
@@ -164,13 +165,13 @@ def _granted(group: Path, is_v1: bool) -> tuple[int, int]:
 
 
 def _number(variable: str) -> int | None:
-    """The whole number above 0 in an environment variable, of a list the first; None: no such."""
+    """The positive integer in an environment variable, the first of a list; else None."""
     text = os.environ.get(variable, "").split(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) else None
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """What a figure depends on besides the configuration; recorded, in no fingerprint."""
+    """Versions, hardware and load that results depend on: recorded, but not fingerprinted."""
     return {
         "torch": importlib.metadata.version("torch"),
         "python": platform.python_version(),
@@ -186,7 +187,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """The commit and whether files differ from it; nulls without git."""
+    """The commit, and whether tracked files differ from it; both None without git."""
     root = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""Memory of this process: resident now, the peak since the last reset, and the GPU's peak."""
+"""Memory use of this process: current and peak resident set size, and peak GPU memory."""
 
 import resource
 import sys
@@ -8,7 +8,7 @@ GB = 1e9
 
 
 def reset_peak() -> bool:
-    """The kernel counts the peak from now on; False where it cannot (not Linux)."""
+    """The peak is measured from now on; returns False where this is impossible (not Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -17,7 +17,7 @@ def reset_peak() -> bool:
 
 
 def peak_rss_bytes() -> int:
-    """Highest resident size since the last reset, or since the start."""
+    """Peak resident set size in bytes since the last reset, or since the process started."""
     try:
         return _status("VmHWM")
     except OSError:
@@ -26,7 +26,7 @@ def peak_rss_bytes() -> int:
 
 
 def rss_bytes() -> int:
-    """Resident size now; the peak where the system tells no more."""
+    """Current resident set size in bytes; the peak where the current size is not available."""
     try:
         return _status("VmRSS")
     except OSError:
@@ -34,7 +34,7 @@ def rss_bytes() -> int:
 
 
 def peak_vram_gb(device: str) -> float | None:
-    """Peak of memory allocated on the GPU since its last reset; None without CUDA, never 0."""
+    """Peak GPU memory allocated by torch, in GB, since its last reset; None if not on CUDA."""
     if device != "cuda":
         return None
     import torch

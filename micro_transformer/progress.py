@@ -1,5 +1,5 @@
-"""What is seen of work that takes a while: a bar on a terminal, and where the output is none (a
-file, a pipe, a log) a plain line every few seconds.
+"""Progress display of long work: a bar on a terminal; in other output (a file, a pipe, a log) a
+plain line every EVERY_S seconds.
 """
 
 import os
@@ -14,26 +14,26 @@ FIRST_S, EVERY_S, BAR_S = 1.0, 5.0, 0.2
 
 
 class Display:
-    """How far a piece of work is: `done` of `total` units, and what is said of the last."""
+    """Progress of a task: `done` of `total` units, with the latest figures to display."""
 
     def __init__(self, unit: str, total: int, done: int = 0):
         self.unit, self.total, self.done = unit, total, done
         self.figures: dict[str, float] = {}
-        self.name: str | None = None  # of the unit under way
+        self.name: str | None = None  # of the current unit
         self._before, self._started = done, time.monotonic()
 
     def begin(self, name: str) -> None:
-        """The unit of that name is under way."""
+        """The current unit has this name."""
         self.name = name
 
     def advance(self, **figures: float) -> None:
-        """One more unit is done; figures that are not given stay as they were."""
+        """One more unit is done; figures not given keep their last value."""
         self.done, self.name, self.figures = self.done + 1, None, self.figures | figures
 
     def line(self) -> str:
         """`step 9 of 280, train/loss 2.345, 40 s left`; `measure 2 of 3, decoding, after 12 s`."""
         spent, here = time.monotonic() - self._started, self.done - self._before
-        if self.name is not None:  # units of different lengths tell no time left
+        if self.name is not None:  # named units differ in length: no estimate of the time left
             return f"{self.unit} {self.done + 1} of {self.total}, {self.name}, after {spent:.0f} s"
         parts = [f"{self.unit} {self.done} of {self.total}"]
         parts += [f"{name} {value:.3f}" for name, value in self.figures.items()]
@@ -43,7 +43,7 @@ class Display:
 
 @contextmanager
 def shown(display: Display, *, is_quiet: bool = False) -> Iterator[Display]:
-    """While it is entered, the display is seen, unless it is to be quiet."""
+    """Context manager that shows the display while work runs. is_quiet: show nothing."""
     over = threading.Event()
     ways = [_bar] * is_terminal(sys.stderr) + [_lines] * (not is_terminal(sys.stdout))
     threads = [threading.Thread(target=way, args=(display, over), daemon=True) for way in ways]
@@ -58,7 +58,7 @@ def shown(display: Display, *, is_quiet: bool = False) -> Iterator[Display]:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person reads the stream as it is written."""
+    """Whether the stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
@@ -81,5 +81,5 @@ def _lines(display: Display, over: threading.Event) -> None:
         while not over.wait(pause):
             print(display.line(), flush=True)
             pause = EVERY_S
-    except BrokenPipeError:  # a reader that has seen enough (`| head`) is no error
+    except BrokenPipeError:  # a reader that stops early (`| head`) is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,4 @@
-"""Seeds and determinism: what must be the same for the same bits.
-
-torch is imported only where it is used.
-"""
+"""Random seeds and deterministic execution, for bit-identical results. torch is imported lazily."""
 
 import hashlib
 import os
@@ -9,13 +6,14 @@ import random
 
 
 def stream(seed: int, *names: object) -> int:
-    """A seed of its own for each named stream, in [0, 2^63): streams share no draws."""
+    """Seed of a named random stream, in [0, 2^63): a hash of seed and names, so that streams are
+    independent."""
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def seed_everything(seed: int) -> None:
-    """torch, random and numpy draw from `seed` from here on."""
+    """The global generators of torch, random and numpy are seeded with `seed`."""
     import numpy
     import torch
 
@@ -25,7 +23,7 @@ def seed_everything(seed: int) -> None:
 
 
 def make_deterministic(threads: int) -> None:
-    """Same operations in the same order on every call: thread count, kernels, no autotuning."""
+    """torch runs deterministically: fixed thread count, deterministic kernels, no autotuning."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 

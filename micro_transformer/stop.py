@@ -1,6 +1,6 @@
-"""How a command ends that is asked to: in good order, soon, and with the code that says so.
+"""Graceful shutdown on signals: a command ends within LIMIT_S seconds, with code 128 + signal.
 
-Imports little: a command listens before it loads anything else.
+Imports little, since a command installs its handlers before it loads anything else.
 """
 
 import os
@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-TWICE_S = 0.5  # signals nearer to each other are one
-LIMIT_S = 9.5  # a command has ended this long after a signal, whatever it was doing
+TWICE_S = 0.5  # signals within this time count as one
+LIMIT_S = 9.5  # maximum time from a signal to the end of the command
 
 
 def signals() -> tuple[signal.Signals, ...]:
-    """Those that ask a process to end: `kill`, Ctrl-C, a closed terminal, Ctrl-backslash."""
+    """Signals that ask a process to end: `kill`, Ctrl-C, a closed terminal, Ctrl-backslash."""
     return signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT
 
 
 class Interrupted(SystemExit):
-    """A signal asked the work to stop; it was stopped in good order."""
+    """Work was stopped gracefully by a signal; `code` is 128 + signal number."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -32,8 +32,9 @@ class Interrupted(SystemExit):
 
 
 class StopRequest:
-    """Set by a signal; work looks at it between steps. A second signal ends the process at once,
-    but not the echo of the first: who signals a group reaches a child twice, by its parent as well.
+    """Stop flag set by a signal; work polls it between steps. A second signal ends the process at
+    once, unless it comes within TWICE_S: a signal to a process group reaches a child twice, once
+    directly and once forwarded by its parent.
     """
 
     def __init__(self) -> None:
@@ -41,13 +42,13 @@ class StopRequest:
         self._first = 0.0
 
     def install(self, numbers: Iterable[int] = (signal.SIGTERM,)) -> "StopRequest":
-        """The signals set this request from now on."""
+        """Signal handlers are installed that set this request."""
         for number in numbers:
             signal.signal(number, self.note)
         return self
 
     def note(self, number: int, _frame: Any = None) -> None:
-        """The work is asked to stop by this signal."""
+        """Signal handler: sets the request, or ends the process at a second signal."""
         now = time.monotonic()
         if self.number is None:
             self.number, self._first = number, now
@@ -56,17 +57,17 @@ class StopRequest:
             os._exit(128 + number)
 
     def heard(self, number: int) -> None:
-        """Called once, by the first signal."""
+        """Hook called once, at the first signal."""
 
     def check(self) -> None:
-        """Raises Interrupted when a signal came."""
+        """Raises Interrupted if a signal has arrived."""
         if self.number is not None:
             raise Interrupted(128 + self.number)
 
 
 class CommandStop(StopRequest):
-    """The request of a whole command, which tells it to all that is under way. Where nothing is,
-    the command ends at once: whatever it was writing is written whole or not at all.
+    """Stop request of a whole command, forwarded to all running work. If no work is registered, the
+    command exits at once, which is safe since all file writes are atomic.
     """
 
     def __init__(self) -> None:
@@ -74,13 +75,13 @@ class CommandStop(StopRequest):
         self._told: list[Callable[[int], None]] = []
 
     def begin(self) -> None:
-        """This process is a command and listens. `nohup` stays in force; a script's `&`, which
-        makes SIGINT ignored, does not: who sends it by name means it."""
+        """The command's signal handlers are installed. An ignored SIGHUP (`nohup`) stays ignored;
+        an ignored SIGINT (`&` in a script) does not, since it can then only be sent on purpose."""
         if not hasattr(os, "fork"):
             print("error: the lab runs on Linux and macOS; on Windows use WSL", file=sys.stderr)
             raise SystemExit(2)
         if signal.getsignal(signal.SIGTERM) == self.note:
-            return  # it listens already
+            return  # handlers are installed already
         _fill_standard_streams()
         kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.install(n for n in signals() if not (kept and n == signal.SIGHUP))
@@ -96,8 +97,8 @@ class CommandStop(StopRequest):
 
     @contextmanager
     def tells(self, action: Callable[[int], None]) -> Iterator[None]:
-        """A stop calls the action, once, with the signal's number, also one that came before; the
-        command does not end by itself meanwhile."""
+        """Context manager that registers running work: a stop request calls `action` once with the
+        signal number, at once if it came before. Meanwhile the command does not exit by itself."""
         self._told.append(action)
         if self.number is not None:
             self._tell(action)
@@ -109,32 +110,33 @@ class CommandStop(StopRequest):
 
     def _tell(self, action: Callable[[int], None]) -> None:
         try:
-            self._told.remove(action)  # the signal's thread and the action's own may both be here
+            self._told.remove(action)  # two threads may get here; only one calls the action
         except ValueError:
             return
         action(self.number or 0)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """What is done here is done whole; a stop that came meanwhile raises Interrupted after."""
+        """Context manager whose body is completed despite a stop request; Interrupted is raised at
+        its end."""
         with self.tells(lambda _: None):
             yield
         self.check()
 
 
 def _fill_standard_streams() -> None:
-    """A standard stream that was closed (`2>&-`) takes what is written, and keeps nothing: no
-    other file gets its number, and no library finds None."""
+    """Closed standard streams (`2>&-`) are replaced by /dev/null, so that no other file gets their
+    descriptors and libraries do not find None."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
-            os.set_inheritable(number, True)  # the processes of the jobs have it, too
+            os.set_inheritable(number, True)  # for the child processes of jobs
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _limit() -> None:
-    """From now on a signal ends this process after a while, also one that Python cannot look at
-    because a library is busy."""
+    """From now on this process ends LIMIT_S seconds after a signal, even if Python cannot run its
+    handler because C code of a library is busy."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -149,19 +151,19 @@ def _limit() -> None:
 
 def _leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, or the signal came while it was written
+        with suppress(Exception):  # the stream is closed, or the signal interrupted a write
             stream.flush()
     os._exit(code)
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # not `print`: the signal may have come inside one
+    with suppress(OSError):  # not `print`, which is not reentrant in a signal handler
         os.write(2, f"{line}\n".encode())
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait; a process that is started here begins with all of them held back."""
+    """Context manager that blocks the stop signals; processes started inside inherit the mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals())
     try:
         yield

@@ -1,5 +1,5 @@
-"""Temporary files and folders that name the process that makes them, so that those of killed
-processes can be told and removed."""
+"""Temporary files and folders named after the process that creates them, so that leftovers of
+killed processes can be recognized and deleted."""
 
 import hashlib
 import os
@@ -15,23 +15,24 @@ from pathlib import Path
 import psutil
 
 NAME = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>\d+)-\d+\.tmp")
-LONGEST = 100  # letters of the name that a temporary one repeats
-TOLERANCE_S = 5  # clocks are set while a process runs
+LONGEST = 100  # characters of the original name kept in the temporary one
+TOLERANCE_S = 5  # of process start times: the clock may be adjusted while a process runs
 
 
 def temporary(path: Path) -> Path:
-    """A name next to the path that is this thread's own."""
+    """A path in the same folder, unique to this thread, for a temporary version of `path`."""
     mark = f"{_mark(os.getpid())}-{threading.get_native_id()}"
     return path.with_name(f".{path.name[:LONGEST]}.{mark}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `temporary` gives."""
+    """Whether a file name has the form that `temporary` makes."""
     return NAME.fullmatch(name) is not None
 
 
 def remove_dead(folders: Iterable[Path]) -> None:
-    """The folders hold no temporary file or folder of a dead process of this machine."""
+    """Temporary files and folders of dead processes of this machine are deleted from `folders`
+    (not from their subfolders)."""
     for folder in folders:
         with suppress(OSError):
             for entry in os.scandir(folder):
@@ -40,7 +41,7 @@ def remove_dead(folders: Iterable[Path]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Nothing is at the path, file or folder; what cannot be removed is left."""
+    """The file or folder is deleted, as far as permissions allow; errors are ignored."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -49,7 +50,7 @@ def remove(path: Path) -> None:
 
 
 def _is_dead(name: str) -> bool:
-    """Whether a name was given by a process of this machine that has ended."""
+    """Whether the name belongs to a process of this machine that has ended."""
     found = NAME.fullmatch(name)
     if found is None or found["host"] != _host():
         return False
@@ -65,7 +66,7 @@ def _is_dead(name: str) -> bool:
 
 @cache
 def _mark(pid: int) -> str:
-    """Machine, process and its start: unlike a process number alone, given once."""
+    """Machine, PID and start time of a process: unlike a PID alone, never reused."""
     return f"{_host()}-{pid}-{psutil.Process(pid).create_time():.0f}"
 
 

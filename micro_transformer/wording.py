@@ -1,4 +1,4 @@
-"""Text for people: what can be shown, and how."""
+"""Formats text for display: plurals, and text safe to print."""
 
 import unicodedata
 
@@ -9,7 +9,7 @@ def plural(n: int, word: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line without control or direction-changing characters."""
+    """The text on one line, without control characters or invisible format characters."""
     if text.isprintable():
         return text
     return "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or _is_shown(c))

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Builds the Dockerfile for real and runs the image without network, on a Debian box that has no
-# container engine: buildah with chroot isolation, on a base image made by debootstrap. As root:
+# Builds the Dockerfile and tests the image without network, on a Debian machine without a container
+# engine: buildah with chroot isolation, on a base image made by debootstrap. Run as root:
 #
 #   apt-get install -y --no-install-recommends buildah debootstrap
 #   make docker-check                     or: scripts/docker_check.sh STEP ...
 #
-# base      Debian's Python 3 made to look like python:*-slim: it has no make, git or compiler either
-# build     every line of the Dockerfile, with the pinned packages
-# edit      builds again after an edit of the code: no package may be installed again
-# test      `make test` in the image, as its own user, without network
-# train     `make train && make eval` in the image on its own data, without network
-# notebook  the notebook image: its server answers only who has the token
+# base      makes a base image with Debian's Python 3, like python:*-slim (no make, git or compiler)
+# build     builds every layer of the Dockerfile, with the pinned packages
+# edit      rebuilds after a code edit and checks that no package is installed again
+# test      runs `make test` in the image, as its unprivileged user, without network
+# train     runs `make train && make eval` in the image on its bundled data, without network
+# notebook  builds the notebook image and checks that its server rejects requests without the token
 #
-# CONTEXT         folder to build from; this repository unless set
-# DOCKER_LAB_DIR  where base and images are kept (about 5 GB); deleting it is all the cleaning needed
-# TORCH_INDEX     build argument, when set; empty where the settings of pip here already find a wheel
+# CONTEXT         build context; default: this repository
+# DOCKER_LAB_DIR  folder of base and images (about 5 GB); delete it to clean up
+# TORCH_INDEX     build argument, if set; empty if the host's pip settings find a torch wheel
 #
-# The settings of pip here (index, find-links, certificates, from its files or PIP_*) are mounted
-# into the build, with the folders and files they name; only empty mount points stay in the image.
+# The host's pip settings (index, find-links, certificates, from its files or PIP_*) are mounted
+# into the build with the paths they name; only empty mount points remain in the image.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")/.." && pwd)
@@ -50,13 +50,13 @@ main() {
 
 stop() { echo "error: docker-check: $1" >&2; exit 2; }
 
-timed() { # runs the step and says how long it took
+timed() { # runs the step and prints its duration in seconds
   local start=$SECONDS
   "$1"
   printf 'docker-check: %-9s ok  %4d s\n' "${1#step_}" $((SECONDS - start))
 }
 
-tidy() { # a container that is still there would keep its overlay mounted
+tidy() { # removes the working container, which would keep its overlay mounted
   [ -z "$container" ] || "${B[@]}" rm "$container" >/dev/null
 }
 
@@ -78,7 +78,7 @@ step_base() {
 
 make_rootfs() {
   [ ! -e "$LAB/rootfs/.made" ] || return 0
-  local mirror # the one this machine uses
+  local mirror # the host's Debian mirror
   mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d \
     2>/dev/null | head -n1 | tr -d ' ' || true)
   rm -rf "$LAB/rootfs"
@@ -90,7 +90,7 @@ make_rootfs() {
   touch "$LAB/rootfs/.made"
 }
 
-pip_settings() { # writes pip.conf; prints -v options for it and for what it names
+pip_settings() { # writes pip.conf; prints -v options for it and for the paths it names
   python3 - "$LAB/pip.conf" <<'PYTHON'
 import os, pathlib, subprocess, sys
 
@@ -99,14 +99,14 @@ listed = subprocess.run(
     (sys.executable, "-m", "pip", "config", "list"), capture_output=True, text=True, check=True
 ).stdout.splitlines()
 settings = {}
-for prefix in ("global.", "install.", ":env:."):  # the later beats the earlier
+for prefix in ("global.", "install.", ":env:."):  # in order of increasing precedence
     for line in listed:
         key, _, value = line.partition("=")
         if key.startswith(prefix) and key.removeprefix(prefix) in KEYS:
             settings[key.removeprefix(prefix)] = value.strip("'\"").replace("\\n", " ")
 lines = [f"{key} = {value}" for key, value in settings.items()]
 pathlib.Path(sys.argv[1]).write_text("\n".join(("[global]", *lines, "")))
-# a file: index, .../simple, links to folders beside it
+# a file: index URL ends in /simple and links to sibling folders, so its parent is mounted
 named = {w.removeprefix("file://") for v in settings.values() for w in v.split()}
 paths = {os.path.dirname(p) if p.endswith("/simple") else p for p in named if p.startswith("/")}
 for path in sorted(p for p in paths if os.path.exists(p)):
@@ -115,7 +115,7 @@ print("-v", f"{sys.argv[1]}:/etc/pip.conf:ro", sep="\n")
 PYTHON
 }
 
-build() { # build CONTEXT TARGET: the image, its log in $LAB/build.log
+build() { # build CONTEXT TARGET: builds the image, with its log in $LAB/build.log
   local mounts
   mapfile -t mounts < <(pip_settings)
   "${B[@]}" bud --layers --network host --target "$2" --build-arg BASE_IMAGE="$BASE" \
@@ -149,7 +149,7 @@ step_edit() {
   build "$CONTEXT" lab
 }
 
-inside() { # inside TARGET COMMAND: runs it in a new container that has no network but loopback
+inside() { # inside TARGET COMMAND: runs it in a new container with a loopback network only
   container=$("${B[@]}" from "$IMAGE:$1")
   # shellcheck disable=SC2016  # expanded by the inner shell
   unshare --net sh -c 'ip link set lo up && exec "$@"' sh \

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# A real one-box Slurm (munged + slurmctld + one slurmd per pretend node, no
-# systemd, no accounting database) for testing `hydra/launcher=submitit_slurm`
-# and multi-node torchrun on a root CI box.
+# A real Slurm on one machine (munged + slurmctld + one slurmd per virtual node,
+# no systemd, no accounting database) for testing `hydra/launcher=submitit_slurm`
+# and multi-node torchrun on a CI machine with root.
 #
 #   apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge   # Debian 12: Slurm 22.05.8
 #   bash scripts/slurm_lab.sh start          # writes $SLURM_LAB_DIR (default ./.slurm), starts the daemons
 #   eval "$(bash scripts/slurm_lab.sh env)"  # exports SLURM_CONF and PATH for sbatch/squeue/submitit
 #   sinfo; srun -N2 bash -c 'echo $SLURMD_NODENAME'
 #   python run.py hydra/launcher=submitit_slurm hydra.launcher.mem_gb=2 hydra.launcher.timeout_min=5 posenc=rope,alibi -m
-#   bash scripts/slurm_lab.sh stop           # ends only what start started, by pid
+#   bash scripts/slurm_lab.sh stop           # ends only the daemons started by start, by PID
 #
-# SLURM_LAB_NODES (default 2) pretend nodes share the machine; each has
-# max(1, cores/nodes) CPUs.  The folder must be one that other users cannot
-# write into and can traverse (munged runs as user munge).
+# SLURM_LAB_NODES (default 2) virtual nodes share the machine; each has
+# max(1, cores/nodes) CPUs.  Other users must be able to traverse the folder but
+# not to write to it (munged runs as user munge).
 #
 set -euo pipefail
 
@@ -20,15 +20,15 @@ LAB=$(mkdir -p "${SLURM_LAB_DIR:-.slurm}" && cd "${SLURM_LAB_DIR:-.slurm}" && pw
 HOST=$(hostname -s)
 NODES=${SLURM_LAB_NODES:-2}
 CPUS=$(( $(nproc) / NODES )); [ "$CPUS" -ge 1 ] || CPUS=1
-# A bit less than MemTotal: slurmd drains a node that has less than it claims.
+# 90 % of MemTotal: slurmd drains a node with less memory than configured.
 MEM=$(awk -v n="$NODES" '/MemTotal/ {print int($2/1024*0.9/n)}' /proc/meminfo)
 CTLD_PORT=${SLURM_LAB_CTLD_PORT:-16817}
-SLURMD_PORT=${SLURM_LAB_SLURMD_PORT:-16820}   # and the NODES-1 ports above it
+SLURMD_PORT=${SLURM_LAB_SLURMD_PORT:-16820}   # first of NODES consecutive ports
 
 write_conf() {
   mkdir -p "$LAB"/{state,log,munge,bin}
   # 1. munge: its own key, socket and log in the lab folder, run as user munge
-  #    (munged refuses sockets and logs below folders that others may write).
+  #    (munged refuses sockets and logs in folders that other users can write to).
   if [ ! -s "$LAB/munge/munge.key" ]; then
     dd if=/dev/urandom of="$LAB/munge/munge.key" bs=1024 count=1 status=none
   fi

@@ -1,4 +1,4 @@
-"""What becomes of the output ends no work, and no command ends in a traceback."""
+"""Output errors never interrupt work, and no command ends in a traceback."""
 
 import ast
 import multiprocessing.util
@@ -31,7 +31,7 @@ START = "from micro_transformer.console import command; command('late:main')"
 
 
 def ended(folder, redirection="", code=0, **variables):
-    """(exit code, stderr) of a command that prints and then does its work, in a shell."""
+    """(exit code, stderr) of a shell command line whose Python command prints, then works."""
     reader, writer = os.pipe()
     script = f'"$0" -c "$1" {redirection}; echo ${{PIPESTATUS[0]}} >&{writer}'
     env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **variables}

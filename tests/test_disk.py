@@ -1,4 +1,4 @@
-"""No file that others may have changed, and no fault of a disk, ends in a traceback."""
+"""Neither tampered files nor disk errors end in a traceback."""
 
 import errno
 import os
@@ -153,7 +153,7 @@ def test_every_command_says_in_one_line_that_a_folder_is_none(
 @pytest.mark.parametrize("number", FAULTS)
 @pytest.mark.parametrize("command", ["report", "status", "store list", "verify", "evaluate"])
 def test_what_may_not_be_read_ends_in_one_line(tmp_path, monkeypatch, capsys, command, number):
-    """Another user's folder: nothing in it can be listed."""
+    """Another user's folder, which cannot be listed."""
 
     def closed(path=".", *_):
         raise OSError(number, os.strerror(number), str(path))

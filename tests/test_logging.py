@@ -1,4 +1,4 @@
-"""The screen shows what the lab says: of libraries, only warnings."""
+"""The console shows the lab's log messages; from libraries only warnings."""
 
 import logging
 import logging.config

@@ -1,4 +1,4 @@
-"""What the lab takes a machine for: its instruction sets, cores and the limits set on them."""
+"""Detected capabilities of a machine: instruction sets, cores, and limits set on them."""
 
 import os
 from functools import cache
@@ -42,7 +42,7 @@ def planned(name):
 
 
 def autos():
-    """What every `auto` of the recipes means here, by recipe and knob; cores apart."""
+    """The value of each `auto` on this machine, by recipe and knob, except thread counts."""
     found = {}
     for name in schema.choices_of("train"):
         config = resolve(planned(name))
@@ -127,7 +127,7 @@ def test_an_old_gpu_is_not_given_bf16(monkeypatch, said, has):
 
 @pytest.fixture
 def groups(monkeypatch, tmp_path):
-    """The machine has 16 cores and the control groups of these files."""
+    """The machine has 16 cores and cgroups with these files."""
 
     def become(own, files):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)

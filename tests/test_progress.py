@@ -1,4 +1,4 @@
-"""Work that takes a while is seen: a bar on a terminal, elsewhere a line every few seconds."""
+"""Progress of long work is shown: a bar on a terminal, elsewhere a line every few seconds."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""An install that would lack conf/ is refused where it is made."""
+"""An installation that would lack conf/ is rejected by setup.py."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ def clone(tmp_path):
 
 @pytest.mark.parametrize("kind, works", [("wheel", False), ("editable", True)])
 def test_only_an_editable_install_works(clone, kind, works):
-    """By the hook that pip calls; nothing is fetched."""
+    """Calls the build hook that pip uses; downloads nothing."""
     program = f"import setuptools.build_meta as b; print(b.build_{kind}('made'))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=clone, capture_output=True, text=True

@@ -1,5 +1,5 @@
-"""A signal is never lost: whatever a command is doing, it ends soon, with the code that says so,
-and the same command goes on."""
+"""A signal is never lost: at any point of its work a command ends soon, with code 128 + signal, and
+the same command resumes the work."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def planned(micro_data):
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch, planned):
-    """Two jobs of a sweep whose work is stood for, in a command that listens."""
+    """Two jobs of a sweep with stub work, in a command with signal handlers installed."""
     before = {n: signal.getsignal(n) for n in stop.signals()}
     real = supervise.run
 
@@ -96,7 +96,7 @@ def lab(tmp_path, monkeypatch, planned):
 
 
 def asking(function, ask, first):
-    """The function, with a stop asked for before or after it."""
+    """The function, wrapped to request a stop before or after the call."""
 
     def call(*args, **kinds):
         if first:

@@ -1,5 +1,5 @@
-"""From a checked configuration to what is chosen around a trained net: scaling, cache, decoding,
-evaluators and benches."""
+"""Builds from a checked configuration what a measurement needs besides the trained model: RoPE
+scaling, KV cache, decoding strategy, evaluators and benchmarks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ MB = 1e6
 
 
 def stretch(net: DecoderLM, config: Config) -> None:
-    """The net reads texts under the configured RoPE scaling, from the length it was trained on;
-    without one, as its recipe has it."""
+    """The configured RoPE scaling is applied to the net, relative to its training context; with
+    `scaling=none` the scaling of its recipe stays."""
     scalable = component("posenc", config).facts.get("scalable")
     if scalable and config["scaling"]["kind"] != NO_SCALING:
         net.posenc.stretch(make("scaling", config["scaling"]), config["train"]["context"])  # type: ignore[operator]
@@ -27,12 +27,13 @@ def decoding(config: Config) -> Any:
 
 
 def cache_maker(config: Config) -> Callable[[CacheSpec], CacheLayer]:
-    """A maker of one layer's cache from a CacheSpec; a layer may hold its share of the budget."""
+    """A factory of one layer's cache from a CacheSpec; the memory budget is split equally among
+    the layers."""
     limit = config["budget"]["kv_mb"]
     share = None if limit is None else int(limit * MB / config["model"]["num_layers"])
     return lambda spec: make("cache", config["cache"], spec._replace(budget_bytes=share))
 
 
 def measures(group: str, config: Config) -> dict[str, Any]:
-    """name -> evaluator or bench, in the order of the yaml."""
+    """Maps name -> evaluator or benchmark, in the order of the yaml."""
     return {name: make(group, entry) for name, entry in config[group]["measures"].items()}

@@ -1,7 +1,7 @@
-"""From a checked configuration to what a training needs: task, net, recipe.
+"""Builds from a checked configuration what a training needs: task, model, recipe.
 
-With `equip`, which makes what a measurement needs, the only place that knows configuration and
-objects. They are two so that a new way to measure changes no training's code.
+Only this module and `measuring` turn configurations into objects. They are separate so that a new
+kind of measurement does not change the code digest of trainings.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ Config = dict[str, Any]
 
 
 def task(config: Config) -> Task:
-    """The task over its prepared data; DataMissing names the command that makes them."""
+    """The task with its prepared data; DataMissing names the command that prepares them."""
     return make("task", config["task"], config["data"]["dir"])
 
 
 def model(config: Config, task: Task) -> DecoderLM:
-    """The net with initial weights drawn from the seed, on the configured device. It reads texts
-    under the scaling of its recipe."""
+    """The model on the configured device, with initial weights drawn from the seed and the RoPE
+    scaling of its recipe applied."""
     dims = make_dims(config, task.vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "init"))
@@ -52,15 +52,15 @@ def _stretch(net: DecoderLM, config: Config) -> None:
 
 
 def make_dims(config: Config, vocab_size: int) -> Dims:
-    """The sizes and knobs of the blocks."""
+    """Sizes and knobs of the Transformer blocks."""
     return Dims(vocab_size=vocab_size, dropout=config["train"]["dropout"], **config["model"])
 
 
 def recipe(config: Config) -> schema.Train:
-    """The recipe of the trainer."""
+    """The training recipe as a dataclass."""
     return schema.Train(**config["train"])
 
 
 def kernel_maker(choice: Config) -> Callable[[], Kernel]:
-    """A maker of attention kernels: each layer has its own."""
+    """A factory of attention kernels; each layer gets its own instance."""
     return lambda: make("attention", choice)

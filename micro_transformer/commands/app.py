@@ -1,4 +1,7 @@
-"""The command: compose, check, supervise, run, report. Never imports torch itself."""
+"""The main command (run.py): plans the jobs, runs them in child processes, prints the report.
+
+This process itself never imports torch.
+"""
 
 import errno
 import importlib
@@ -42,7 +45,7 @@ LINE = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 
 @disk.one_line
 def main() -> int:
-    """Exit 0: all done; 1: some jobs failed; 2: bad configuration; 3: bad data or I/O."""
+    """Exit code: 0 all jobs done, 1 some failed, 2 bad configuration, 3 bad data or I/O error."""
     try:
         words = split(sys.argv[1:])
         if words.has((*SHOWING, *COMPLETING)):
@@ -63,7 +66,7 @@ def main() -> int:
         return jobs.help_train(plan.jobs[0])
     _need_room(plan)
     sys.argv = [sys.argv[0], *plan.arguments, *words.flags]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what is ours to say
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     if plan.multirun:
         _run_sweep(plan)
     else:
@@ -74,10 +77,11 @@ def main() -> int:
 
 
 def _shown_by_hydra(words: Words) -> int:
-    """What a flag asks to see was printed, and nothing run; BadConfig when Hydra cannot."""
+    """Hydra has printed what a flag asks for (help, configuration), and no job has run. Returns the
+    exit code; raises BadConfig if Hydra fails."""
     if words.texts:
-        make_plan(words)  # refuses in our words what Hydra refuses in many lines
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, and we say it in one line
+        make_plan(words)  # raises one-line errors where Hydra would print many lines
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, which we print in one line
     try:
         _hydra_main()
     except SystemExit as end:
@@ -88,7 +92,7 @@ def _shown_by_hydra(words: Words) -> int:
 
 
 def _run_sweep(plan: Plan) -> None:
-    """Every job has its record, also those that another command was working on."""
+    """Every job of the sweep has a record, including jobs run by a concurrent command."""
     _warn_of_crowding(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
     sweep_folder.write_plan(plan.folder, [job.folder for job in plan.jobs])
@@ -109,13 +113,12 @@ def _run_sweep(plan: Plan) -> None:
 
 
 def _run_here(planned: list[Job], workers: int) -> None:
-    """The jobs have ended, at most `workers` concurrent, as they were composed for the plan: Hydra
-    would compose each of them twice again. A thread per job is enough: its work is done in
-    processes of its own."""
+    """The jobs have run, at most `workers` concurrently, with the configurations from the plan;
+    Hydra's launchers would compose each twice more. One thread per worker suffices, since the work
+    is done in child processes."""
     logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
-    logging.getLogger("micro_transformer").setLevel(
-        logging.INFO
-    )  # what libraries do is not the news
+    # libraries: warnings only
+    logging.getLogger("micro_transformer").setLevel(logging.INFO)
     supervise.warm_up()
     _load_report()
     with ThreadPoolExecutor(workers) as pool:
@@ -128,31 +131,31 @@ def _run_here(planned: list[Job], workers: int) -> None:
 
 
 def _begin(number: int, job: Job) -> None:
-    """The job has ended, unless all was stopped before it began."""
+    """The job has run, unless the command was asked to stop before the job began."""
     if COMMAND.number is not None:
         return
     log.info("#%d : %s", number, " ".join(job.overrides))
     for name, content in (("config", job.config), ("overrides", list(job.overrides))):
-        with suppress(OSError):  # the job itself says what is wrong with its folder
+        with suppress(OSError):  # the job itself reports errors of its folder
             text = OmegaConf.to_yaml(content)
             disk.write_file(job.folder / ".hydra" / f"{name}.yaml", text.encode())
     _end_of(job)
 
 
 def _launch() -> None:
-    """The launcher has done what it could; jobs that it lost are without a record."""
+    """The Hydra launcher has ended; jobs that it lost have no record yet."""
     try:
         _hydra_main()
     except Interrupted:
         raise
     except SystemExit as end:
         log.error("the launcher ended with %s", end.code)
-    except Exception as error:  # a worker was killed: its job is accounted for below
+    except Exception as error:  # a worker was killed: the caller records its job
         log.error("the launcher ended: %s", told(error))
 
 
 def _warn_of_crowding(plan: Plan) -> None:
-    """Says so when the jobs that run at once ask for more threads than there are cores."""
+    """Prints a warning if the concurrent jobs use more threads in total than there are cores."""
     each = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
     if plan.workers and plan.workers > 1 and plan.workers * each > cores():
         print(
@@ -165,8 +168,8 @@ def _warn_of_crowding(plan: Plan) -> None:
 
 @contextmanager
 def _live_line(folder: Path) -> Iterator[None]:
-    """On a terminal, a line below what is printed says every second how the sweep stands; elsewhere
-    a line of its own says it now and then."""
+    """Context manager that shows the sweep's progress: on a terminal a status line, redrawn every
+    LINE_S seconds; otherwise a printed line every LOGGED_S seconds."""
     over, on_terminal = threading.Event(), is_terminal(sys.stderr)
     pause, begin, end = (LINE_S, "\r\033[K", "\r") if on_terminal else (LOGGED_S, "", "\n")
     to = sys.stderr if on_terminal else sys.stdout
@@ -187,7 +190,7 @@ def _live_line(folder: Path) -> Iterator[None]:
 
 
 def describe(plan: Plan) -> str:
-    """The resolved plan in words: cells, folders and the configuration of the first."""
+    """The plan as text: each job's folder and overrides, and the first job's configuration."""
     first = plan.jobs[0]
     rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
     for job in plan.jobs:
@@ -200,7 +203,8 @@ def describe(plan: Plan) -> str:
 
 
 def _need_data(plan: Plan) -> None:
-    """Exits with the command that gets what is missing; nothing is downloaded in a run."""
+    """All jobs have their data; else exits with code 3 and prints the command that prepares them.
+    A run never downloads."""
     missing = []
     for job in plan.jobs:
         try:
@@ -214,7 +218,8 @@ def _need_data(plan: Plan) -> None:
 
 
 def _need_room(plan: Plan) -> None:
-    """The folders of the jobs and the store take files; what killed commands left there is gone."""
+    """The job and store folders are writable, and temporary files of dead processes are deleted;
+    raises CannotWrite."""
     stores = {Path(job.config["store"]["dir"]) for job in plan.jobs}
     known = {job.folder for job in plan.jobs if os.path.lexists(job.folder)}
     for folder in sorted({plan.folder} | stores | known):
@@ -231,9 +236,10 @@ def _need_room(plan: Plan) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
 def _hydra_main(cfg: DictConfig) -> None:
-    """One job. It records how it ended and never raises for it, so that a sweep goes on."""
-    console.settle()  # a launcher's worker begins here
-    with suppress(ValueError):  # a launcher's worker listens, too; not in a thread of one
+    """Runs one job under Hydra. In a sweep a failed job is only recorded, so that the others run;
+    a single job that fails exits with its code."""
+    console.settle()  # entry point of a launcher's worker process
+    with suppress(ValueError):  # handlers can be installed only in the main thread of a worker
         COMMAND.install((signal.SIGTERM, signal.SIGINT))
     settings = HydraConfig.get()
     config = OmegaConf.to_container(cfg, resolve=True)
@@ -244,7 +250,7 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 
 def _end_of(job: Job) -> None:
-    """The job has ended, or is left to who works on it."""
+    """The job has run, or in a sweep is left to the process that already runs it."""
     end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
     if isinstance(end, sweep_folder.Holder):
         log.info("%s: left to %s", job.folder.name, end)
@@ -255,12 +261,13 @@ def _end_of(job: Job) -> None:
 
 
 def _load_report() -> ModuleType:
-    """The report's module: pandas and matplotlib take a second and a half, best spent early."""
+    """The report module, imported early, since pandas and matplotlib take 1.5 s to import."""
     return importlib.import_module("micro_transformer.commands.report")
 
 
 def _conclude(plan: Plan) -> int:
-    """Prints the table, where it lies and what failed; 1 when some jobs have no result."""
+    """Prints the report and the failed jobs. Returns the exit code: 0 all jobs done, 1 some failed,
+    3 some records or the report could not be written."""
     print()
     code = _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
     ends = [sweep_folder.state_of(job.folder) for job in plan.jobs]

@@ -1,5 +1,5 @@
-"""The data command: `fetch` and `prepare` what tasks need, `show` what they hold. The only code
-that downloads.
+"""Data command: `fetch` downloads and `prepare` builds the data of tasks, `show` describes it. No
+other command downloads anything.
 
 python -m micro_transformer.data prepare                   every task, with the knobs of conf/task
 python -m micro_transformer.data prepare task=shakespeare text=clean
@@ -25,14 +25,14 @@ from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.data.sources import fetching
 
 ACTIONS = ("fetch", "prepare", "show")
-TEXTS = ("root", "tier", "task")  # read as they are typed
+TEXTS = ("root", "tier", "task")  # values are literal text, not YAML
 HELP = ("-h", "--help", "help")
 BAD_USE, BAD_DATA = 2, 3
 
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """The exit code: 0 done, 2 wrong use, 3 data that could not be had."""
+    """Exit code: 0 done, 2 wrong usage, 3 data missing, damaged or not writable."""
     words = sys.argv[1:] if words is None else words
     try:
         if set(HELP) & set(words):
@@ -77,7 +77,8 @@ def _act(action: str, wanted: Corpus, root: Path, tier: str | None) -> None:
 
 
 def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
-    """`prepare task=x knob=value` -> the action and the rest as YAML values."""
+    """Parses `prepare task=x knob=value` into the action and its keys with YAML values; raises
+    ValueError."""
     action, *rest = words or ["prepare"]
     if action not in ACTIONS:
         raise ValueError(
@@ -93,7 +94,7 @@ def _parse(words: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def _value(word: str) -> Any:
-    """The value of key=value, as Hydra reads it."""
+    """The value in key=value, parsed as in Hydra; raises ValueError."""
     try:
         return OmegaConf.from_dotlist([f"value={word.partition('=')[2]}"]).value
     except Exception as error:  # of yaml and of OmegaConf
@@ -101,7 +102,7 @@ def _value(word: str) -> Any:
 
 
 def _corpora(asked: dict[str, Any]) -> list[Corpus]:
-    """The corpora asked for, all when no task is named; knobs from conf/task unless given."""
+    """The requested corpora, default all; knobs come from conf/task unless given."""
     name = asked.pop("task", None)
     if name is None and asked:
         raise ValueError(f"{clean(next(iter(asked)))}: needs task=NAME")
@@ -112,7 +113,7 @@ def _corpora(asked: dict[str, Any]) -> list[Corpus]:
 
 
 def _draws(name: str) -> bool:
-    """Whether a task has no corpus; one that is not known is judged later."""
+    """Whether the task generates its data, so has no corpus; False for unknown tasks."""
     kind = _defaults(name).get("kind")
     return kind is not None and find("task", kind).facts["corpus"] is None
 

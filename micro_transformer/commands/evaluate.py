@@ -1,8 +1,8 @@
 """python -m micro_transformer.evaluate CHECKPOINT [--split val] [--json]: scores a trained model.
 
-CHECKPOINT is a folder of the store, such as checkpoints/1a2b3c4d5e6f; the first letters will do.
-Every byte is checked before it is used. The data must be prepared; the score is over the whole
-split, unsmoothed.
+CHECKPOINT is a training's folder in the store, as checkpoints/1a2b3c4d5e6f, or the first letters of
+its name. Hashes are checked before loading. The data must have been prepared. The score covers the
+whole split, without label smoothing.
 """
 
 import json
@@ -17,12 +17,12 @@ from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
 from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
 
-STORE = Path("checkpoints")  # where the first letters of a fingerprint are looked up
+STORE = Path("checkpoints")  # where a fingerprint prefix is looked up
 
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 done, 3 the checkpoint or the data cannot be used."""
+    """Exit code: 0 done, 3 checkpoint or data unusable."""
     parser = Parser(
         prog="python -m micro_transformer.evaluate", description="Score a trained model."
     )
@@ -43,7 +43,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def score(checkpoint: Path, split: str, data_dir: str) -> dict[str, float]:
-    """Metrics of the trained model over the split, by name with the split."""
+    """Maps `<split>/<metric>` -> value of the trained model over the split. Raises Damaged,
+    DataMissing or DataDamaged."""
     entry = find(checkpoint)
     config: dict[str, Any] = {**entry.factors()["config"], "data": {"dir": data_dir}}
     entry.read()
@@ -57,7 +58,8 @@ def score(checkpoint: Path, split: str, data_dir: str) -> dict[str, float]:
 
 
 def _rebuilt(entry: Entry, config: dict[str, Any]) -> tuple[Any, Any]:
-    """(task, model) of a training, with its weights."""
+    """(task, model with trained weights) of a training; raises Damaged if this version of the lab
+    cannot build it."""
     from micro_transformer.build import training
     from micro_transformer.runs import worker  # loads torch
     from micro_transformer.seeds import make_deterministic
@@ -75,8 +77,8 @@ def _rebuilt(entry: Entry, config: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def find(checkpoint: Path) -> Entry:
-    """The training that a path names: its folder, a link to it, its `final`, or the first letters
-    of its fingerprint. Damaged when there is none, or more than one."""
+    """The training named by a path: its folder, a link to it, its `final` folder, or a prefix of
+    its fingerprint. Raises Damaged if a prefix is ambiguous; existence is not checked."""
     folder = checkpoint.resolve()
     folder = folder.parent if folder.name == "final" else folder
     if not folder.exists():

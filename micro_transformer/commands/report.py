@@ -1,4 +1,4 @@
-"""python -m micro_transformer.report FOLDER: tables, figures and a page from the records in it."""
+"""python -m micro_transformer.report FOLDER: tables, figures and an HTML page from its records."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from micro_transformer.wording import printable
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 gaps and --strict, 3 nothing to report or no room to write."""
+    """Exit code: 0 done, 1 gaps under --strict, 3 nothing to report or not writable."""
     parser = Parser(
         prog="python -m micro_transformer.report",
         description="Print and write the report of every record below a folder.",

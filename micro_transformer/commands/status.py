@@ -1,4 +1,4 @@
-"""python -m micro_transformer.status FOLDER: how a sweep stands, from another terminal."""
+"""python -m micro_transformer.status FOLDER: progress of a sweep, from another terminal."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from micro_transformer.wording import printable
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 nothing has failed, 1 some jobs have, 3 there is no sweep."""
+    """Exit code: 0 no job has failed, 1 some have, 3 no sweep in the folder."""
     parser = Parser(prog="python -m micro_transformer.status", description="How a sweep stands.")
     parser.add_argument("folder", type=Path, help="such as multirun/demo")
     asked = parser.parse_args(words)
@@ -24,7 +24,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def text(folder: Path, standing: SweepStatus) -> str:
-    """One line on the sweep, then one on each job that runs, failed, or waits."""
+    """Status text: one line for the sweep, one per running or failed job, then the numbers of
+    invalid combinations and waiting jobs."""
     lines = [f"{folder}: {standing.line()}"]
     for job in standing.jobs:
         if job.state == RUNNING or job in standing.failed:

@@ -1,4 +1,4 @@
-"""python -m micro_transformer.store list | explain | prune: what was trained, why, and what can go.
+"""python -m micro_transformer.store list | explain | prune: inspects and prunes stored trainings.
 
     list                          every training: choices, validation loss, size, age
     explain FP                    what tells a training from the nearest other one
@@ -6,9 +6,9 @@
     explain multirun/demo/JOB     why this job's training was not one of those stored before
     prune --stale --unfinished --older-than DAYS [FP ...]    lists what would go; --yes deletes it
 
-Only a folder that is named by the hash of the factors it holds is taken for a training. Anything
-else in the store is left alone. A training that others started from may go: they hold weights of
-their own, and it is trained again, to the same bits, when a new one asks for it.
+A folder counts as a training only if its name is the hash of its factors.json; anything else in the
+store is left alone. The base of a fine-tuning can be pruned: the fine-tuned weights are stored
+separately, and the base is trained again, with bit-identical weights, if a new job needs it.
 """
 
 import argparse
@@ -42,16 +42,16 @@ from micro_transformer.store.catalog import (
 from micro_transformer.store.checkpoints import Damaged, Entry
 
 OURS = {"factors.json", "training.json", "final", "steps", "lock", "needed", "damaged"}
-LEFT = re.compile(r"\.[0-9a-f]{12}\.pruned")  # by a killed prune of an earlier version
+LEFT = re.compile(r"\.[0-9a-f]{12}\.pruned")  # left by a killed prune of an earlier version
 SHOWN_DIFFERENCES = 12
 
 
 class Unknown(ValueError):
-    """There is no such training; the text says what there is."""
+    """Wrong usage: no such training, or nothing to prune was given."""
 
 
 def list_text(root: Path) -> str:
-    """The store as a table, oldest first."""
+    """Table of all trainings in the store, oldest first, then the reasons of damaged ones."""
     rows = [("fingerprint", "state", "val loss", "MB", "age", "seed", "choices")]
     faults = []
     for s in stored(root):
@@ -80,7 +80,8 @@ def _in_mb(size: int) -> str:
 
 
 def explain(root: Path, what: str, other: str | None) -> str:
-    """What tells a training, or a job's training, from another or from the nearest one."""
+    """The differences between a training (given directly or by a job's folder) and `other`;
+    default: the most similar earlier one. Raises Unknown or Damaged."""
     name, factors = _factors_of(root, what)
     if other is not None:
         name2, factors2 = _factors_of(root, other)
@@ -104,7 +105,7 @@ def explain(root: Path, what: str, other: str | None) -> str:
 
 
 def _factors_of(root: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """(fingerprint, factors) of a training in the store or of the one a job's record names."""
+    """(fingerprint, factors) of a training in the store, or of the training in a job's record."""
     if Path(what).name == what and (found := stored_in(root / what)) is not None:
         return found.name, found.factors
     if Path(what).name == what and (root / what).is_dir():
@@ -127,7 +128,7 @@ def _factors_of(root: Path, what: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Prunable:
-    """A training that was asked for, why, and what speaks against it."""
+    """A training selected for pruning, the reason, and the objection, if it must be kept."""
 
     stored: Stored
     size: int  # bytes
@@ -135,13 +136,13 @@ class Prunable:
     but: str
 
     def line(self) -> str:
-        """Name, size and reason."""
+        """One line: fingerprint, size in MB, and the reason to delete or keep it."""
         reason = f"kept: {self.but}" if self.but else self.why
         return f"{self.stored.name}  {self.size / 1e6:8.1f} MB  {reason}"
 
 
 def prunable(root: Path, asked: argparse.Namespace) -> Iterator[Prunable]:
-    """The trainings that were asked for, also those that must stay."""
+    """The trainings that match the flags, including those that must be kept."""
     for s in stored(root):
         reasons = [
             "named" * (s.name in asked.fingerprints),
@@ -154,7 +155,7 @@ def prunable(root: Path, asked: argparse.Namespace) -> Iterator[Prunable]:
 
 
 def _objection(s: Stored) -> str:
-    """Why a training must stay; empty when it may go."""
+    """Why a training must be kept; empty if it may be deleted."""
     strange = sorted(p.name for p in s.entry.folder.iterdir() if not _is_ours(p.name))
     if strange:
         return f"holds {strange[0]!r:.60}, which is not the lab's"
@@ -168,7 +169,7 @@ def _is_ours(name: str) -> bool:
 
 
 def remove(training: Stored) -> bool:
-    """The training is gone, unless a process trains it or has begun to need it meanwhile."""
+    """The training is deleted, unless a process trains or needs it now; returns whether it was."""
     with ExitStack() as stack:
         for path in (training.entry.needed, training.entry.lock):
             file = stack.enter_context(open(path, "ab"))
@@ -208,7 +209,7 @@ def _counted(chosen: list[Prunable], word: str = "") -> str:
 
 
 def _clear(root: Path) -> None:
-    """What killed commands left in the store is gone."""
+    """Leftovers of killed commands are deleted from the store."""
     temporary_files.remove_dead([root])
     for folder in root.iterdir():
         if LEFT.fullmatch(folder.name):
@@ -217,7 +218,7 @@ def _clear(root: Path) -> None:
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 done, 2 there is no such training, 3 it is damaged or the store is closed."""
+    """Exit code: 0 done, 2 no such training or wrong usage, 3 training damaged or I/O error."""
     parser = Parser(
         prog="python -m micro_transformer.store",
         description=__doc__,

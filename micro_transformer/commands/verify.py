@@ -1,8 +1,9 @@
-"""python -m micro_transformer.verify FOLDER: makes sampled runs again and compares the records.
+"""python -m micro_transformer.verify FOLDER: reruns sampled runs and compares their records.
 
-On the same kind of machine (torch version, CPU or GPU, threads) every quality figure must be equal
-to the last bit; elsewhere within 1 % (rounding follows the machine; the tolerance is printed).
-Costs are compared by a wide tolerance and only named: a busy machine is no wrong record.
+On the same kind of machine (torch version, CPU or GPU, threads, dtype) and with the same code,
+metrics and sizes must be bit-identical; otherwise within 1 %, since rounding depends on the
+machine. Costs are compared with a wide tolerance and differences only reported, since load on the
+machine changes them.
 """
 
 import random
@@ -20,17 +21,17 @@ from micro_transformer.records.run_record import NAN, OK, NotARecord, RunRecord,
 from micro_transformer.stop import COMMAND
 from micro_transformer.wording import plural, printable
 
-ELSEWHERE = 0.01  # relative, other machine or version
-COST = 0.5  # relative; a larger difference of a cost is named
+ELSEWHERE = 0.01  # relative tolerance of metrics on another machine or version
+COST = 0.5  # relative tolerance of costs; larger differences are reported
 SAME_MACHINE = ("torch", "cpu", "gpu", "device", "threads", "dtype")
 RUN_PY = Path(__file__).resolve().parents[2] / "run.py"
-DONE = (OK, NAN)  # a senseless cell ran nothing that could be run again
+DONE = (OK, NAN)  # statuses that can be rerun; an invalid combination never ran
 Rerun = Callable[[RunRecord], RunRecord]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A field of two records that differs by more than it may; a cost is no failure."""
+    """A field of two records that differs by more than the tolerance; is_cost: not a failure."""
 
     key: str
     before: object
@@ -42,14 +43,14 @@ class Difference:
 
 
 def tolerance(before: RunRecord, after: RunRecord) -> float:
-    """Relative tolerance for quality: none where both were made in the same conditions."""
+    """Relative tolerance of metrics: 0 if machine, versions and code are the same."""
     same = all(before.env.get(key) == after.env.get(key) for key in SAME_MACHINE)
     same = same and before.fingerprints.get("code") == after.fingerprints.get("code")
     return 0.0 if same else ELSEWHERE
 
 
 def compare(before: RunRecord, after: RunRecord) -> list[Difference]:
-    """What differs between two records of one run beyond the tolerance."""
+    """The differences between two records of one run that exceed the tolerance."""
     allowed = tolerance(before, after)
     found = []
     for name in ("status", "seed"):
@@ -70,8 +71,8 @@ def compare(before: RunRecord, after: RunRecord) -> list[Difference]:
 
 
 def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN_PY))) -> RunRecord:
-    """The record that the recorded overrides give now, trained anew in an empty store of its own.
-    RuntimeError: the run left no record."""
+    """A new record from the recorded overrides, trained from scratch in a temporary store. Raises
+    RuntimeError if the run leaves no readable record."""
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         places = (
             "run.sweep=verify",
@@ -95,8 +96,8 @@ def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN
 
 
 def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:
-    """The overrides that say what was run. A record may come from anywhere: RuntimeError for those
-    that say how the command itself works."""
+    """The overrides without those in `places`. Records are untrusted: raises RuntimeError for flags
+    and for overrides of `hydra`, which control the command itself."""
     keys = {text: text.split("=", 1)[0].lstrip("+~") for text in overrides}
     taken = {text.split("=", 1)[0] for text in places}
     for text, key in keys.items():
@@ -106,7 +107,7 @@ def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:
 
 
 def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
-    """(runs that came out the same, runs that did not), each printed as it ends."""
+    """(number of runs that match, number that do not); each result is printed as it ends."""
     good = bad = 0
     for record in records:
         name = printable(" ".join(record.overrides)) or record.id
@@ -128,7 +129,7 @@ def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 all the same, 1 some differ or failed, 3 nothing to verify."""
+    """Exit code: 0 all match, 1 some differ or failed, 3 nothing to verify."""
     parser = Parser(
         prog="python -m micro_transformer.verify",
         description="Make sampled runs of a folder again and compare them with their records.",

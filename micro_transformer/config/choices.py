@@ -1,7 +1,7 @@
-"""The files of conf/: a folder is a group, a file a choice, its content what Hydra makes of it.
+"""Reads the files of conf/: each folder is a group, each file a choice, as Hydra would read it.
 
-There is one reader: OmegaConf's, which is Hydra's too. A file that is not whole by itself (defaults
-list, package) is composed by Hydra; interpolations are resolved within a configuration.
+Files are parsed by OmegaConf, as in Hydra. A file with a defaults list or a package directive is
+composed by Hydra; interpolations are resolved within a configuration.
 """
 
 import copy
@@ -33,13 +33,15 @@ def choices_of(group: str) -> list[str]:
 
 
 def is_whole(group: str, choice: str) -> bool:
-    """Whether the file alone says what the choice is, whatever else is chosen."""
+    """Whether the choice's content depends on its file alone: no interpolation of other keys, no
+    defaults list, no package directive."""
     text = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8")
     return not (REFERENCE.search(text) or BORROWED.search(text))
 
 
 def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The content of conf/<group>/<choice>.yaml, as it would be in this configuration."""
+    """The content of conf/<group>/<choice>.yaml, with interpolations resolved in `config`; raises
+    Unreadable."""
     try:
         content = copy.deepcopy(_content(CONF, group, choice))
         if "${" in str(content):
@@ -52,7 +54,7 @@ def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -
 
 @cache
 def _content(conf: Path, group: str, choice: str) -> Any:
-    """The content of a file, its interpolations as they are written."""
+    """The content of a file, with its interpolations unresolved."""
     path = conf / group / f"{choice}.yaml"
     if not BORROWED.search(path.read_text(encoding="utf-8")):
         return OmegaConf.to_container(OmegaConf.load(path))
@@ -65,8 +67,7 @@ def _content(conf: Path, group: str, choice: str) -> Any:
 
 
 def told(error: BaseException) -> str:
-    """What a reader of configurations complains of, in one line; the place in a file it cannot
-    read."""
+    """An error of Hydra, OmegaConf or yaml in one line, with the file and line if known."""
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None)}"
@@ -79,7 +80,7 @@ def told(error: BaseException) -> str:
 
 
 def _undecodable() -> str:
-    """The file that a reader could not decode; its complaint does not name it."""
+    """The first yaml file that is not UTF-8; the decoding error does not name it."""
     for path in sorted(CONF.rglob("*.yaml")):
         try:
             path.read_text(encoding="utf-8")

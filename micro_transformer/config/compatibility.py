@@ -1,6 +1,6 @@
-"""Which parts of a configuration fit together: values that are fine alone and senseless together.
+"""Finds invalid combinations: values that are valid alone but not together.
 
-Each rule is one line: the keys with their values, the rule, the cure. Knows no torch.
+Each broken rule is one line: the keys with their values, the rule, the cure. Needs no torch.
 """
 
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ from micro_transformer.config.schema import LISTS, NO_SCALING, component, origin
 
 
 def conflicts(config: dict[str, Any]) -> list[str]:
-    """The rules that a configuration without faults breaks."""
+    """The rules that the configuration breaks, one line each; its single values must be valid."""
     rules = (_heads, _positions, _recipe, _fine_tuning, _caches)
     return [line for rule in rules for line in rule(config)]
 
 
 def beyond_the_text(config: dict[str, Any], tokens: dict[str, int]) -> list[str]:
-    """The rules that knobs break against the tokens of each split: an excerpt that is longer than
-    its split, and a split that the task does not have. Without splits (a task that draws its own)
-    there are none."""
+    """The rules that the configuration breaks given its data: excerpts longer than their split, and
+    splits that the task lacks. tokens: number of tokens per split; empty for a task that generates
+    its data, which breaks none."""
     lines = []
     for where, split, num in _excerpts(config) if tokens else ():
         if split not in tokens:
             lines.append(f"{where}.split={split}: must be one of the task's, {', '.join(tokens)}")
-        elif num + (split == "train") > tokens[split]:  # and there the target of the last
+        elif num + (split == "train") > tokens[split]:  # training needs one more token as target
             had = f"the {split} split has only {tokens[split]} tokens"
             lines.append(f"{where}={num}: {had}; lower it or prepare a longer text")
     return lines
 
 
 def _excerpts(config: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Knobs that take a piece of a split: the knob, the split, tokens; 0 where a piece may be of
-    any length."""
+    """(knob, split, tokens) of each knob that needs an excerpt of a split; 0 tokens if the excerpt
+    may have any length."""
     yield "train.context", "train", config["train"]["context"]
     for group in LISTS:
         for name, entry in config[group]["measures"].items():
@@ -107,7 +107,7 @@ def _trained_scaling(config: dict[str, Any]) -> Component:
 
 
 def _fine_tuning(config: dict[str, Any]) -> Iterator[str]:
-    """Rules of a recipe that starts from the weights of another."""
+    """Broken rules of fine-tuning: a recipe that starts from the weights of another recipe."""
     train, start, scaling = config["train"], origin(config), _trained_scaling(config)
     is_scaled = scaling.kind != NO_SCALING
     if start is None:
@@ -191,7 +191,7 @@ def _caches(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _texts(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """The measures that write a text or bench one, and how many tokens it has with its prompt."""
+    """(measure, tokens) of each measure that generates or benchmarks text, prompt included."""
     for group in LISTS:
         for name, entry in config[group]["measures"].items():
             written = entry.get("new_tokens", entry.get("length", 0))

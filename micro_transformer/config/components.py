@@ -1,8 +1,8 @@
 """Finds the class behind a `kind:` and reads its knobs and facts from source, without importing it.
 
-A group of the configuration has a home, a folder of modules, and a base class. What descends from
-it there is found by listing, so a new component is one class and one yaml. Knobs are the
-keyword-only arguments of the constructor, their ranges the annotations of `knobs.py`; facts are
+Each configuration group has a home (a folder of modules) and a base class. All subclasses in the
+home are found by parsing its files, so a new component is one class and one yaml. Knobs are the
+keyword-only arguments of the constructor, with value ranges as annotations (`knobs.py`); facts are
 literals in the class body, such as `gives_weights = True`.
 """
 
@@ -21,7 +21,7 @@ from micro_transformer.config import knobs
 from micro_transformer.config.knobs import WHOLE
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# group -> its home, and the class that its components descend from
+# group -> (home, name of the base class)
 HOMES = {
     "arch": ("nn/arch", "Module"),
     "posenc": ("nn/posenc", "PositionalEncoding"),
@@ -35,13 +35,13 @@ HOMES = {
     "eval": ("evals", "Measure"),
     "bench": ("bench", "Measure"),
 }
-ABSTRACT = "abstract"  # a class that says so in its body is a base of components, none itself
+ABSTRACT = "abstract"  # a class that assigns this in its body is a base class, not a component
 BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
 @dataclass(frozen=True)
 class Component:
-    """A class that a configuration can name, as its source describes it."""
+    """A class that a configuration can name, as read from its source."""
 
     group: str
     kind: str
@@ -56,7 +56,7 @@ class Component:
 
 @cache
 def catalog(group: str) -> dict[str, Component]:
-    """kind -> Component, for every class in the group's home."""
+    """Maps kind -> Component, for every concrete subclass of the base class in the group's home."""
     home, base = PACKAGE / HOMES[group][0], HOMES[group][1]
     classes: dict[str, tuple[ast.ClassDef, str]] = {}
     for path in sorted(home.glob("*.py")):
@@ -78,7 +78,7 @@ def catalog(group: str) -> dict[str, Component]:
 
 
 def find(group: str, kind: str) -> Component:
-    """The component; ValueError with the nearest name when there is none."""
+    """The component of this kind; raises ValueError with the nearest name if there is none."""
     known = catalog(group)
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 1)
@@ -90,7 +90,8 @@ def find(group: str, kind: str) -> Component:
 
 
 def make(group: str, choice: dict[str, Any], *runtime: Any) -> Any:
-    """The component that a choice describes, given what is known at run time alone."""
+    """An instance of the component that `choice` describes: its knobs are passed by keyword, the
+    `runtime` arguments by position."""
     knobs = {key: value for key, value in choice.items() if key != "kind"}
     return find(group, choice["kind"]).load()(*runtime, **knobs)
 
@@ -108,7 +109,7 @@ def _descends(node: ast.ClassDef, base: str, classes: dict[str, Any]) -> bool:
 
 
 def _is_abstract(node: ast.ClassDef) -> bool:
-    """Whether the class itself says so; what descends from it need not."""
+    """Whether the class itself is marked abstract; subclasses do not inherit the mark."""
     assigned = [item.targets[0] for item in node.body if isinstance(item, ast.Assign)]
     return ABSTRACT in map(ast.unparse, assigned)
 
@@ -152,7 +153,7 @@ def _annotation(arg: ast.arg, owner: str) -> Any:
 
 
 def _resolve(node: ast.expr) -> Any:
-    """The type that an annotation names; only what a knob may be is understood."""
+    """The type that an annotation names; raises TypeError for types that a knob cannot have."""
     match node:
         case ast.Constant(value=None):
             return None
@@ -172,7 +173,7 @@ def _resolve(node: ast.expr) -> Any:
 
 
 def complaint(value: Any, annotation: Any) -> str | None:
-    """The rule that value breaks, in words, or None when it fits the annotation."""
+    """The rule that the value breaks, as text; None if it fits the annotation."""
     options = _options(annotation)
     rules = []
     for allowed in options:

@@ -1,4 +1,5 @@
-"""From words to a configuration: Hydra composes, and whatever it raises is one line."""
+"""Composes overrides to a configuration with Hydra; each of its errors becomes a one-line
+BadConfig."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,25 +19,25 @@ from micro_transformer.hashing import digest
 
 @dataclass(frozen=True)
 class Composed:
-    """What some words mean: the configuration, and what Hydra would do with it."""
+    """Result of composing overrides: the configuration and Hydra's own settings."""
 
     words: list[str]
-    config: dict[str, Any]  # the user's part, resolved
+    config: dict[str, Any]  # resolved, without the `hydra` section
     choices: dict[str, str]
     launcher: str
-    sweeps: bool  # whether the configuration itself asks for a sweep
-    params: list[str]  # the words of a named sweep
-    refers: bool  # whether a value is taken from another key
+    sweeps: bool  # whether hydra.mode is MULTIRUN
+    params: list[str]  # the overrides in hydra.sweeper.params, as of a named sweep
+    refers: bool  # whether a value interpolates another key
     source: DictConfig
 
     def setting(self, key: str) -> Any:
-        """A value of the whole configuration, Hydra's part too; BadConfig when it has no value."""
+        """A value by its dotted key, `hydra.*` included; BadConfig if it cannot be resolved."""
         with _refusing(self.words):
             return OmegaConf.select(self.source, key)
 
 
 def composed(words: list[str]) -> Composed:
-    """What the words mean; BadConfig in one line when Hydra cannot compose them."""
+    """The composition of the overrides; raises a one-line BadConfig if Hydra fails."""
     with _refusing(words):
         source = compose("config", overrides=words, return_hydra_config=True)
         mode, params = source.hydra.mode, source.hydra.sweeper.params or {}
@@ -56,7 +57,7 @@ def composed(words: list[str]) -> Composed:
 
 @contextmanager
 def _refusing(words: list[str]) -> Iterator[None]:
-    """What Hydra, OmegaConf and yaml raise, of many kinds, is a BadConfig of one line."""
+    """Context manager that turns errors of Hydra, OmegaConf and yaml into a one-line BadConfig."""
     try:
         yield
     except Exception as error:
@@ -64,32 +65,33 @@ def _refusing(words: list[str]) -> Iterator[None]:
 
 
 def _own(config: DictConfig) -> DictConfig:
-    """The user's part of a composed configuration."""
+    """A composed configuration without its `hydra` section."""
     return OmegaConf.create({k: v for k, v in config.items_ex(resolve=False) if k != "hydra"})
 
 
 def identity(config: dict[str, Any]) -> str:
-    """The hash of what a run computes: everything but where things lie and how they are run."""
+    """Hash of all keys that affect results; the sections for paths and execution are ignored."""
     ignored = (*schema.WITHOUT_IDENTITY, "hydra")
     return digest({key: value for key, value in config.items() if key not in ignored})
 
 
 def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
-    """A few choices to read, and a hash that tells jobs apart, by choice and by content."""
+    """Folder name of a job: main choices, seed, and a hash of all choices and values."""
     words = [chosen[g] for g in ("model", "posenc", "cache", "decoding") if g in chosen]
     own = {k: v for k, v in chosen.items() if not k.startswith("hydra/")}
     return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
 
 
 def short_name(words: Iterable[str], end: str) -> str:
-    """The words and the end, joined; words are cut where a file system would not take the name."""
+    """The words and the end, joined by hyphens; the words are truncated to keep the name within
+    LONGEST_NAME bytes."""
     room = schema.LONGEST_NAME - len(end.encode()) - 1
     kept = "-".join(words).encode()[: max(0, room)].decode(errors="ignore")
     return f"{kept}-{end}" if kept else end
 
 
 def job_name(_root_: DictConfig) -> str:
-    """Folder name of the job that a composed configuration describes."""
+    """Folder name of a job, from its composed configuration; an OmegaConf resolver."""
     chosen = {k: str(v) for k, v in _root_.hydra.runtime.choices.items()}
     config = OmegaConf.to_container(_own(_root_), resolve=True)
     return folder_name(chosen, config)  # type: ignore[arg-type]
@@ -99,13 +101,13 @@ OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 
 
 def _complaint(error: Exception, words: list[str]) -> str:
-    """Hydra's complaint in one line; for an unknown key, the nearest one."""
+    """Hydra's error in one line; for an unknown key, with the nearest known key."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     return no_key(match[1], words) if match else clean(told(error), 300)
 
 
 def no_key(key: str, words: list[str]) -> str:
-    """That there is no such key, with the nearest one."""
+    """Error text for an unknown key, with the nearest known key."""
     chosen = [word for word in words if word.split("=")[0] in choices.groups()]
     known = _keys(compose("config", overrides=chosen))
     return f"{clean(key)}: no such key{near(key, known)}"

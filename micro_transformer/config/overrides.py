@@ -1,4 +1,4 @@
-"""The words of a command line: read with Hydra's grammar, refused in one line each."""
+"""Parses command-line overrides with Hydra's grammar; each faulty one is rejected in one line."""
 
 import difflib
 import itertools
@@ -23,14 +23,14 @@ from micro_transformer.config import choices
 from micro_transformer.config.schema import SECTIONS
 from micro_transformer.console import clean
 
-LARGEST = 10_000  # jobs of a sweep
+LARGEST = 10_000  # maximum number of jobs per sweep
 LONGEST_KEY = 200
-# Of Hydra's own settings a command may set these; the others could name code to run.
+# The only Hydra settings that a command may set; others could name code to run.
 OPEN_SETTINGS = re.compile(
     r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|sweeper\.max_batch_size|sweeper\.params\..+"
     r"|launcher\.(?!_|setup|teardown|python|srun_args)[a-z_.]+)$|hydra/launcher$"
 )
-# Their values are text as it is typed, with any letters, and never a list of values.
+# Their values are literal text with any characters, never a list of values to sweep over.
 FOLDERS = ("store.dir", "data.dir", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = (*FOLDERS, "hydra.sweep.subdir", "run.sweep")
 SWEEPING = ("-m", "--multirun")
@@ -45,12 +45,12 @@ ARGUMENTS = {
     ),
     **dict.fromkeys(("--package", "-p"), ()),
 }
-Cell = dict[str, Any]  # the words of one job, each with its value
+Cell = dict[str, Any]  # override (`key=value`) -> parsed value, for one job
 QUOTING = "write key=value; a value with other letters in quotes within quotes: \"key='a value'\""
 
 
 class BadConfig(Exception):
-    """What is wrong with a command line, one line each."""
+    """A faulty command line; `lines`: one line per error."""
 
     def __init__(self, lines: Iterable[str]):
         self.lines = list(dict.fromkeys(lines))
@@ -59,7 +59,7 @@ class BadConfig(Exception):
 
 @dataclass(frozen=True)
 class Words:
-    """A command line: flags with their arguments, and the words that say what is run."""
+    """A split command line: flags with their arguments, and overrides as text."""
 
     flags: list[str]
     texts: list[str]
@@ -70,7 +70,7 @@ class Words:
 
 
 def split(arguments: Sequence[str]) -> Words:
-    """The flags and the other words; BadConfig with the nearest name for a flag there is not."""
+    """The flags and the overrides; raises BadConfig for unknown flags, with the nearest name."""
     if set(arguments) & set(COMPLETING):
         return Words(list(arguments), [])
     flags, texts, complaints, rest = [], [], [], list(arguments)
@@ -107,7 +107,7 @@ def _no_flag(word: str) -> str:
 
 
 def parsed(parser: OverridesParser, texts: list[str]) -> list[Any]:
-    """Hydra's overrides; BadConfig with every complaint about groups, choices and settings."""
+    """Hydra's parsed overrides; raises BadConfig with all errors in groups, choices, settings."""
     overrides, complaints = [], []
     for text in texts:
         if (rule := _unreadable(text)) is not None:
@@ -124,7 +124,7 @@ def parsed(parser: OverridesParser, texts: list[str]) -> list[Any]:
 
 
 def _unreadable(text: str) -> str | None:
-    """Why a word is not even parsed."""
+    """The reason to reject an override before parsing; None if there is none."""
     key = text.partition("=")[0].strip(" @")
     if not key:
         return "no key; write key=value"
@@ -140,8 +140,8 @@ def _unreadable(text: str) -> str | None:
 
 
 def _as_text(parser: OverridesParser, word: str) -> str:
-    """The word with its value in quotes where it is text that the grammar would not leave alone; a
-    folder's ~ is the home."""
+    """The override with its value quoted if the key takes literal text that Hydra's grammar would
+    change; ~ in a folder becomes the home directory."""
     key, equals, value = word.partition("=")
     if key not in TEXTS or not equals or value[:1] in ("'", '"') or value == "null":
         return word
@@ -185,13 +185,13 @@ def _override_complaints(override: Any) -> Iterator[str]:
 
 
 def choices_in(override: Any) -> list[str]:
-    """The choices that a word names."""
+    """The choices that an override selects or sweeps over."""
     values = override.sweep_iterator() if override.is_sweep_override() else [override._value]
     return ["null" if v is None else str(Override._convert_value(v)) for v in values]
 
 
 def _no_values(override: Any) -> str | None:
-    """Why a word cannot be a list of values to sweep over."""
+    """The reason why an override gives no valid list of values; None if it does."""
     if override.is_interval_sweep():
         return "an interval has no single values to try; write them, or range(start,stop,step)"
     if any(isinstance(value, Sweep) for value in getattr(override.value(), "list", ())):
@@ -209,7 +209,8 @@ def _no_values(override: Any) -> str | None:
 
 
 def count(override: Any) -> float:
-    """How many values a word holds, without making them; ValueError when that is not a number."""
+    """Number of values of an override, computed without expanding it; ValueError or
+    ArithmeticError if it is not finite."""
     if not override.is_sweep_override():
         return 1
     value = override.value()
@@ -220,8 +221,8 @@ def count(override: Any) -> float:
 
 
 def expanded(overrides: list[Any]) -> list[Cell]:
-    """Every cell of a sweep: its words, each with its value. Of a key given twice the last counts.
-    BadConfig when there are too many."""
+    """All cells of a sweep, as a Cartesian product. If a key is given twice, the last one counts.
+    Raises BadConfig if there are more than LARGEST."""
     last = {override.get_key_element(): override for override in overrides}
     number = math.prod(count(override) for override in last.values())
     if number > LARGEST:
@@ -237,6 +238,6 @@ def _values(key: str, override: Any) -> Iterator[tuple[str, Any]]:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` when a known word is near."""
+    """`; did you mean ...?` with the nearest known word; empty if none is near."""
     found = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""

@@ -1,4 +1,4 @@
-"""What each `auto` of a configuration means on this machine, decided from facts alone."""
+"""Resolves each `auto` of a configuration for this machine, without importing torch."""
 
 import os
 from typing import Any
@@ -8,8 +8,8 @@ from micro_transformer.config import schema
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with each `auto` replaced by what it means on this machine, and with
-    `origin`, the content of what its recipe starts from."""
+    """The configuration with each `auto` replaced by this machine's value, and with `origin`: the
+    base recipe and RoPE scaling of a fine-tuning, else None."""
     device = config["device"]
     if device == "auto":
         device = "cuda" if machine.cuda_usable() else "cpu"
@@ -20,11 +20,11 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     if bench["threads"] == "auto":
         bench["threads"] = machine.threads()
     origin = schema.origin({**config, "train": train})
-    if origin is not None:  # one machine trains both: `auto` of the base means the same
+    if origin is not None:  # the same machine trains the base: `auto` resolves to the same value
         origin["train"] |= {knob: train[knob] for knob in here if origin["train"][knob] == "auto"}
     return {**config, "device": device, "train": train, "bench": bench, "origin": origin}
 
 
 def _local_ranks() -> int:
-    """Processes that train together on this machine."""
+    """Number of ranks of this training on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -1,8 +1,7 @@
-"""What a configuration must be: types and ranges. Knows no torch.
+"""Checks types and ranges of a configuration. Needs no torch.
 
-`faults` returns every complaint as one line: key=value, the rule, the cure. Knobs of
-components are checked against their constructors (`components.py`), the rest against the
-dataclasses here.
+`faults` returns each error as one line: key=value, the rule, the cure. Knobs of components are
+checked against their constructors (`components.py`), the rest against the dataclasses here.
 """
 
 import os
@@ -30,7 +29,7 @@ from micro_transformer.config.knobs import (
 
 @dataclass(frozen=True)
 class Model:
-    """conf/model: the net's size and the knobs of its blocks."""
+    """conf/model: model size and knobs of the Transformer blocks."""
 
     d_model: Count
     num_layers: Count
@@ -49,10 +48,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Train:
-    """conf/train: a recipe. Every field is part of the identity of trained weights."""
+    """conf/train: a training recipe. Every field is part of the training's fingerprint."""
 
-    base: str | None  # a recipe whose weights this one starts from; None: fresh weights
-    scaling: str  # how RoPE is stretched from the base's context to this one's
+    base: str | None  # recipe whose weights initialize this one; None: random initialization
+    scaling: str  # RoPE scaling from the base's context length to this recipe's
     steps: Count
     batch_size: Count
     context: Count
@@ -82,7 +81,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Run:
-    """conf/config.yaml `run`: how to run; never part of an identity."""
+    """conf/config.yaml `run`: how jobs are executed; never part of a fingerprint."""
 
     sweep: str | None
     force: bool
@@ -95,21 +94,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Store:
-    """Where trained models lie."""
+    """conf/config.yaml `store`: the folder of trained models."""
 
     dir: str
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits that end a job with a recorded `oom`."""
+    """Memory limits; a job that exceeds one is recorded as `oom`. kv_mb: KV cache in MB."""
 
     kv_mb: Positive | None
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where prepared data lie."""
+    """conf/config.yaml `data`: the folder of prepared data."""
 
     dir: str
 
@@ -127,19 +126,18 @@ SCALARS: dict[str, Any] = {
     "device": Literal["auto", "cpu", "cuda"],
     "check": bool,
 }
-# What trained weights depend on; everything else is measured on the same weights.
+# Groups that trained weights depend on; other groups only affect measurements.
 TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
 TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
 # Knobs of a recipe that name a file of conf/<group>.
 NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
 NO_SCALING = "NoScaling"
-LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: of our folders' names, of any
+LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: names of the lab's folders, any path component
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
 
 def faults(config: dict[str, Any], parts: Iterable[str] = ()) -> list[str]:
-    """Every key and value that can be in no configuration, one line each; in these parts alone,
-    when some are named."""
+    """All invalid keys and values, one line each. parts: top-level keys to check; default: all."""
     names = parts or dict.fromkeys((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS, *config))
     return [line for name in names for line in _part(name, config.get(name), config)]
 
@@ -165,13 +163,13 @@ def _fields(section: type) -> dict[str, Any]:
 
 
 def component(group: str, config: dict[str, Any]) -> Component:
-    """The component that a checked configuration names for a group."""
+    """The component of a group in a configuration without faults."""
     return find(group, config[group]["kind"])
 
 
 def origin(config: dict[str, Any]) -> dict[str, Any] | None:
-    """What a recipe starts from: the base's recipe as its file has it, and the scaling that takes
-    the base's context to this one's. None: from fresh weights."""
+    """The base recipe of a fine-tuning, as in its file, and the RoPE scaling from the base's
+    context length to this recipe's. None if weights are initialized at random."""
     train = config["train"]
     if train["base"] is None:
         return None
@@ -183,7 +181,8 @@ def origin(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _targets(node: Any, path: str) -> Iterator[str]:
-    """A configuration is data: anything that asks to be called is refused."""
+    """Faults of keys that begin with `_`, as Hydra's `_target_`: a configuration must not name
+    code."""
     if isinstance(node, dict):
         for key, value in node.items():
             where = f"{path}.{key}"
@@ -196,7 +195,7 @@ def _targets(node: Any, path: str) -> Iterator[str]:
 
 
 def _rest(name: str, value: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
-    """What types and ranges do not say of a section."""
+    """Faults of a section beyond types and ranges: names of files and folders."""
     if name == "train":
         yield from _names(value, config)
     elif name in ("store", "data"):
@@ -206,7 +205,7 @@ def _rest(name: str, value: dict[str, Any], config: dict[str, Any]) -> Iterator[
 
 
 def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
-    """A recipe names other files by their choice."""
+    """Faults of the recipe's knobs that name files of conf/, and of its base recipe."""
     for knob, group in NAMES.items():
         name = train.get(knob)
         if not isinstance(name, str):
@@ -220,7 +219,7 @@ def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
 
 
 def name_faults(key: str, name: str) -> list[str]:
-    """A name is a folder's: it must not lead elsewhere."""
+    """Faults of a name used as a folder: it must be plain, so that it cannot lead elsewhere."""
     if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
         return []
     return [
@@ -230,9 +229,9 @@ def name_faults(key: str, name: str) -> list[str]:
 
 
 def folder_faults(key: str, path: Any) -> list[str]:
-    """A folder must be named, by names that a file system takes."""
+    """Faults of a folder's path: it must be non-empty and valid in a file system."""
     if not isinstance(path, str):
-        return []  # a matter of types
+        return []  # reported by the check of types
     said = f"{key}={_short(path)}: "
     if not path.strip():
         return [said + "must name a folder (is a variable unset?); . is the working folder"]

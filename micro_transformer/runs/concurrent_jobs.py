@@ -1,4 +1,7 @@
-"""Which jobs run on this machine now: a cost measured beside another job is no cost of its own."""
+"""Detects other jobs that run on this machine, since concurrent jobs disturb timings.
+
+Each running job keeps a marker file, named by its process, in a folder shared by the user's jobs.
+"""
 
 import os
 import tempfile
@@ -13,7 +16,7 @@ SAMPLE_S = 0.2
 
 
 def others(folder: Path, own: str = "") -> int:
-    """Jobs of living processes in the folder, but `own`; marks that the dead left are removed."""
+    """Number of markers of live processes in the folder, `own` excluded; stale ones are deleted."""
     count = 0
     with suppress(OSError):
         for mark in folder.iterdir():
@@ -27,7 +30,7 @@ def others(folder: Path, own: str = "") -> int:
 
 
 def _lives(mark: str) -> bool:
-    """Whether the process that a mark names is still the one that made it."""
+    """Whether the process that wrote the marker is still alive (same PID and same start time)."""
     try:
         pid, born, _ = mark.split("-")
         process = psutil.Process(int(pid))
@@ -38,8 +41,8 @@ def _lives(mark: str) -> bool:
 
 
 class Presence:
-    """While it is entered, other jobs on this machine see this one; `beside` is the most of them
-    that ran at the same time."""
+    """Context manager that makes this job visible to other jobs on this machine. `beside`: the
+    largest number of concurrent jobs seen, sampled every SAMPLE_S seconds."""
 
     def __init__(self, folder: Path | None = None):
         self.folder = folder or Path(tempfile.gettempdir()) / f"micro-transformer-{os.getuid()}"

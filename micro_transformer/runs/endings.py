@@ -1,4 +1,4 @@
-"""How the end of a job is written down and said."""
+"""Writes a finished job's record and curve to its folder, and logs its result in one line."""
 
 import json
 import logging
@@ -16,8 +16,8 @@ SAMPLES, SAMPLE_MARK, LOG = "samples.txt", "=== sample", "run.log"
 
 
 def write(record: RunRecord, folder: Path, history: Sequence[dict[str, Any]] = ()) -> int:
-    """The record lies in the folder with its curve, or a failed one that says why it does not.
-    Returns 0, or the exit code of bad I/O when not even that could be written."""
+    """The record and its curve are written to the folder, or a failed record that gives the reason.
+    Returns 0, or exit code BAD_IO when the disk refuses the write."""
     try:
         if history:
             lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in history)
@@ -29,7 +29,7 @@ def write(record: RunRecord, folder: Path, history: Sequence[dict[str, Any]] = (
             f"no record: {disk.in_words(error, folder)}",
         )
         return disk.BAD_IO
-    except Exception as error:  # a figure that no record can hold: this job's failure alone
+    except Exception as error:  # a value that a record cannot store: only this job fails
         record.status = run_record.FAILED
         record.error = f"its record cannot be written: {error}"
         with suppress(OSError):
@@ -38,7 +38,7 @@ def write(record: RunRecord, folder: Path, history: Sequence[dict[str, Any]] = (
 
 
 def tell(folder: Path, record: RunRecord) -> None:
-    """A job's end in one line, as it happens."""
+    """The job's result is logged in one line: level info if ok or invalid, else error."""
     if record.status in (run_record.OK, run_record.INVALID):
         log.info("%s: %s", folder.name, _line(record))
     else:
@@ -56,7 +56,7 @@ def _line(record: RunRecord) -> str:
 
 
 def show_samples(folder: Path, count: int) -> None:
-    """Prints the first samples of a job, when its evaluation wrote some."""
+    """The job's first `count` text samples are printed, if its evaluation wrote any."""
     path = folder / SAMPLES
     try:
         text = disk.read_bytes(path).decode("utf-8", "replace")

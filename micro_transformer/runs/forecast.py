@@ -1,6 +1,6 @@
-"""What a sweep will take, from what alike trainings and measurements took before on this machine.
+"""Forecasts time, disk and memory of a sweep from records of similar jobs on this machine.
 
-What was never measured is said to be unknown, not guessed.
+A quantity without such records is reported as unknown, never guessed.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from micro_transformer.store.trainings import Training
 
 Config = dict[str, Any]
 RECORDS = ("multirun", "outputs")
-SIZED = ("arch", "model", "ffn", "task", "device")  # knobs that the cost of a step follows
+SIZED = ("arch", "model", "ffn", "task", "device")  # groups that determine the cost of a step
 MEASURED = ("model", "task", "eval", "bench", "cache", "decoding", "device")
 RECIPE = (
     "batch_size", "context", "accumulate", "optimizer", "precision", "matrix_dtype", "threads",
@@ -35,7 +35,7 @@ RECIPE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A job that makes sense, its training, and whether its record is there already."""
+    """A job with a valid configuration, its training, and whether its record exists already."""
 
     job: Job
     config: Config
@@ -44,7 +44,8 @@ class Cell:
 
 
 def forecast(plan: Plan) -> str:
-    """Jobs, senseless cells with the rule, trainings, and time, disk and memory where known."""
+    """The forecast as text: jobs, invalid combinations with the rule they break, trainings, and
+    expected time, disk and memory, each "unknown" if nothing similar was recorded."""
     senseless = {job.folder.name: compatibility.conflicts(job.config) for job in plan.jobs}
     cells = [_cell(job) for job in plan.jobs if not senseless[job.folder.name]]
     todo = [cell for cell in cells if not cell.is_recorded]
@@ -76,8 +77,8 @@ def _cell(job: Job) -> Cell:
 
 
 def _trainings(cells: list[Cell], missing: bool = False) -> list[Training]:
-    """The trainings of the cells, each once, with the base of one that is not stored; all, or those
-    that are missing."""
+    """The distinct trainings of the cells, including the base of each one that is not stored.
+    missing: only those that are not in the store."""
     found: dict[str, Training] = {}
     for cell in cells:
         training: Training | None = cell.training
@@ -90,7 +91,7 @@ def _trainings(cells: list[Cell], missing: bool = False) -> list[Training]:
 
 
 def _senseless(rules: dict[str, list[str]]) -> list[str]:
-    """How many cells break a rule, each rule once."""
+    """Report lines: the number of invalid combinations, in total and per rule."""
     broken: dict[str, int] = {}
     for rule in ("; ".join(found) for found in rules.values() if found):
         broken[rule] = broken.get(rule, 0) + 1
@@ -99,7 +100,7 @@ def _senseless(rules: dict[str, list[str]]) -> list[str]:
 
 
 def _past(folder: Path) -> list[RunRecord]:
-    """Results that were measured on this kind of machine."""
+    """Successful records from this CPU model, in the default result folders and `folder`."""
     places = {Path(name).resolve() for name in RECORDS} | {folder.resolve()}
     roots = [p for p in places if not any(q in p.parents for q in places) and p.is_dir()]
     records = [record for root in roots for record in record_files.load_records(root).records]
@@ -125,7 +126,7 @@ def _medians(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 
 def _step_times(record: RunRecord) -> Iterator[tuple[str, float]]:
-    """(kind of training, seconds a step) of what was trained for a record: its own, its base's."""
+    """(training key, seconds per step) of each training in a record: its own and its base's."""
     base = (record.config.get("origin") or {}).get("train")
     for phase, recipe in (("train", record.config.get("train")), ("base", base)):
         seconds = record.phases.get(phase)
@@ -134,7 +135,7 @@ def _step_times(record: RunRecord) -> Iterator[tuple[str, float]]:
 
 
 def _time(needed: list[Training], todo: list[Cell], past: list[RunRecord], workers: int) -> str:
-    """Seconds in words; a lower bound when some cells have no precedent."""
+    """Expected wall time as text; without the cells that have no similar record."""
     a_step = _medians(pair for record in past for pair in _step_times(record))
     a_measurement = _medians((_measuring_key(r.config), r.phases.get("measure")) for r in past)
     times = [_of(a_step, _training_key, t.config) for t in needed]
@@ -160,7 +161,7 @@ def _of(known: dict[str, float], key: Callable[[Config], str], config: Config) -
 
 
 def _disk(needed: list[Training]) -> str:
-    """What the trainings leave in the store, from stored ones of the same net."""
+    """Disk space that the trainings add to the store, from stored trainings of the same model."""
     sizes = _medians(
         (digest(s.factors["config"]["model"]), float(s.size_bytes))
         for root in {Path(t.config["store"]["dir"]) for t in needed}
@@ -176,7 +177,7 @@ def _disk(needed: list[Training]) -> str:
 
 
 def _memory(todo: list[Cell], past: list[RunRecord], workers: int) -> str:
-    """The largest peak of an alike job, times the jobs at once."""
+    """Expected peak memory: the largest peak of a similar job, times the number of workers."""
     peaks = _medians(
         (_measuring_key(r.config), max(filter(None, map(r.cost.get, _PEAKS)), default=None))
         for r in past

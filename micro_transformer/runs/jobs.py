@@ -1,4 +1,4 @@
-"""One job from its configuration to its record, whatever happens on the way. Knows no Hydra."""
+"""Runs one job from its configuration to its record, also when it fails. Independent of Hydra."""
 
 import logging
 import time
@@ -34,15 +34,15 @@ BOTH, COSTS = ("eval", "bench"), ("bench",)
 
 @dataclass(frozen=True)
 class Ended:
-    """A job's record and the exit code it asks for."""
+    """A finished job: its record and the exit code for the command."""
 
     record: RunRecord
     exit_code: int
 
 
 def attempt(job: Job) -> Ended | sweep_folder.Holder:
-    """The job's end, or who works on it already. Never raises for what happens in a job; DiskFull
-    when there is no room to begin one."""
+    """The finished job, or the process that already works on it. Errors inside the job become its
+    record; raises only DiskFull, when the disk has no space to start the job."""
     try:
         with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
             return holder or _run(job)
@@ -56,7 +56,7 @@ def attempt(job: Job) -> Ended | sweep_folder.Holder:
 
 
 def run_job(job: Job) -> Ended:
-    """The job's end; another process that works on it is waited for."""
+    """The finished job, after waiting for any other process that works on it."""
     told = False
     while isinstance(end := attempt(job), sweep_folder.Holder):
         if not told:
@@ -67,7 +67,7 @@ def run_job(job: Job) -> Ended:
 
 
 def is_recorded(job: Job) -> bool:
-    """Whether the job has a final record that is still true, and nothing asks for another."""
+    """Whether the job has a final record for its current fingerprint, and run.force is off."""
     config = resolve(job.config)
     known = sweep_folder.read_record(job.folder)
     if known is None or config["run"]["force"]:
@@ -76,7 +76,8 @@ def is_recorded(job: Job) -> bool:
 
 
 def help_train(job: Job) -> int:
-    """Exit code of a rank that is not the first: it trains with the others and records nothing."""
+    """Runs a rank other than the first, which joins the training but writes no record; returns its
+    exit code."""
     config = resolve(job.config)
     training = trainings.of(config, fingerprints(config, data_digest(config)))
     with COMMAND.deferred():
@@ -84,7 +85,7 @@ def help_train(job: Job) -> int:
 
 
 def _help(job: Job, training: Training) -> int:
-    with suppress(Damaged):  # the first rank sets it aside and trains again
+    with suppress(Damaged):  # the first rank sets the damaged training aside and trains again
         if training.entry.verify():
             return 0
     if training.base is not None and (code := _help(job, training.base)):
@@ -97,8 +98,8 @@ def _help(job: Job, training: Training) -> int:
 
 
 def account_for(job: Job) -> None:
-    """The job has a record: its own when the process that works on it is done, else that it was
-    killed, which the same command tries again."""
+    """The job has a record: its own, once the process that works on it has ended; if that process
+    left none, one with status `killed`, which the same command retries."""
     while sweep_folder.is_claimed(job.folder):
         time.sleep(POLL_S)
     if sweep_folder.read_record(job.folder) is None:
@@ -109,7 +110,8 @@ def account_for(job: Job) -> None:
 
 
 def _run(job: Job) -> Ended:
-    """A final record that is still true of this configuration, code and data is kept."""
+    """The job has been run and recorded, unless its record still matches configuration, code and
+    data."""
     started, clock = datetime.now(UTC), time.monotonic()
     config: dict[str, Any] = job.config
     prints, phases = None, Phases(job)
@@ -121,7 +123,7 @@ def _run(job: Job) -> Ended:
             log.info("%s: recorded before", job.folder.name)
             return Ended(known, 0)
         _work(job, config, prints, phases)
-    except Exception as error:  # in our own code: this job's failure, not the sweep's end
+    except Exception as error:  # a bug in the lab: this job fails, the sweep goes on
         with suppress(OSError), open(job.folder / LOG, "a", encoding="utf-8") as file:
             file.write(traceback.format_exc())
         phases.outcome = supervise.failure(error)
@@ -140,8 +142,8 @@ def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
 
 
 def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> None:
-    """Trains and measures, each in a process of its own, so that no figure of the one is mixed
-    with the other's."""
+    """The job is trained and measured, each in its own process, so that neither affects the
+    other's timings and memory peaks."""
     if rules := _rules(config):
         phases.outcome = supervise.Outcome(run_record.INVALID, error="; ".join(rules), exit_code=2)
         return
@@ -150,7 +152,7 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases
 
 
 def _rules(config: dict[str, Any]) -> list[str]:
-    """What a job breaks by its knobs, and by its knobs against the data."""
+    """The rules that the configuration breaks, by itself or given the length of its data."""
     return compatibility.conflicts(config) + compatibility.beyond_the_text(
         config, split_lengths(config)
     )
@@ -192,7 +194,7 @@ def _record(
 
 
 def _flags(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> list[str]:
-    """What a reader of the costs must know."""
+    """Warnings about the reliability of the costs in the record."""
     trained = Entry(Path(config["store"]["dir"]), prints.train).notes()
     later = _measures_costs_later(job, config)
     marks = {
@@ -204,7 +206,7 @@ def _flags(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phase
 
 
 def measure_alone(job: Job) -> None:
-    """The costs of a job that were measured beside others, or not yet, are measured again."""
+    """The job's costs are measured if they were postponed or disturbed by concurrent jobs."""
     try:
         with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
             record = sweep_folder.read_record(job.folder)
@@ -216,7 +218,7 @@ def measure_alone(job: Job) -> None:
 
 
 def _measure_costs(job: Job, record: RunRecord) -> None:
-    """The record holds costs that were measured now, or why they could not be."""
+    """The record is rewritten with newly measured costs, or with the reason for the failure."""
     config = resolve(job.config)
     training = trainings.of(config, fingerprints(config, data_digest(config)))
     phases = Phases(job)

@@ -1,4 +1,4 @@
-"""The phases of a job: its training and its measures, each in a process of its own."""
+"""The phases of a job: training and measurement, each in its own process."""
 
 import time
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from micro_transformer.training.ranks import need
 
 @dataclass
 class Phases:
-    """What was done for a job: the end of the last phase, seconds and concurrent jobs of each.
+    """Phases run for a job: the last outcome, and per phase wall seconds and concurrent jobs.
 
-    `train` and `measure` are the seconds of the whole process, `train/work` and `measure/work`
-    those of the loop and the measures in it.
+    Keys of `seconds`: `train`, `base` and `measure` time the whole process, imports included;
+    `train/work`, `base/work` and `measure/work` only the training loop or the measurements in it.
     """
 
     job: Job
@@ -30,8 +30,8 @@ class Phases:
     beside: dict[str, int] = field(default_factory=dict)
 
     def measure(self, training: Training, groups: Sequence[str]) -> None:
-        """The trained model is measured, trained first where it is not stored. What turns out to be
-        of another net is trained again, once."""
+        """The model has been measured, after training if it was not stored. A stored training that
+        proves damaged or of another architecture is set aside and trained again, once."""
         with training.entry.held():
             for _ in range(2):
                 if not self._train(training):
@@ -43,7 +43,8 @@ class Phases:
                 training.set_aside(str(self.outcome.error))
 
     def _train(self, training: Training, name: str = "train") -> bool:
-        """Whether the training is stored; what was not there is trained, its base first."""
+        """Trains the model unless it is stored, its base first; returns whether it is stored now.
+        name: the phase to record it as."""
         base = training.base
         if training.is_stored():
             return True
@@ -64,7 +65,8 @@ class Phases:
         return True
 
     def _run(self, work: str, config: dict[str, Any], *args: Any, name: str = "") -> None:
-        """The worker's function `work` has run; kept under another name if one is given."""
+        """The worker function `work` has run in a child process; its outcome, seconds and number of
+        concurrent jobs are recorded under `name`, default `work`."""
         name = name or work
         clock, log_file = time.monotonic(), self.job.folder / LOG
         with Presence() as presence:

@@ -1,4 +1,4 @@
-"""From a command line to the jobs it means, checked before anything runs. Knows no torch."""
+"""Expands a command line into its jobs and checks them all before any runs. Needs no torch."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ from micro_transformer.hashing import digest
 from micro_transformer.machine import cores, cuda_usable
 from micro_transformer.training.ranks import NotStarted, Ranks
 
-HERE = ("basic", "joblib")  # launchers whose jobs the command itself runs, `n_jobs` at once
-GLOBAL_GROUPS = ("option", "sweep")  # their files write into other groups
+HERE = ("basic", "joblib")  # launchers that the command replaces: it runs `n_jobs` jobs in parallel
+GLOBAL_GROUPS = ("option", "sweep")  # their files set keys of other groups
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of a sweep: the choices that make it and the configuration they resolve to."""
+    """One cell of a sweep: its overrides, choices, composed configuration and output folder."""
 
     overrides: tuple[str, ...]
     choices: dict[str, str]
@@ -49,20 +49,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line means."""
+    """All jobs of a command line, and how to run them."""
 
     jobs: list[Job]
     folder: Path
     multirun: bool
     arguments: list[str]
-    workers: int | None = 1  # jobs that run at once on this machine; None: on others
-    by_launcher: bool = False  # whether a launcher starts them, not the command itself
+    workers: int | None = 1  # concurrent jobs on this machine; None: they run on other machines
+    by_launcher: bool = False  # whether a Hydra launcher starts the jobs, not the command itself
 
 
 def in_rounds(jobs: list[Job]) -> list[Job]:
-    """One seed after another, each a round of all its configurations in an order of its own. A
-    machine that grows slower meanwhile slows rounds, which the statistics pair off, and not one
-    configuration more than another."""
+    """The jobs in blocks of one seed each, shuffled within each block. If the machine slows down
+    over time, this affects whole blocks, which the paired statistics cancel, and does not bias one
+    configuration against another."""
     rounds: dict[int, list[Job]] = {}
     for job in jobs:
         rounds.setdefault(job.config["seed"], []).append(job)
@@ -72,7 +72,7 @@ def in_rounds(jobs: list[Job]) -> list[Job]:
 
 
 def make_plan(arguments: Sequence[str] | Words) -> Plan:
-    """The jobs of a command line; BadConfig with every complaint when one could not run."""
+    """The plan of a command line. Raises BadConfig, with all errors found, if any job is faulty."""
     words = arguments if isinstance(arguments, Words) else split(arguments)
     try:
         Ranks.started()
@@ -95,8 +95,9 @@ def _planned(words: Words) -> Plan:
 
 
 def _base(overrides: list[Any]) -> Composed:
-    """What a command line says of itself before it has cells: each word with its first value. Knobs
-    that a named sweep's choices have, and the default has not, are left to its cells."""
+    """The composition of the command line with the first value of each override, before the sweep
+    is expanded. If that fails in a named sweep, only the group choices are composed: keys that
+    exist only in some of its choices are checked per cell."""
     firsts = {next(iter(expanded([override])[0])): override for override in overrides}
     try:
         return composed(list(firsts))
@@ -145,7 +146,7 @@ def _sweep(overrides: list[Any], texts: list[str], base: Composed) -> Plan:
 
 
 def _workers(base: Composed) -> int | None:
-    """Jobs that the launcher runs at once on this machine; None when it takes other machines."""
+    """Number of concurrent jobs of the launcher on this machine; None if it uses other machines."""
     if base.launcher not in (*HERE, "submitit_local"):
         return None
     asked = base.setting("hydra.launcher.n_jobs") or 1
@@ -153,8 +154,8 @@ def _workers(base: Composed) -> int | None:
 
 
 def _cells(cells: list[Cell], extra: list[str]) -> list[Job]:
-    """Every job of a sweep. Hydra composes the first; the others differ from it by whole groups
-    and single values, which is put together here a hundred times faster, where it is the same."""
+    """All jobs of a sweep. Hydra composes the first; if the others differ from it only by whole
+    groups and single values, they are assembled here, a hundred times faster than by Hydra."""
     whole = composed([*cells[0], *extra])
     first = _job(cells[0], whole)
     varied = {w: value for cell in cells for w, value in cell.items() if w not in cells[0]}
@@ -166,7 +167,7 @@ def _cells(cells: list[Cell], extra: list[str]) -> list[Job]:
 
 
 def _stands_alone(word: str, value: Any) -> bool:
-    """Whether a word changes its own group or value and nothing else."""
+    """Whether an override changes only its own group or value."""
     key = word.split("=", 1)[0]
     if key in GLOBAL_GROUPS or "/" in key:
         return False
@@ -182,7 +183,8 @@ def _job(cell: Cell, whole: Composed) -> Job:
 
 
 def _assembled(like: Job, cell: Cell) -> Job:
-    """The job of a cell, from a job of the same sweep and the files of the chosen groups."""
+    """The job of a cell, assembled without Hydra from another job of the sweep (`like`) and the
+    yaml files of the chosen groups."""
     config, chosen, groups = dict(like.config), dict(like.choices), schema.groups()
     keys = {word: word.split("=", 1)[0] for word in cell}
     for word, value in cell.items():
@@ -197,7 +199,8 @@ def _assembled(like: Job, cell: Cell) -> Job:
 
 
 def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
-    """config has value at path; BadConfig when there is no such key. Shared parts are copied."""
+    """config[path] = value; raises BadConfig if the key does not exist. Nested dicts are copied
+    first, since jobs share them."""
     *parents, last = path
     for name in parents:
         if not isinstance(config.get(name), dict):
@@ -210,7 +213,7 @@ def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _explain(overrides: list[Any]) -> None:
-    """BadConfig when some choices of a sweep have a knob that others lack."""
+    """Raises BadConfig if an override sets a key that only some choices of a swept group have."""
     groups = schema.groups()
     swept = {
         o.key_or_group: choices_in(o)
@@ -237,7 +240,7 @@ def _has(node: Any, path: Sequence[str]) -> bool:
 
 
 def _sweep_name(overrides: list[Any]) -> str:
-    """The same command, the same name: what is swept, and a hash of the whole."""
+    """Reproducible sweep name: the swept keys and a hash of the overrides but run.* and hydra.*"""
     swept = [o.get_key_element().split(".")[-1] for o in overrides if o.is_sweep_override()]
     lines = sorted(
         o.input_line for o in overrides if not o.key_or_group.startswith(("run.", "hydra"))
@@ -246,7 +249,7 @@ def _sweep_name(overrides: list[Any]) -> str:
 
 
 def _refuse(jobs: list[Job], faults: list[str]) -> None:
-    """BadConfig when a value is wrong anywhere, or when not one cell makes sense."""
+    """Raises BadConfig if any value is faulty, or if every job is an invalid combination."""
     if faults := [*faults, *_faults(jobs)]:
         raise BadConfig(faults)
     conflicts = [compatibility.conflicts(job.config) for job in jobs]
@@ -255,7 +258,7 @@ def _refuse(jobs: list[Job], faults: list[str]) -> None:
 
 
 def _possible_here(plan: Plan) -> Plan:
-    """The plan; BadConfig when its jobs are this machine's and it lacks the device."""
+    """The plan; raises BadConfig if a job that runs on this machine needs CUDA and has none."""
     is_elsewhere = plan.multirun and plan.workers is None
     on_gpu = any(job.config["device"] == "cuda" for job in plan.jobs)
     if on_gpu and not is_elsewhere and not cuda_usable():
@@ -264,7 +267,7 @@ def _possible_here(plan: Plan) -> Plan:
 
 
 def _faults(jobs: list[Job]) -> Iterator[str]:
-    """What is wrong anywhere. Jobs share most of their parts, and each is looked at once."""
+    """Faults of all jobs. Jobs share most parts of their configuration; each is checked once."""
     seen: set[tuple[str, int]] = set()
     for job in jobs:
         parts = {(key, id(part)) for key, part in job.config.items()}
@@ -274,7 +277,7 @@ def _faults(jobs: list[Job]) -> Iterator[str]:
 
 
 def _refuse_clashes(jobs: list[Job]) -> None:
-    """BadConfig when two jobs would write into one folder."""
+    """Raises BadConfig if two jobs would write to the same folder."""
     taken: dict[Path, Job] = {}
     for job in jobs:
         other = taken.setdefault(job.folder, job)

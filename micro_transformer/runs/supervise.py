@@ -1,7 +1,7 @@
-"""Runs work in a process of its own: no job takes a sweep down or disturbs another's figures.
+"""Runs a function in a child process, so that a crash cannot end the sweep or affect other jobs.
 
-The children are forked from one server that has imported torch and done nothing with it: the import
-is paid once, and each child starts with an untouched allocator, thread pool and random state.
+Children are forked from a server process that has imported torch but not used it: the import time
+is paid once, and each child starts with a fresh allocator, thread pool and random state.
 """
 
 import ctypes
@@ -31,25 +31,25 @@ STACK_S = 0.5
 PRELOADED = ["torch", "torch._dynamo", "numpy", "safetensors.torch", "filelock", "tqdm"]
 PRELOADED += ["omegaconf", "tokenizers", "tabulate"]
 PR_SET_PDEATHSIG = 1
-LONGEST_TMPDIR = 60  # bytes; a socket's address has room for 107
+LONGEST_TMPDIR = 60  # bytes; the path of a Unix socket may have at most 107
 SHORT_TMPDIRS = ("/tmp", "/var/tmp", "/dev/shm")
-_ONE_BY_ONE = threading.Lock()  # to start a child is to look after all the others
+_ONE_BY_ONE = threading.Lock()  # starting a child also reaps finished ones: not thread-safe
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended: `status` as a record says it, with its value or the error."""
+    """Result of a child: `status` as in a record, with the return value or the error text."""
 
     status: str
     value: Any = None
     error: str | None = None
-    exit_code: int = 1  # of a command that runs this alone
-    flags: tuple[str, ...] = ()  # what else a record says of it
+    exit_code: int = 1  # of a command with this single job
+    flags: tuple[str, ...] = ()  # added to the record's flags
 
 
 def _context() -> Any:
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        # a launcher's worker has a default of its own kind, which our children would be told of
+        # a launcher's worker sets a start method of its own, which our children would inherit
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -58,7 +58,7 @@ def _context() -> Any:
 
 
 def _bear_sockets() -> None:
-    """multiprocessing's folder, made once a process, has a path that a socket's address takes."""
+    """multiprocessing's temporary folder has a path short enough for a Unix socket."""
     if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR:
         return
     before = tempfile.tempdir
@@ -71,11 +71,11 @@ def _bear_sockets() -> None:
 
 
 def warm_up() -> None:
-    """The server that children are forked from begins to import, beside what the caller does."""
+    """The fork server has been started and imports torch in the background."""
     _context()
     with stop.held_back():
-        resource_tracker.ensure_running()  # lets some through again when it starts
-        with stop.held_back():  # a signal to the whole group ends neither the server nor its work
+        resource_tracker.ensure_running()  # unblocks some signals again when it starts
+        with stop.held_back():  # so that a signal to the process group does not end the server
             forkserver.ensure_running()
 
 
@@ -86,13 +86,14 @@ def run(
     timeout_s: float | None = None,
     output: Path | None = None,
 ) -> Outcome:
-    """Outcome of work(*args) in a child. The child may die in any way; the caller goes on.
+    """Outcome of work(*args), run in a child process; the caller survives any death of the child.
 
-    What the child prints, on stderr too, goes to the file of that name; None: where ours goes.
+    work: `module:function`, imported only in the child. log: file for the child's tracebacks.
+    timeout_s: wall seconds before the child is ended. output: file for the child's stdout and
+    stderr; None: those of the caller.
 
-    `work` is `module:function`, imported by the child alone. Status is `ok`, or the one named by an
-    attribute `status` of the exception, `oom` for a MemoryError, `killed`, `timeout`,
-    `interrupted`, else `failed`.
+    Status: `ok`; `oom` for out of memory; the `status` attribute of the exception, if it has one;
+    `timeout`; `interrupted` by a stop request; `killed` by a signal; else `failed`.
     """
     if COMMAND.number is not None:
         return _interrupted(COMMAND.number)
@@ -107,7 +108,7 @@ def run(
         with COMMAND.tells(lambda _: child.terminate()):
             message = _receive(receiver, child, timeout_s)
             _join(child)
-    except BaseException:  # a launcher gives its worker up (Slurm takes the machine back)
+    except BaseException:  # a launcher aborts its worker (Slurm reclaims the machine)
         _stop(child)
         raise
     if COMMAND.number is not None and (message is None or message.status != "ok"):
@@ -120,17 +121,18 @@ def _interrupted(number: int) -> Outcome:
 
 
 def _join(child: Any) -> None:
-    """The child has ended; its exit code can be read once, by one thread."""
+    """The child has ended and been joined, under a lock: only one thread can read its exit code."""
     connection.wait([child.sentinel])
     with _ONE_BY_ONE:
         child.join()
 
 
 def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | None:
-    """The child's message, or None when it died without one; ends a child past its time."""
+    """The child's outcome, or None if it died without sending one. A child that exceeds timeout_s
+    is ended after it has written its stack to the log."""
     try:
         if not receiver.poll(timeout_s):
-            os.kill(child.pid, signal.SIGUSR1)  # it writes its stack into the log
+            os.kill(child.pid, signal.SIGUSR1)  # the child writes its stack to the log
             receiver.poll(STACK_S)
             child.terminate()
             if not receiver.poll(GRACE_S):
@@ -144,7 +146,7 @@ def _receive(receiver: Any, child: Any, timeout_s: float | None) -> Outcome | No
 
 
 def _stop(child: Any) -> None:
-    """The child has ended, in good order if it could."""
+    """The child has ended: by SIGTERM, or by SIGKILL after GRACE_S seconds."""
     child.terminate()
     child.join(GRACE_S)
     child.kill()
@@ -160,8 +162,8 @@ def _post_mortem(code: int | None) -> Outcome:
 
 def _child(sender: Any, work: str, args: tuple, log: Path, output: Path | None) -> None:
     _die_with_parent()
-    gc.freeze()  # a collection would walk, and so copy, all that the server imported: 0.2 s
-    for number in stop.signals():  # the command sends SIGTERM; the others reach the whole group
+    gc.freeze()  # a collection would touch, and so copy, every page of the imports: 0.2 s
+    for number in stop.signals():  # the command forwards any signal to the child as SIGTERM
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop.signals())
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +188,7 @@ def _child(sender: Any, work: str, args: tuple, log: Path, output: Path | None) 
 
 
 def failure(error: Exception) -> Outcome:
-    """How work ends that raises the error."""
+    """The outcome of work that raised `error`."""
     code = getattr(error, "exit_code", 1)
     flags = getattr(error, "flags", ())
     return Outcome(_status_of(error), error=_one_line(error), exit_code=code, flags=flags)
@@ -212,8 +214,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _die_with_parent() -> None:
-    """Killed when the command that asked for the work dies, or the server that forked it: nothing
-    is orphaned. The server alone would not notice, since children keep its pipe to the command."""
+    """This process is killed as soon as the command or the fork server dies, so that none is left
+    orphaned. Watching the server is not enough: it outlives the command, since children inherit
+    its pipe."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     command = multiprocessing.parent_process()

@@ -1,10 +1,10 @@
-"""What the folder of a sweep says: its jobs, who works on which, how they stand.
+"""State of a sweep, read from its folder: its jobs, their progress, which process runs which.
 
     multirun/<sweep>/plan.json          the jobs of the last command
-    multirun/<sweep>/<job>/lock         held by the process that works on the job
+    multirun/<sweep>/<job>/lock         locked by the process that runs the job
                            holder.json  which process that is
 
-The folder is the only state that is shared: by workers, by two commands at once, by machines.
+The folder is the only state shared by workers, concurrent commands and machines.
 """
 
 import json
@@ -26,13 +26,13 @@ from micro_transformer.records import record_files, run_record
 
 PLAN, LOCK, HOLDER = "plan.json", "lock", "holder.json"
 DONE, RUNNING, WAITING = "done", "running", "waiting"
-PROBED_S = 0.02  # others who ask whether the lock is free hold it for a moment
+PROBED_S = 0.02  # a process that only tests the lock holds it for a moment
 LONGEST_NAME = 255  # bytes
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that works on a job."""
+    """The process that runs a job."""
 
     pid: int
     host: str
@@ -44,7 +44,8 @@ class Holder:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[Holder | None]:
-    """None while this process alone works on the job; else who does, and it must be left alone."""
+    """Context manager that locks the job's folder. Yields None if this process has the lock, else
+    the process that has it; then the job must not be touched. CannotWrite: no folder possible."""
     with disk.naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -64,12 +65,12 @@ def claim(folder: Path) -> Iterator[Holder | None]:
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether a process works on the job now."""
+    """Whether a process runs the job now."""
     return disk.is_locked(folder / LOCK)
 
 
 def holder_of(folder: Path) -> Holder:
-    """Who last said to work on the job."""
+    """The process named in holder.json; a placeholder if the file is missing or malformed."""
     try:
         match disk.read_json(folder / HOLDER):
             case {"pid": int(pid), "host": str(host), "since": str(since)}:
@@ -80,13 +81,13 @@ def holder_of(folder: Path) -> Holder:
 
 
 def write_plan(folder: Path, jobs: Iterable[Path]) -> None:
-    """The folder's plan.json names the jobs of this command."""
+    """plan.json lists the jobs of this command."""
     names = [job.relative_to(folder).as_posix() for job in jobs]
     write_file(folder / PLAN, json.dumps({"jobs": names}, indent=1).encode())
 
 
 def planned(folder: Path) -> list[Path]:
-    """The jobs' folders as the last command named them, else those that hold a record."""
+    """Folders of the jobs in plan.json; without a valid plan.json, all folders with a record."""
     try:
         match disk.read_json(folder / PLAN):
             case {"jobs": [*names]} if all(map(_is_name, names)):
@@ -98,7 +99,7 @@ def planned(folder: Path) -> list[Path]:
 
 
 def _is_name(name: Any) -> bool:
-    """Whether a job's folder can have this name, below the sweep's own."""
+    """Whether `name` is a valid folder name directly below the sweep's folder."""
     return (
         isinstance(name, str)
         and name not in ("", "..")
@@ -109,7 +110,7 @@ def _is_name(name: Any) -> bool:
 
 
 def read_record(folder: Path) -> run_record.RunRecord | None:
-    """The job's record, if there is one that can be read."""
+    """The job's record; None if it is missing or unreadable."""
     try:
         return record_files.read(folder / record_files.RECORD)
     except (OSError, run_record.NotARecord):
@@ -118,7 +119,7 @@ def read_record(folder: Path) -> run_record.RunRecord | None:
 
 @dataclass(frozen=True)
 class JobState:
-    """How one job stands: done, running, waiting, or the status of a failure."""
+    """State of one job: done, running, waiting, or the status of its failed record."""
 
     folder: Path
     state: str
@@ -127,7 +128,7 @@ class JobState:
 
 
 def state_of(folder: Path) -> JobState:
-    """How a job stands, by its lock and its record."""
+    """State of a job, from its lock and its record."""
     if is_claimed(folder):
         return JobState(folder, RUNNING, str(holder_of(folder)))
     try:
@@ -139,7 +140,7 @@ def state_of(folder: Path) -> JobState:
 
 @cache
 def _recorded_state(folder: Path, _changed: int) -> JobState:
-    """How a job stands by its record; a long sweep asks for it after each of its jobs."""
+    """State of a job from its record; cached per modification time, as sweeps poll it often."""
     record = read_record(folder)
     if record is None:
         return JobState(folder, WAITING)
@@ -152,26 +153,27 @@ def _recorded_state(folder: Path, _changed: int) -> JobState:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How a sweep stands."""
+    """State of all jobs of a sweep."""
 
     jobs: list[JobState]
 
     @classmethod
     def of(cls, folder: Path) -> "SweepStatus":
-        """The standing of the jobs that the folder's last command named."""
+        """State of the jobs in the folder's plan."""
         return cls([state_of(job) for job in planned(folder)])
 
     def count(self, state: str) -> int:
-        """Jobs that are done, running or waiting."""
+        """Number of jobs in a state: done, running or waiting."""
         return sum(job.state == state for job in self.jobs)
 
     @property
     def failed(self) -> list[JobState]:
-        """Jobs that ended without a result."""
+        """Jobs that ended with a failure."""
         return [job for job in self.jobs if job.state not in (DONE, RUNNING, WAITING)]
 
     def eta_s(self) -> float | None:
-        """Seconds until the rest is done, at the pace of those that are; None when unknown."""
+        """Expected seconds until all jobs are done, from the mean time of those that ran; None if
+        none ran. Running jobs count as half done."""
         known = [job.seconds for job in self.jobs if job.seconds]
         left = self.count(RUNNING) / 2 + self.count(WAITING)
         if not left:

@@ -1,4 +1,4 @@
-"""What the process of a job does: train once, then measure what was trained."""
+"""The work done in a job's child processes: training a model, and measuring a trained one."""
 
 import logging
 import time
@@ -25,23 +25,23 @@ from micro_transformer.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
-TRACED = 8  # tokens of validation text that a trace looks at
+TRACED = 8  # validation tokens in a trace
 
 
 def train(
     config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None
 ) -> dict[str, Any]:
-    """The entry holds the finished training; another process that trains it is waited for.
+    """The finished training is in the store entry; waits if another process is training it.
 
-    base: the finished training whose weights this one starts from; None: fresh ones. Returns the
-    seconds that the loop itself took.
+    base: the finished training whose weights initialize this one; None: random initialization.
+    Returns {"seconds": wall time of the training loop}; 0.0 if another process trained it.
     """
     stop = StopRequest().install()
     make_deterministic(config["train"]["threads"])
     seed_everything(stream(config["seed"], "everything else"))
 
     def check_stop() -> None:
-        """One rank's signal stops all of them after the same step."""
+        """Raises Interrupted on all ranks after the same step if any rank received a signal."""
         if (number := ranks.largest(stop.number or 0)) and stop.number is None:
             stop.note(number)
         stop.check()
@@ -74,7 +74,8 @@ def train(
 
 
 def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
-    """The model with the base's weights, and what those cost; as it is without a base."""
+    """The model with the base's weights, and their training costs as `base/<cost>`; without a base
+    the model unchanged and no costs."""
     if base is None:
         return model, {}
     state = _load(model, base)
@@ -82,8 +83,8 @@ def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, f
 
 
 def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
-    """The model has the stored weights; returns their state. Damaged if a byte differs, or what is
-    stored is of another net."""
+    """The model has the stored weights; returns the stored training state. Raises Damaged if a file
+    is corrupted or its weights do not fit the model."""
     files = entry.read()
     try:
         weights, state = weights_of(files, model.state_dict()), state_of(files)
@@ -94,8 +95,8 @@ def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
 
 
 def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
-    """Metrics, costs and sizes of the trained model; `groups`: eval for the first, bench for the
-    second. Its samples lie in the folder; `seconds` is what the measures themselves took."""
+    """Metrics, costs and sizes of the trained model. groups: "eval" (metrics), "bench" (costs), or
+    both. Text samples are written to `folder`. `seconds`: wall time of the measurements only."""
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = training.task(config)
@@ -134,7 +135,8 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
 
 
 def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
-    """The trained model with the evaluation's kernel, and its state; Damaged if a byte differs."""
+    """The trained model in eval mode, with the kernel and RoPE scaling configured for evaluation,
+    and its training state. Raises Damaged if a file is corrupted or does not fit the model."""
     model = training.model(config, task)
     state = _load(model, entry)
     model.use_kernel(training.kernel_maker(config["attention"]))
@@ -143,10 +145,10 @@ def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, 
 
 
 def sizes(model: DecoderLM) -> dict[str, int]:
-    """Parameters in all, trained, used for one token; operations for one token, forward.
+    """Parameter counts (total, trainable, active per token) and forward FLOPs per token.
 
-    flops_per_token counts two operations a weight of every matrix, the vocabulary's too when it
-    shares the embedding's table; attention over the context comes on top.
+    flops_per_token: 2 FLOPs per weight of every matrix, including the output projection even if it
+    is tied to the embedding; attention over the context is not included.
     """
     parameters = list(model.parameters())
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -163,8 +165,8 @@ def sizes(model: DecoderLM) -> dict[str, int]:
 
 @contextmanager
 def _sole_trainer(entry: Entry, stop: StopRequest, is_first: bool) -> Iterator[None]:
-    """Held while this process trains the entry, with other ranks; the system frees it when the
-    process dies."""
+    """Context manager that locks the entry for training, waiting while another process has it. Only
+    the first rank takes the lock; the system releases it if the process dies."""
     if not is_first:
         yield
         return

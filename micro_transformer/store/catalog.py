@@ -1,4 +1,4 @@
-"""Trainings in the store: what they depend on, what tells them apart, how far they came."""
+"""Lists the trainings in the store: their factors, differences and progress."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
 from micro_transformer.store.code_digest import code_digests
 from micro_transformer.store.contents import progress_of
 
-NAME = re.compile("[0-9a-f]{12}")  # of a training's folder
-SHOWN = ("model", "posenc", "ffn", "task", "train")  # groups that a line of the list names
+NAME = re.compile("[0-9a-f]{12}")  # folder name of a training
+SHOWN = ("model", "posenc", "ffn", "task", "train")  # groups shown in each line of the list
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A training in the store: its folder and what it depends on."""
+    """A training in the store: its entry and its factors (config, code and data digests)."""
 
     entry: Entry
     factors: dict[str, Any]
@@ -43,12 +43,12 @@ class Stored:
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was begun, by the clock of the file system: to read, not to rely on."""
+        """Seconds since the training began, from a file's modification time: for display only."""
         return age_of(self.entry.folder)
 
     @cached_property
     def _newest(self) -> tuple[dict[str, Any] | None, str | None]:
-        """(progress of the newest whole snapshot, why the finished training cannot be used)."""
+        """(progress in the newest intact snapshot, reason why the finished one is unusable)."""
         fault = None
         if os.path.lexists(self.entry.final):
             try:
@@ -62,17 +62,17 @@ class Stored:
 
     @property
     def progress(self) -> dict[str, Any] | None:
-        """State of the newest whole snapshot; None when there is none."""
+        """Progress in the newest intact snapshot; None if there is none."""
         return self._newest[0]
 
     @property
     def fault(self) -> str | None:
-        """Why its finished training cannot be used; None when it can, or is not there."""
+        """Why the finished snapshot is unusable; None if it is intact or does not exist."""
         return self._newest[1]
 
     @property
     def state(self) -> str:
-        """`trained`, `damaged`, `running`, or how far it came before it was cut."""
+        """`running`, `damaged`, `trained`, `cut at step N` (interrupted), or `begun`."""
         if self.is_locked():
             return "running"
         if self.fault:
@@ -83,24 +83,24 @@ class Stored:
         return f"cut at step {int(steps[0].name)}" if steps else "begun"
 
     def is_locked(self) -> bool:
-        """Whether a process is training it now."""
+        """Whether a process runs this training now."""
         return disk.is_locked(self.entry.lock)
 
     def is_stale(self) -> bool:
-        """Whether code has changed since, so that no command of today would use it."""
+        """Whether the code it depends on has changed, so that no new job can use it."""
         code = self.factors["code"]
         now = code_digests(code)
         return any(now.get(module) != was for module, was in code.items())
 
 
 def stored(root: Path) -> list[Stored]:
-    """Every training of the store, oldest first. Folders that are not ours are passed over."""
+    """All trainings in the store, oldest first. Other folders are ignored."""
     found = [s for folder in _folders(root) if (s := stored_in(folder)) is not None]
     return sorted(found, key=lambda s: -s.age_s)
 
 
 def stored_in(folder: Path) -> Stored | None:
-    """The training in a folder, if the folder is named by the hash of its factors."""
+    """The training in the folder; None unless the folder's name is the hash of its factors."""
     if folder.is_symlink() or not folder.is_dir():
         return None
     entry = Entry(folder.parent, folder.name)
@@ -111,7 +111,7 @@ def stored_in(folder: Path) -> Stored | None:
 
 
 def damaged(root: Path) -> list[tuple[Path, str]]:
-    """(folder, why) of what has the name of a training and does not say what it depends on."""
+    """(folder, reason) of each folder named like a training whose factors.json is damaged."""
     found = []
     for folder in _folders(root):
         if NAME.fullmatch(folder.name) and os.path.lexists(folder / FACTORS):
@@ -123,7 +123,7 @@ def damaged(root: Path) -> list[tuple[Path, str]]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder, of which others may be going meanwhile."""
+    """Total bytes of all files below the folder; files deleted meanwhile count 0."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -133,7 +133,7 @@ def size_of(folder: Path) -> int:
 
 
 def age_of(folder: Path) -> float:
-    """Seconds since a training was begun; 0 when it is gone."""
+    """Seconds since the training began; 0 if its folder is gone."""
     try:
         return max(0.0, time.time() - (folder / FACTORS).lstat().st_mtime)
     except OSError:
@@ -145,7 +145,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What tells two trainings' factors apart, one line each: knobs, code modules, data."""
+    """The differences between two trainings' factors, one line each: knobs, modules, data."""
     a, b = dict(leaves(one["config"])), dict(leaves(other["config"]))
     lines = [
         f"config {key}: {_shown(a, key)} | {_shown(b, key)}"
@@ -164,13 +164,14 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def nearest(factors: dict[str, Any], others: Iterable[Stored]) -> Stored | None:
-    """The training with the fewest differences."""
+    """The training with the fewest differences to the factors; None if there are none."""
     ranked = sorted(others, key=lambda s: len(differences(factors, s.factors)))
     return ranked[0] if ranked else None
 
 
 def choices_in_words(config: dict[str, Any]) -> str:
-    """`model=tiny posenc=rope train=smoke[steps=40]`: the nearest file of each group."""
+    """The nearest choice of each group with its changed knobs, as in `model=tiny posenc=rope
+    train=smoke[steps=40]`."""
     known = [group for group in SHOWN if isinstance(config.get(group), dict)]
     return " ".join(f"{group}={_nearest_choice(group, config[group])}" for group in known)
 

@@ -1,17 +1,16 @@
-"""Trained models on disk: written whole or not at all, hashed, checked at every load. No pickle.
+"""Trained models on disk: written atomically, hashed, verified at every load. No pickle.
 
     checkpoints/<train fingerprint>/
-        factors.json               what the training depends on; the fingerprint is its hash
-        training.json              how long it took, and beside how many other jobs
-        steps/00000200/            the last two states of a training under way
+        factors.json               what the training depends on; its hash is the fingerprint
+        training.json              training time in seconds and number of concurrent jobs
+        steps/00000200/            the last two snapshots of an unfinished training
         final/                     weights.safetensors, state.json, manifest.json
-        lock                       held by the process that trains
-        needed                     held, many at a time, by the jobs that will use it
+        lock                       locked (exclusive) by the process that trains
+        needed                     locked (shared) by the jobs that will use the training
 
-A snapshot is a folder of files and a manifest with their sizes and SHA-256, the training it belongs
-to, the version of torch and a hash of itself. It is built under another name and renamed into
-place, so that it is complete if it exists. safetensors itself detects no flipped bit; the manifest
-does.
+A snapshot is a folder of files with a manifest: their sizes and SHA-256, the training they belong
+to, the torch version and the manifest's own hash. It is built under a temporary name, then renamed,
+so it is complete if it exists. safetensors cannot detect a flipped bit; the manifest can.
 """
 
 import fcntl
@@ -33,20 +32,20 @@ from micro_transformer.hashing import digest
 __all__ = ["Damaged", "DiskFull", "Entry", "read_snapshot", "write_file", "write_snapshot"]
 FORMAT = 2
 KEPT_STEPS = 2
-LARGEST_FILE = 4 << 30  # bytes of a stored file
+LARGEST_FILE = 4 << 30  # bytes per stored file
 MANIFEST, FACTORS, NOTES = "manifest.json", "factors.json", "training.json"
 
 
 class Damaged(Exception):
-    """A stored file is not what was written."""
+    """A stored file is missing, corrupted, or does not belong to this training."""
 
     status, exit_code = "failed", 3
     flags: tuple[str, ...] = ("stored training damaged",)
 
 
 def write_snapshot(folder: Path, files: dict[str, bytes], owner: str = "") -> None:
-    """folder holds the files of the training `owner` and their manifest, complete and on disk, or
-    does not exist."""
+    """The folder contains the files and their manifest, complete and synced to disk; on an error
+    (CannotWrite) no partial folder remains. owner: fingerprint of the training."""
     temporary = temporary_files.temporary(folder)
     manifest = {
         "format": FORMAT,
@@ -73,8 +72,8 @@ def write_snapshot(folder: Path, files: dict[str, bytes], owner: str = "") -> No
 
 
 def read_snapshot(folder: Path, owner: str | None = None) -> dict[str, bytes]:
-    """name -> content, each byte checked against the manifest; Damaged names the file. `owner`: the
-    training that the manifest must name."""
+    """Maps file name -> content, verified against the manifest; Damaged names the faulty file.
+    owner: fingerprint that the manifest must contain; None: any."""
     manifest = _manifest(folder)
     if owner is not None and manifest["training"] != owner:
         raise Damaged(f"{folder}: belongs to training {manifest['training']!r:.60}, not {owner}")
@@ -86,7 +85,7 @@ def read_snapshot(folder: Path, owner: str | None = None) -> dict[str, bytes]:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a snapshot, of this format and with all it needs."""
+    """The manifest of a snapshot; raises Damaged if it is invalid or in another format."""
     path = folder / MANIFEST
     try:
         data = disk.read_bytes(path)
@@ -111,7 +110,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _checked(path: Path, size: Any, expected: Any) -> bytes:
-    """The file's content, if it has this size and SHA-256."""
+    """The file's content; raises Damaged unless it has this size and SHA-256."""
     try:
         if path.stat().st_size != size:
             raise Damaged(f"{path}: damaged, its size is not the one written")
@@ -124,7 +123,7 @@ def _checked(path: Path, size: Any, expected: Any) -> bytes:
 
 
 class Entry:
-    """The place of one training in the store."""
+    """The folder of one training in the store."""
 
     def __init__(self, root: Path, fingerprint: str):
         self.folder = root / fingerprint
@@ -134,25 +133,26 @@ class Entry:
         self.needed = self.folder / "needed"
 
     def is_complete(self) -> bool:
-        """Whether a finished training lies here, by its manifest."""
+        """Whether a finished training exists; tests only that its manifest is there."""
         return (self.final / MANIFEST).is_file()
 
     def verify(self) -> bool:
-        """Whether a finished training lies here, every byte checked; Damaged when one differs."""
+        """Whether a finished training exists, with its hashes checked; Damaged if it is corrupt."""
         return os.path.lexists(self.final) and bool(self.read())
 
     def read(self) -> dict[str, bytes]:
-        """name -> content of the finished training; Damaged when a byte of it, or of what it
-        depends on, is not what was written."""
+        """Maps file name -> content of the finished training; raises Damaged if a file or
+        factors.json fails its hash check."""
         self.factors()
         return read_snapshot(self.final, self.fingerprint)
 
     def read_step(self, folder: Path) -> dict[str, bytes]:
-        """name -> content of a state on the way; Damaged when a byte is not what was written."""
+        """Maps file name -> content of an intermediate snapshot; Damaged if it is corrupt."""
         return read_snapshot(folder, self.fingerprint)
 
     def factors(self) -> dict[str, Any]:
-        """What the training depends on; Damaged unless the fingerprint is its hash."""
+        """What the training depends on (config, code and data digests); raises Damaged unless its
+        hash is the fingerprint."""
         path = self.folder / FACTORS
         try:
             data = disk.read_bytes(path)
@@ -168,28 +168,29 @@ class Entry:
         return factors
 
     def other_torch(self) -> str | None:
-        """One line when the training was made by another version of torch than the one here."""
+        """One-line warning if the training used another torch version than this one, else None."""
         made, here = _manifest(self.final)["torch"], importlib.metadata.version("torch")
         if made == here:
             return None
         return f"{self.folder}: trained with torch {made:.20}, used with {here}: figures may differ"
 
     def set_aside(self) -> None:
-        """The finished training is under another name, out of the way and not lost."""
+        """The finished training is renamed to `damaged`, so that it can be trained again."""
         aside = self.folder / "damaged"
         with disk.naming(aside), suppress(FileNotFoundError):  # another process was faster
             temporary_files.remove(aside)
             os.rename(self.final, aside)
 
     def open(self, factors: dict[str, Any]) -> None:
-        """The folder exists and says what the training depends on; what dead processes left in it
-        is gone."""
+        """The folder exists with its factors.json; temporary files of dead processes are deleted
+        from it."""
         temporary_files.remove_dead((self.folder, self.folder / "steps"))
         write_file(self.folder / FACTORS, _as_written(factors))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody prunes the training while it is entered; the system ends it with the process."""
+        """Context manager that protects the training from `store prune` by a shared lock; the
+        system releases it if the process dies."""
         with disk.naming(self.folder):
             file = self._shared()
         with file:
@@ -207,11 +208,11 @@ class Entry:
                 file.close()
 
     def note(self, facts: dict[str, Any]) -> None:
-        """training.json holds the facts: how the training went, no part of what it is."""
+        """The facts are written to training.json; they are no part of the fingerprint."""
         write_file(self.folder / NOTES, json.dumps(facts).encode())
 
     def notes(self) -> dict[str, Any]:
-        """What was noted of the training; empty when nothing was."""
+        """The content of training.json; empty if it is missing or malformed."""
         try:
             facts = disk.read_json(self.folder / NOTES)
         except (OSError, Unreadable):
@@ -219,18 +220,18 @@ class Entry:
         return facts if isinstance(facts, dict) else {}
 
     def steps(self) -> list[Path]:
-        """States of a training under way, newest first."""
+        """Folders of the intermediate snapshots, newest first."""
         found = [p for p in (self.folder / "steps").glob("*") if re.fullmatch("[0-9]+", p.name)]
         return sorted((p for p in found if p.is_dir()), key=lambda p: int(p.name), reverse=True)
 
     def write_step(self, step: int, files: dict[str, bytes]) -> None:
-        """The state at `step` is stored; of the older ones the last is kept."""
+        """The snapshot of `step` is stored; only the newest KEPT_STEPS snapshots remain."""
         write_snapshot(self.folder / "steps" / f"{step:08d}", files, self.fingerprint)
         for old in self.steps()[KEPT_STEPS:]:
             shutil.rmtree(old, ignore_errors=True)
 
     def finish(self, files: dict[str, bytes]) -> None:
-        """The trained model is stored; the states on the way to it are gone."""
+        """The finished training is stored; its intermediate snapshots are deleted."""
         write_snapshot(self.final, files, self.fingerprint)
         shutil.rmtree(self.folder / "steps", ignore_errors=True)
 

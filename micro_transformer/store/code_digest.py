@@ -1,8 +1,8 @@
-"""Identity: hashes of what a training or a run depends on. Time and place name nothing.
+"""Hashes the source code that a training or a run depends on, for its fingerprint.
 
-Code is identified by the modules that compute: the named ones and all they import, without comments
-and docstrings. So a new component, a plot or a docstring leaves every stored training valid, and a
-changed trainer does not.
+Hashed are the given modules and everything of this package that they import, without comments and
+docstrings. A new component, a plot or a docstring leaves all stored trainings valid; a change of
+the trainer invalidates them.
 """
 
 import ast
@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.name
-# They say what is allowed, where things lie or how far work is: no trained weight depends on them.
+# Modules for validation, storage and progress output: trained weights do not depend on them.
 NO_FACTORS: tuple[str, ...] = (
     "config.knobs",
     "config.components",
@@ -26,7 +26,7 @@ BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 
 
 def code_digests(modules: Iterable[str]) -> dict[str, str]:
-    """module -> digest, for the modules and everything of this package that they import."""
+    """Maps module -> hash of its code, for the modules and all their imports in this package."""
     found: dict[str, str] = {}
     queue = list(modules)
     while queue:
@@ -39,7 +39,7 @@ def code_digests(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _path(module: str) -> Path | None:
-    """The module's file; None for a package (its __init__ is empty) and for what is not ours."""
+    """The module's file; None for a package (its __init__ is empty) or a foreign module."""
     parts = module.split(".")
     if parts[0] != ROOT or len(parts) < 2 or not all(map(str.isidentifier, parts)):
         return None

@@ -1,7 +1,7 @@
-"""What the files of a stored training hold: right bytes can still be those of another lab.
+"""Parses the files of a snapshot and checks that they fit the model.
 
-A manifest proves that files are as they were written, not that they fit the net that asks for them.
-Damaged says what does not fit, before anything is loaded.
+The manifest proves only that the files are as written. Here state, tensor names, shapes and dtypes
+are checked before anything is loaded; Damaged names what does not fit.
 """
 
 import math
@@ -49,7 +49,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
 
 
 def state_of(files: dict[str, bytes]) -> dict[str, Any]:
-    """The state of a snapshot, its progress checked field by field."""
+    """The training state in a snapshot; raises Damaged if a field is missing or malformed."""
     try:
         state = disk.parse_json(_file(files, STATE))
     except disk.Unreadable as error:
@@ -66,12 +66,12 @@ def state_of(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 def progress_of(files: dict[str, bytes]) -> dict[str, Any]:
-    """Where the training of a snapshot stands."""
+    """The progress in a snapshot: step, best loss, history; Damaged if malformed."""
     return state_of(files)["progress"]
 
 
 def tensors_of(files: dict[str, bytes], name: str) -> "dict[str, Tensor]":
-    """The tensors of a file of a snapshot, each number finite."""
+    """The tensors in a file of a snapshot; raises Damaged if unreadable or not finite."""
     import safetensors
     import safetensors.torch
 
@@ -88,7 +88,7 @@ def tensors_of(files: dict[str, bytes], name: str) -> "dict[str, Tensor]":
 def weights_of(
     files: dict[str, bytes], like: "dict[str, Tensor]", name: str = WEIGHTS
 ) -> "dict[str, Tensor]":
-    """The weights of a net with these tensors: the same names, shapes and types."""
+    """The weights in a snapshot; raises Damaged unless names, shapes and dtypes equal `like`'s."""
     tensors = tensors_of(files, name)
     for key in sorted(tensors.keys() ^ like.keys()):
         raise Damaged(f"{name}: {key:.60} is {'missing' if key in like else 'of another net'}")

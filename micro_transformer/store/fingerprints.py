@@ -1,4 +1,4 @@
-"""The fingerprints of a job: what its training and what its run depend on. Knows no torch."""
+"""Fingerprints of a job: hashes of all that its training and its run depend on. Needs no torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MEASURED = ("scaling", "attention", "cache", "decoding")
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Hashes of a job, and the parts they are made of, so that a difference can be named."""
+    """Hashes of a job and the parts hashed, so that a difference between jobs can be named."""
 
     run: str
     train: str
@@ -27,7 +27,7 @@ class Fingerprints:
 
 
 def fingerprints(config: dict[str, Any], data_digest: str) -> Fingerprints:
-    """Identity of a resolved configuration with the code and data it would use now."""
+    """Fingerprints of a resolved configuration with the current code and data."""
     trained_by = code_digests(
         [*TRAINING_CODE, *_modules(config, TRAINED), _kernel(config["train"]), *_start(config)]
     )
@@ -57,7 +57,7 @@ def _kernel(recipe: dict[str, Any]) -> str:
 
 
 def _start(config: dict[str, Any]) -> list[str]:
-    """What only the base's training and the stretching of its net run."""
+    """Modules used only to train the base and to apply RoPE scaling to it."""
     start = config["origin"]
     if start is None:
         return []

@@ -1,7 +1,4 @@
-"""What must be trained for a job: its own training, and the one whose weights that starts from.
-
-Knows no torch.
-"""
+"""The training of a job, and the base training whose weights initialize it. Needs no torch."""
 
 import logging
 from dataclasses import dataclass
@@ -17,21 +14,22 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Training:
-    """A training, its place in the store, and what it depends on."""
+    """A training: its configuration, its entry in the store, its factors and its base."""
 
-    config: Config  # resolved; of it a training sees its factors alone
+    config: Config  # resolved; the training uses only the part in `factors`
     entry: Entry
     factors: dict[str, Any]
-    base: "Training | None"  # whose weights it starts from; None: fresh ones
+    base: "Training | None"  # provides the initial weights; None: random initialization
 
     @property
     def work(self) -> tuple[Config, Entry, dict[str, Any], Entry | None]:
-        """What `worker.train` is given."""
+        """Arguments of `worker.train`."""
         start = None if self.base is None else self.base.entry
         return self.config, self.entry, self.factors, start
 
     def is_stored(self) -> bool:
-        """Whether it lies in the store, whole; a damaged one is named and set aside."""
+        """Whether the finished training is stored and intact; a damaged one is set aside with a
+        warning."""
         try:
             is_whole = self.entry.verify()
         except Damaged as damage:
@@ -42,14 +40,14 @@ class Training:
         return is_whole
 
     def set_aside(self, damage: str) -> None:
-        """The finished training is out of the way, and why is said."""
+        """The finished training is moved out of the way, with a warning that gives the reason."""
         log.warning("%s; it is set aside and trained again", damage)
         self.entry.set_aside()
 
 
 def of(config: Config, prints: Fingerprints) -> Training:
-    """The training of a resolved configuration. Its base is the one that the same configuration
-    has under the base's recipe, so that all that start from it share it."""
+    """The training of a resolved configuration. Its base is the same configuration under the base's
+    recipe, so that all fine-tunings of one base share it."""
     base = None
     if config["origin"] is not None:
         alike = {**config, "train": config["origin"]["train"], "origin": None}

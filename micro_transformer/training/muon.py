@@ -1,5 +1,5 @@
-"""Muon (Jordan et al., 2024) for the matrices of a net: each step is its momentum with all singular
-values brought near 1 by Newton-Schulz.
+"""Muon (Jordan et al., 2024) for weight matrices: the update is the momentum, orthogonalized (all
+singular values near 1) by Newton-Schulz iterations.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# (n, A, B) with A <= B: n matrices of one shape
+# Shapes: (n, A, B) with A <= B is a batch of n matrices of equal shape.
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon with two differences: the dtype of Newton-Schulz is chosen, where torch takes
-    bf16 even on a CPU that must emulate it, and all matrices of a shape are one batched product.
+    """torch's Muon with two differences: the dtype of Newton-Schulz is configurable (torch uses
+    bf16 even on CPUs that emulate it), and matrices of equal shape are processed in one batch.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Every matrix that has a gradient is moved by one step."""
+        """Every matrix that has a gradient is updated by one step."""
         for group in self.param_groups:
             for alike in _by_shape(p for p in group["params"] if p.grad is not None):
                 updates = torch.stack([_wide(self._momentum(p, group)) for p in alike])
@@ -35,7 +35,7 @@ class Muon(torch.optim.Muon):
                     p.add_(step if p.shape == step.shape else step.T, alpha=-group["lr"] * stretch)
 
     def _momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
-        """Nesterov's momentum after this gradient."""
+        """Nesterov momentum after adding this gradient to the momentum buffer."""
         grad, state = p.grad, self.state[p]
         assert grad is not None
         if "momentum_buffer" not in state:
@@ -45,7 +45,8 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonal(x: Tensor, dtype: torch.dtype, knobs: dict[str, Any]) -> Tensor:
-    """(n, A, B) -> the same with singular values near 1 (0.7 to 1.2), computed in `dtype`."""
+    """(n, A, B) -> (n, A, B): same singular vectors, singular values near 1 (0.7 to 1.2), computed
+    in `dtype`. knobs: ns_coefficients, ns_steps, eps."""
     a, b, c = knobs["ns_coefficients"]
     x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=knobs["eps"])).to(dtype)
     for _ in range(knobs["ns_steps"]):
@@ -55,7 +56,7 @@ def orthogonal(x: Tensor, dtype: torch.dtype, knobs: dict[str, Any]) -> Tensor:
 
 
 def _by_shape(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters in groups whose matrices are of one shape when they lie wide."""
+    """The parameters grouped by their shape after `_wide`."""
     found: dict[tuple[int, ...], list[Tensor]] = {}
     for p in parameters:
         found.setdefault(_wide(p).shape, []).append(p)
@@ -63,5 +64,5 @@ def _by_shape(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """(A, B) or (B, A) -> (A, B), A <= B."""
+    """(A, B) or (B, A) -> (A, B) with A <= B: transposed if it is tall."""
     return x.T if x.shape[0] > x.shape[1] else x

@@ -1,5 +1,5 @@
-"""Optimizers, their rate and precision: AdamW for all, or Muon for the matrices and AdamW for the
-rest.
+"""Optimizers with learning-rate schedule and mixed precision: AdamW for all parameters, or Muon for
+the matrices and AdamW for the rest.
 """
 
 import math
@@ -18,8 +18,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Optimizers:
-    """One or two optimizers that step together under one schedule. To the scaler of fp16 they are
-    one, so that a gradient that is not finite skips the step of both.
+    """One or two optimizers with a common schedule. The gradient scaler of fp16 sees them as one
+    optimizer, so that a non-finite gradient skips the step of both.
     """
 
     def __init__(self, model: nn.Module, recipe: Train, device: str):
@@ -48,7 +48,7 @@ class Optimizers:
         }
 
     def set_rate(self, step: int) -> float:
-        """The rates hold for optimizer step `step`; returns AdamW's."""
+        """Learning rates are set for optimizer step `step` (from 0); returns AdamW's."""
         factor = rate_factor(step, self.recipe)
         for name, member in self.members.items():
             for group, rate in zip(member.param_groups, self._full_rates[name], strict=True):
@@ -57,11 +57,11 @@ class Optimizers:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of all members."""
+        """Parameter groups of all optimizers."""
         return [group for member in self.members.values() for group in member.param_groups]
 
     def step(self) -> None:
-        """Every member has made its step."""
+        """Every optimizer has made one step."""
         for member in self.members.values():
             member.step()
 
@@ -72,12 +72,12 @@ class Optimizers:
         return torch.autocast(self.device, dtype=DTYPES[self.recipe.precision])
 
     def backward(self, loss: Tensor) -> None:
-        """The gradients of the loss are added, scaled as fp16 needs it."""
+        """Gradients of the loss are accumulated, multiplied by the loss scale in fp16."""
         self.scaler.scale(loss).backward()
 
     def update(self) -> float | None:
-        """The weights are stepped, or left alone where fp16 overflowed; the gradients are gone.
-        Returns their norm when clipping, None where it overflowed in fp16.
+        """The weights are updated, unless fp16 gradients overflowed; gradients are cleared. Returns
+        the gradient norm before clipping; None without clipping or on an overflow.
         """
         norm = None
         self.scaler.unscale_(self)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ class Optimizers:
         return None if skipped else norm
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of the optimizers' state, named member.parameter.key."""
+        """All state tensors of the optimizers, by name `<optimizer>.<parameter index>.<key>`."""
         return {
             f"{name}.{index}.{key}": value
             for name, member in self.members.items()
@@ -114,7 +114,7 @@ class Optimizers:
         return whole and (is_begun or step == 0 or self.scaler.is_enabled())
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """The optimizers go on from what `state` returned."""
+        """The optimizers have the state that `state` returned."""
         for name, member in self.members.items():
             state: dict[int, dict[str, Any]] = {}
             for path, value in tensors.items():
@@ -125,7 +125,8 @@ class Optimizers:
 
 
 def rate_factor(step: int, recipe: Train) -> float:
-    """Share of the full rate: linear warm-up (above 0 at step 0), flat, then the decay."""
+    """Fraction of the peak learning rate at `step`: linear warm-up (above 0 at step 0), constant,
+    then cosine or linear decay to min_lr_ratio."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     start = max(recipe.warmup_steps, recipe.decay_from * recipe.steps)
@@ -135,7 +136,8 @@ def rate_factor(step: int, recipe: Train) -> float:
 
 
 def _partition(model: nn.Module, muon: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(Muon's matrices, decayed by AdamW, not decayed): only matrices decay."""
+    """(matrices for Muon, matrices for AdamW with weight decay, parameters without decay). The
+    embedding and output tables count as non-matrices."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     tables |= {id(weight) for weight in getattr(model, "output_weights", list)()}
     matrices: list[Tensor] = []

@@ -1,9 +1,9 @@
-"""The processes that train one net together, as torchrun started them: data parallel with raw
-torch.distributed, gloo on CPU and nccl on CUDA.
+"""Data-parallel training on ranks started by torchrun, with plain torch.distributed (gloo on CPU,
+nccl on CUDA).
 
-Each rank takes its rows of the same batch and gradients are averaged, so that every rank makes the
-same step as one process would. The first rank alone evaluates, stores and records. The environment
-says who a process is; torch is imported only to talk.
+Each rank processes its rows of the same global batch and gradients are averaged, so that every rank
+makes the step that a single process would make. Only the first rank evaluates, stores and records.
+Rank and size come from environment variables; torch is imported only for communication.
 """
 
 import os
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-PATIENCE = timedelta(days=1)  # the others wait while the first evaluates, or waits for a lock
+PATIENCE = timedelta(days=1)  # other ranks wait while the first evaluates or waits for a lock
 
-# What torchrun writes into a process's environment, and what it means where that is missing.
+# Environment variables set by torchrun, with the values of a single process as defaults.
 WRITTEN = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-MEETING = {"MASTER_ADDR", "MASTER_PORT"}  # where the ranks meet
+MEETING = {"MASTER_ADDR", "MASTER_PORT"}  # rendezvous address
 
 
 class NotStarted(ValueError):
-    """A training wants other ranks than were started."""
+    """The number of started ranks is wrong, or the environment is not torchrun's."""
 
     status, exit_code = "failed", 2
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; alone unless torchrun started more."""
+    """Rank of this process and number of ranks; 0 of 1 unless torchrun started more."""
 
     rank: int = 0
     size: int = 1
@@ -36,8 +36,8 @@ class Ranks:
 
     @classmethod
     def started(cls, device: str = "cpu") -> "Ranks":
-        """Who this process is, by what torchrun wrote into its environment; NotStarted when that
-        is not what torchrun writes."""
+        """Rank and size from torchrun's environment variables; raises NotStarted if they are
+        inconsistent."""
         try:
             rank, size, local_rank, local_size = (
                 int(os.environ.get(name, default)) for name, default in WRITTEN.items()
@@ -56,30 +56,30 @@ class Ranks:
 
     @property
     def name(self) -> tuple[int, ...]:
-        """What a stream of random numbers adds to its name: nothing for the first rank, so that it
-        draws what one process would.
+        """Suffix of this rank's random streams: empty for the first rank, so that it draws the same
+        numbers as a single process.
         """
         return () if self.is_first else (self.rank,)
 
     def share(self, batch: Any) -> Any:
-        """This rank's rows of a named tuple of tensors, (B, ...) -> (B / size, ...)."""
+        """This rank's rows of each tensor in a named tuple: (B, ...) -> (B / size, ...)."""
         return batch if self.size == 1 else type(batch)(*(t[self.rank :: self.size] for t in batch))
 
     def average_gradients(self, model: Any) -> None:
-        """Every rank holds the mean of the ranks' gradients."""
+        """Every rank has the gradients averaged over all ranks."""
         if self.size == 1:
             return
         import torch
 
         weights = [p for p in model.parameters() if p.requires_grad]
-        for p in weights:  # a part that this rank's rows did not reach
+        for p in weights:  # no gradient: this rank's rows did not use the parameter
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         whole = self.mean(torch.cat([p.grad.flatten() for p in weights]))
         for p, mean in zip(weights, whole.split([p.numel() for p in weights]), strict=True):
             p.grad.copy_(mean.view_as(p))
 
     def mean(self, value: Any) -> Any:
-        """The mean of the ranks' tensors, the same bits on each; in place."""
+        """The tensor averaged over ranks, in place and bit-identical on every rank."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -88,11 +88,11 @@ class Ranks:
         return value
 
     def largest(self, value: int) -> int:
-        """The largest of the ranks' numbers."""
+        """The maximum of `value` over ranks."""
         return int(self._agreed(value, "MAX"))
 
     def from_first(self, value: float) -> float:
-        """The first rank's number."""
+        """The first rank's `value`, broadcast to all ranks."""
         return self._agreed(value if self.is_first else 0.0, "SUM")
 
     def _agreed(self, value: float, operation: str) -> float:
@@ -116,7 +116,7 @@ def _leftovers() -> str:
 
 
 def need(size: int) -> None:
-    """ValueError when a training of `size` ranks cannot begin here."""
+    """Raises NotStarted unless exactly `size` ranks were started."""
     started = Ranks.started().size
     if started != size:
         raise NotStarted(
@@ -128,8 +128,8 @@ def need(size: int) -> None:
 
 @contextmanager
 def joined(device: str, name: str) -> Iterator[Ranks]:
-    """This process has met the other ranks; alone it meets nobody. Each meeting of a command has a
-    name of its own: torchrun's store still holds the addresses of the last."""
+    """Context manager with an initialized process group; a no-op for a single process. `name` must
+    be unique per group: torchrun's key-value store keeps the addresses of earlier groups."""
     ranks = Ranks.started(device)
     if ranks.size == 1:
         yield ranks

@@ -1,4 +1,4 @@
-"""The only training loop. A killed run goes on from its last state and ends with the same bits."""
+"""The training loop. A killed training resumes from its last snapshot and ends bit-identical."""
 
 import copy
 import json
@@ -29,14 +29,14 @@ OPTIMIZERS, BEST = "optimizer.safetensors", "best.safetensors"
 
 
 class NonFinite(Exception):
-    """The loss or the gradient is no number any more."""
+    """The loss or the gradient norm is NaN or infinite."""
 
     status = "nan"
 
 
 @dataclass
 class Progress:
-    """Where a training stands: all of its state that is no tensor."""
+    """Progress of a training: all of its state except tensors."""
 
     step: int = 0
     best: float | None = None
@@ -50,11 +50,11 @@ class Progress:
 
 
 class Trainer:
-    """Trains a model on a task by a recipe, storing states in a place of the store.
+    """Trains a model on a task by a recipe, with snapshots in a store entry.
 
-    Draws are stateless: batch and dropout of step n follow from (seed, n) alone, so that neither a
-    resume nor an evaluation on the way can change them. Ranks that train together take their rows
-    of one batch and make one step; the first one evaluates and stores.
+    Random draws are stateless: batch and dropout of step n depend only on (seed, n), so that
+    resumes and evaluations do not change them. Each rank processes its rows of the global batch;
+    the first rank evaluates and stores.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class Trainer:
         self.forward: Any = torch.compile(model) if recipe.compile else model
 
     def run(self) -> Progress:
-        """The model holds the weights of the best evaluation; its state is stored as final."""
+        """The model has the weights of its best evaluation, and is stored as finished training.
+        Raises NonFinite; on a stop request raises Interrupted after storing a snapshot."""
         self._resume()
         progress, recipe = self.progress, self.recipe
         display = Display("step", recipe.steps, progress.step)
@@ -102,7 +103,7 @@ class Trainer:
         return progress
 
     def _step(self, step: int) -> dict[str, Any]:
-        """One optimizer step; returns its line of the history."""
+        """One optimizer step has been made; returns its line of the history."""
         rate = self.optimizers.set_rate(step)
         torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
         self.model.train()
@@ -122,8 +123,8 @@ class Trainer:
         return {"step": step + 1, "lr": rate, **line}
 
     def _shares(self, step: int) -> list[tuple[Any, float]]:
-        """This rank's rows of each micro-batch of the step, with the weight that makes the sum over
-        micro-batches, as the mean over ranks, the mean over all targets.
+        """(this rank's rows, loss weight) of each micro-batch. With these weights, summing mean
+        losses over micro-batches and averaging over ranks gives the mean over all targets.
         """
         recipe, scored = self.recipe, self.task.num_scored
         wholes = [
@@ -141,7 +142,7 @@ class Trainer:
         return [(share, self.ranks.size * scored(share) / targets) for share in shares]
 
     def _record(self, line: dict[str, Any], display: Display) -> None:
-        """The history has the step's line, with an evaluation when one is due."""
+        """The step's line is appended to the history, with an evaluation if one is due."""
         progress, recipe = self.progress, self.recipe
         line["epoch"] = round(progress.step * self._tokens_a_step() / self.task.train_tokens, 4)
         line["seconds"] = round(progress.train_seconds, 3)
@@ -155,7 +156,8 @@ class Trainer:
         progress.history.append(line)
 
     def _judge(self, value: float) -> None:
-        """Best weights are kept; patience is counted in evaluations."""
+        """Best weights and early stopping are updated by an evaluation's `value` (lower is better).
+        Patience counts evaluations without improvement."""
         progress = self.progress
         if not math.isfinite(value):
             raise NonFinite(f"{self.task.watch} is {value} at step {progress.step}")
@@ -168,7 +170,8 @@ class Trainer:
             progress.stopped_early = patience is not None and progress.bad_evaluations >= patience
 
     def _cost(self) -> dict[str, float | None]:
-        """What the training took, evaluations left out."""
+        """Training costs, evaluations excluded from times: seconds, ms per step, tokens per second,
+        peak RAM and GPU memory in GB."""
         progress = self.progress
         return {
             "train/seconds": progress.train_seconds,
@@ -182,7 +185,7 @@ class Trainer:
         return self.recipe.batch_size * self.recipe.context * self.recipe.accumulate
 
     def _stop_in_good_order(self, stored: bool) -> None:
-        """On a signal the state of this step is stored before the exception goes up."""
+        """On a stop request, a snapshot of this step is stored before Interrupted is raised."""
         try:
             self.check_stop()
         except BaseException:
@@ -199,7 +202,7 @@ class Trainer:
         return json.dumps(state, allow_nan=False).encode()
 
     def _store(self) -> None:
-        """The state after this step is on disk."""
+        """A snapshot after the current step is stored, by the first rank."""
         if not self.ranks.is_first:
             return
         files = {
@@ -212,7 +215,8 @@ class Trainer:
         self.entry.write_step(self.progress.step, files)
 
     def _resume(self) -> None:
-        """Goes on from the newest state that is whole; says so when a newer one was damaged."""
+        """The newest intact snapshot is loaded, if any; a damaged newer one is logged. ValueError
+        if ranks loaded different steps."""
         self._resume_alone()
         if self.ranks.from_first(self.progress.step) != self.progress.step:
             raise ValueError(f"rank {self.ranks.rank} sees other states; share store.dir")
@@ -228,7 +232,7 @@ class Trainer:
             return
 
     def _load(self, files: dict[str, bytes]) -> None:
-        """The training stands where the files say; Damaged, and as it was, when they do not fit."""
+        """The snapshot is loaded; raises Damaged, with nothing changed, if it does not fit."""
         state, own = contents.state_of(files), self.model.state_dict()
         weights = contents.weights_of(files, own)
         best = contents.weights_of(files, own, BEST) if BEST in files else {}
@@ -248,7 +252,7 @@ class Trainer:
 
 
 def _tensors(tensors: dict[str, Tensor]) -> bytes:
-    """Copies, since tied weights share memory and the format knows no sharing."""
+    """The tensors in safetensors format; copied, since it cannot store tied (shared) weights."""
     return safetensors.torch.save(
         {
             name: t.detach().clone(memory_format=torch.contiguous_format)

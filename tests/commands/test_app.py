@@ -1,4 +1,4 @@
-"""The command as its users type it, in a process of its own."""
+"""The main command as users type it, run in its own process."""
 
 import json
 import os
@@ -37,7 +37,7 @@ COSTS = {
 
 @pytest.fixture
 def lab(tmp_path, micro_data):
-    """Runs run.py in an empty folder; everything it writes lies there."""
+    """Runs run.py in an empty folder, to which all of its output goes."""
 
     def run(*words, **options):
         command = [sys.executable, str(ROOT / "run.py"), *SMALL, f"data.dir={micro_data}", *words]
@@ -56,7 +56,7 @@ def records(folder):
 
 
 def trained(folder):
-    """Training fingerprint -> bytes of the weights."""
+    """Maps training fingerprint -> bytes of the weights file."""
     return {
         entry.name: read_snapshot(entry / "final")["weights.safetensors"]
         for entry in (folder / "checkpoints").iterdir()
@@ -90,7 +90,7 @@ def test_a_sweep_leaves_a_record_a_job_and_shares_trainings(lab):
 
 
 def test_a_senseless_cell_is_recorded_and_the_others_run(lab):
-    """And nobody reads: a pipe that is closed ends neither the work nor its report."""
+    """Also with a closed output pipe, which must not end the work or its report."""
     reader, writer = os.pipe()
     os.close(reader)
     done = lab("model.num_heads=2,3", "bench=none", "eval=none", "-m", stdout=writer)
@@ -210,7 +210,7 @@ def test_a_killed_run_leaves_the_bits_of_an_undisturbed_one(lab):
 
 
 def wait_for_a_state(folder, limit_s=60):
-    """Until the training under way has stored a state."""
+    """Waits until the running training has stored a snapshot."""
     end = time.monotonic() + limit_s
     while not list(folder.glob("checkpoints/*/steps/*/manifest.json")):
         assert time.monotonic() < end, "no state was stored"

@@ -1,4 +1,4 @@
-"""What cannot be written is found before anything is begun, and named in one line."""
+"""Unwritable paths are found before any job starts, and reported in one line."""
 
 import errno
 import os
@@ -25,7 +25,8 @@ def plan_in(folder, data="data"):
 
 
 def blocked(folder, plan):
-    """place -> a way to make it useless; root may write everywhere, but not below a file."""
+    """Maps place -> function that makes it unwritable by a file or folder in its way, as
+    permissions do not stop root."""
     job = plan.jobs[1].folder
     (folder / "sweep").mkdir()
     return {
@@ -79,7 +80,7 @@ def test_what_killed_commands_left_is_gone_before_the_work(tmp_path, monkeypatch
 
 
 def test_a_job_whose_folder_is_closed_fails_alone(tmp_path, micro_data, monkeypatch):
-    """Another user's job: the others go on, and the exit code is the one of bad I/O."""
+    """If one job's folder is not writable, the others still run; the exit code is BAD_IO."""
     plan = plan_in(tmp_path, micro_data)
     before, closed = Path.mkdir, plan.jobs[0].folder
 

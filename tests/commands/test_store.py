@@ -1,4 +1,4 @@
-"""The store says what it holds and why, and lets go only of what is its own."""
+"""The store lists and explains its trainings, and prunes nothing else."""
 
 import json
 import multiprocessing
@@ -122,7 +122,7 @@ def test_prune_says_what_it_keeps_and_why(tmp_path, capsys):
 
 
 def test_a_training_that_a_job_needs_from_now_on_is_not_pruned(tmp_path):
-    """The job asks for it after the list was made, before the deletion."""
+    """The job takes its lock after the list was made and before the deletion."""
     entry = put(tmp_path, factors())
     (training,) = catalog.stored(tmp_path)
     with entry.held():

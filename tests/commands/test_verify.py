@@ -1,4 +1,4 @@
-"""Two records of one run are told from two that differ."""
+"""Comparing two records of one run finds differences beyond the tolerance, and only those."""
 
 import json
 import sys
@@ -47,7 +47,7 @@ def test_costs_are_named_and_not_counted(capsys):
 
 
 def test_the_overrides_are_run_again_in_a_place_of_their_own(tmp_path):
-    """A stand-in for run.py writes what it was asked for where it was told to."""
+    """A stub of run.py writes a record of its seed and posenc to the folder it is given."""
     script = tmp_path / "run.py"
     script.write_text(
         "import sys, json\nfrom pathlib import Path\nfrom tests.made_records import make_record\n"
@@ -82,7 +82,7 @@ def test_a_record_does_not_steer_the_command(word):
 def test_a_real_sweep_is_made_again_and_a_tampered_record_is_told(
     real_sweep, tmp_path, monkeypatch, capsys
 ):
-    """Nothing but records is left: no weights, no history. One says a loss that was never had."""
+    """Only records are kept: no weights, no history. One record has a falsified loss."""
     for i, path in enumerate(sorted(real_sweep.rglob("record.json"))[:2]):
         record = json.loads(path.read_text())
         record["metrics"]["val/loss"] += 1e-6 * i

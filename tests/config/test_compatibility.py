@@ -1,4 +1,4 @@
-"""Knobs against the data: what is longer than its text is known before anything is trained."""
+"""Knobs against the data: excerpts longer than their split are rejected before any training."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ TOKENS = {"train": 500, "val": 60}
 
 
 def config_with(group: str, kind: str, **knobs: Any) -> dict[str, Any]:
-    """The default with one measure alone, and a recipe of short windows."""
+    """The default configuration with a single measure and a short training context."""
     config = copy.deepcopy(CONFIG)
     config[group]["measures"] = {"one": {"kind": kind, **knobs}}
     return config

@@ -1,4 +1,4 @@
-"""Every yaml of every group is data that composes, and says all of its knobs."""
+"""Every yaml of every group composes, and sets all knobs of its component."""
 
 from types import SimpleNamespace
 
@@ -74,14 +74,14 @@ def test_a_named_sweep_has_jobs_and_states_its_price(sweep):
 
 
 def test_the_words_none_on_and_off_stay_words():
-    """YAML reads some bare words as booleans; a choice must not become one."""
+    """YAML reads some unquoted words as booleans; a choice must not become one."""
     (job,) = make_plan(["posenc=none", "cache=none"]).jobs
     assert job.choices["posenc"] == "none" and job.config["cache"]["kind"] == "NoCache"
 
 
 @pytest.mark.parametrize("name", [c for c in schema.choices_of("model") if c.endswith("m")])
 def test_a_size_is_what_its_name_says(name):
-    """Total parameters of the decoder over characters, with GELU, within 5 %."""
+    """Total parameters of the character-level decoder with GELU are within 5 % of the name's."""
     (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
     net = training.model(resolve(job.config), SimpleNamespace(vocab_size=70))
     count = sum(p.numel() for p in net.parameters())

@@ -80,7 +80,7 @@ def knobs_of(group, kind):
 
 
 def others(value, annotation):
-    """Lists of candidates, of each list one is to be tried: values that the knob may also have."""
+    """Lists of other valid values of the knob; one value of each list is to be tested."""
     for option in components._options(annotation):
         if option in (None, type(None)):
             candidates = [[None]]
@@ -101,7 +101,7 @@ def others(value, annotation):
 
 
 def number(value):
-    """Numbers near a value: those of its kind come first."""
+    """Numbers near a value; those of the same type (int or float) come first."""
     if isinstance(value, int) and not isinstance(value, bool):
         return [2 * value, value + 1, value // 2, value - 1]
     return [0.75 * value, 2 * value, value + 0.25] if isinstance(value, float) else [1, 0.5]
@@ -127,13 +127,13 @@ def cases(groups):
 
 
 def allowed(group, knob, annotation):
-    """What a knob may be, the names of choices spelled out."""
+    """The types and values that a knob may have; for names of choices, all of them."""
     names = schema.NAMES.get(knob) if group == "train" else None
     return typing.Literal[tuple(schema.choices_of(names))] if names else annotation
 
 
 def short(node):
-    """The content with every number at another value, small enough for a test."""
+    """The content with every number replaced by another one that is small enough for a test."""
     changed = {**node, **{knob: SHORT[knob] for knob in node.keys() & SHORT.keys()}}
     assert all(changed[k] != v for k, v in node.items() if isinstance(v, int | float | list)), node
     return changed
@@ -164,7 +164,7 @@ def root(tmp_path_factory):
 
 
 def trained(config, entry):
-    """The configuration is trained into the entry."""
+    """The training of the configuration is stored in the entry."""
     if config["task"]["kind"] == "Micro":
         prepare(corpus("micro", config["task"]), config["data"]["dir"])
     make_deterministic(config["train"]["threads"])
@@ -219,7 +219,7 @@ def stored(root, tmp_path_factory):
 def test_a_net_is_measured_whatever_the_knob(
     stored, root, tmp_path, group, name, node, knob, candidates
 ):
-    """A bench of its own speaks for itself; what decodes is seen writing samples."""
+    """A benchmark is run itself; a decoding knob is tested by generating samples."""
     config = configured(group, name, node, knob, candidates, root)
     if config is None:
         return

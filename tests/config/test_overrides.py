@@ -1,4 +1,4 @@
-"""No word, flag or variable that a user can type ends otherwise than in a plan or in one line."""
+"""Every override, flag or variable that a user can type gives a plan or a one-line error."""
 
 import re
 import shutil
@@ -196,7 +196,7 @@ def test_a_broken_yaml_is_told_in_lines(lab, content):
 
 @pytest.mark.parametrize("way", ["numbers", "defaults", "interpolations"])
 def test_a_recipe_is_the_same_alone_in_a_sweep_and_as_a_base(lab, way):
-    """`lr: 8e-3` was a number to Hydra and a text to PyYAML."""
+    """Regression: `lr: 8e-3` was a number to Hydra but a string to PyYAML."""
     smoke = (lab / "train" / "smoke.yaml").read_text()
     content = {
         "numbers": re.sub("lr: .*", "lr: 8e-3", smoke, count=1),

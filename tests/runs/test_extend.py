@@ -1,4 +1,4 @@
-"""A recipe that starts from the weights of another: trained once, stretched right, in its name."""
+"""Fine-tuning from a base recipe: the base is trained once, RoPE scaling and fingerprint fit."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def training_of(*words):
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_a_net_reads_under_the_scaling_that_its_texts_have_grown_by(scaling):
-    """The factor is 2048 / 512 whatever the yaml says, and the length is that of the base."""
+    """The factor is 2048 / 512 whatever the yaml says; original_len is the base's context."""
     config = config_of("train=extend", f"train.scaling={scaling}", "model=tiny", "device=cpu")
     knobs = schema.read_choice("scaling", scaling)
     expected = make("scaling", knobs | ({"factor": 4.0} if "factor" in knobs else {}))
@@ -94,7 +94,7 @@ def test_the_base_is_the_training_that_its_own_recipe_names(base, words):
 
 @pytest.fixture
 def changed_base(tmp_path, monkeypatch):
-    """Another lab, where the base's recipe trains by another rate and kernel."""
+    """A copy of conf/ whose base recipe has another learning rate and kernel."""
 
     def change():
         shutil.copytree(schema.CONF, tmp_path / "conf")
@@ -172,7 +172,7 @@ class Stop(BaseException):
 
 @pytest.fixture
 def train(micro_data, monkeypatch):
-    """Trains what the words ask for as a job would, stopped at a step of the base or after it."""
+    """Trains the overrides' recipe as a job would, stopped at a step of the base or later."""
     monkeypatch.setattr(worker, "make_deterministic", lambda threads: None)
 
     def run(store, *words, base_stop=None, stop=None):
@@ -187,7 +187,7 @@ def train(micro_data, monkeypatch):
 
 
 class _Stopping:
-    """A request to stop after so many steps."""
+    """A request to stop after N steps."""
 
     number = None
 
@@ -228,7 +228,7 @@ def test_a_stop_in_either_part_changes_no_bit(train, tmp_path, stops):
 
 
 def test_a_fine_tuning_changes_weights_from_those_of_its_base_on(train, tmp_path):
-    """A step hardly worth the name leaves the base's weights; four real ones, under another
+    """A step with a tiny learning rate keeps the base's weights; four real ones, under another
     scaling, give others."""
     still = train(tmp_path, "train.lr=1e-12", "train.matrix_lr=1e-12")
     linear, yarn = (train(tmp_path, f"train.scaling={name}") for name in ("linear", "yarn"))

@@ -1,4 +1,4 @@
-"""A command line is understood whole, or refused in one line, before anything runs."""
+"""A command line is either planned completely or rejected in one line, before anything runs."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""A job may end in any way; the caller learns how, and goes on."""
+"""However a child process ends, the caller gets its outcome and continues."""
 
 import os
 import signal
@@ -120,8 +120,8 @@ def test_a_signal_reaches_the_job_which_stops_in_good_order(tmp_path):
 
 
 def test_a_signal_to_the_whole_group_leaves_the_server_and_what_it_started(tmp_path):
-    """As `timeout`, Slurm and a terminal that is closed send it."""
-    supervise.forkserver._forkserver._stop()  # another test's may listen to signals
+    """`timeout`, Slurm and a closing terminal send such signals."""
+    supervise.forkserver._forkserver._stop()  # one that another test started may obey signals
     supervise.warm_up()
     server = supervise.forkserver._forkserver._forkserver_pid
     for number in stop.signals():
@@ -137,7 +137,7 @@ def test_a_child_is_told_by_its_command_alone(tmp_path):
 
 
 def test_an_echo_of_a_signal_is_no_second_one():
-    """torchrun and `kill -- -GROUP` reach a job's process by themselves and by its parent."""
+    """A signal by torchrun or `kill -- -GROUP` reaches a child directly and by its parent."""
     asked = stop.StopRequest()
     asked.note(signal.SIGTERM)
     asked.note(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a sweep's folder says of its jobs, and who may work on one."""
+"""State of a sweep's jobs, read from its folder, and the lock on each job."""
 
 import multiprocessing
 import os
@@ -82,7 +82,7 @@ def test_a_claimed_job_names_its_holder_and_is_free_when_that_dies(tmp_path):
 
 
 def test_a_zombie_is_no_job_beside(tmp_path):
-    """Who inherits the processes of a killed command may be slow to bury them."""
+    """The process that inherits orphans of a killed command may reap them late."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     born = psutil.Process(dead.pid).create_time()
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)

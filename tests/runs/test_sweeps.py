@@ -1,4 +1,4 @@
-"""A sweep cannot be lost: whatever becomes of a job, a worker or the command, the rest goes on."""
+"""A sweep is never lost: if a job, a worker or the command dies, the other jobs complete."""
 
 import os
 import shutil
@@ -189,7 +189,7 @@ def test_a_job_that_ends_badly_is_named_and_the_others_finish(lab, tmp_path):
 
 
 def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one():
-    """Three such sweeps; the benchmark takes fifty."""
+    """Tests three such sweeps; the benchmark runs fifty."""
     command = [sys.executable, str(ROOT / "benchmarks/kill_sweeps.py"), "--sweeps", "3"]
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What is stored is whole, or refused by name."""
+"""A stored snapshot is intact, or is rejected with the name of the faulty file."""
 
 import errno
 import json
@@ -116,7 +116,7 @@ MANIFESTS = {
 
 
 def stored(root, files=None, **config):
-    """A finished training whose weights are those of a net with one matrix."""
+    """A finished training of a model with a single matrix."""
     factors = {"config": {"seed": 1, **config}, "code": {"a": "b"}, "data": "c"}
     entry = Entry(root, digest(factors))
     entry.open(factors)
@@ -127,7 +127,7 @@ def stored(root, files=None, **config):
 
 
 def load(entry):
-    """What every reader of a training does before it computes."""
+    """Reads a training with the checks that every reader applies."""
     files = entry.read()
     return weights_of(files, {"w": torch.ones(2, 3)}), state_of(files)
 

@@ -1,4 +1,4 @@
-"""Identity follows what is computed: words about code change nothing, code does."""
+"""Code digests change with code, not with comments or docstrings."""
 
 import itertools
 import os
@@ -63,7 +63,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """A copy of the whole package, and the identity that it gives a job now."""
+    """A copy of the whole package, and a function that computes a job's fingerprints with it."""
     skipped = shutil.ignore_patterns("__pycache__")
     root = shutil.copytree(code_digest.PACKAGE, tmp_path / "micro_transformer", ignore=skipped)
     monkeypatch.setattr(code_digest, "PACKAGE", root)

@@ -1,4 +1,4 @@
-"""Our Muon is torch's, in a dtype of our choice and with equal shapes in one product."""
+"""Our Muon equals torch's, with a configurable dtype and matrices of equal shape in one batch."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ RATES = {"lr": 0.03, "weight_decay": 0.1}
 
 
 def stepped(make, steps=4):
-    """The matrices after some steps on gradients that are the same for every optimizer."""
+    """The matrices after several steps, with the same gradients for every optimizer."""
     draws = torch.Generator().manual_seed(0)
     weights = [torch.nn.Parameter(torch.randn(s, generator=draws)) for s in SHAPES]
     optimizer = make(weights)
@@ -25,7 +25,7 @@ def stepped(make, steps=4):
 
 
 def exact(steps=4):
-    """Muon by its paper in float64, one matrix after another."""
+    """Reference implementation of Muon after its paper: float64, one matrix at a time."""
     draws = torch.Generator().manual_seed(0)
     weights = [torch.randn(s, generator=draws).double() for s in SHAPES]
     momenta = [torch.zeros_like(w) for w in weights]

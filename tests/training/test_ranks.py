@@ -1,4 +1,4 @@
-"""Ranks that train together make the step of one process; the first alone stores and records."""
+"""Data-parallel ranks make the same step as one process; only the first stores and records."""
 
 import json
 import os
@@ -35,7 +35,7 @@ TORCHRUN += ["--local-addr", "127.0.0.1"]  # a container without network cannot 
 
 @pytest.fixture
 def lab(tmp_path, micro_data):
-    """Starts run.py in an empty folder, by torchrun or by itself."""
+    """Starts run.py in an empty folder, with or without torchrun."""
 
     def start(*words, torchrun=(), **env):
         command = [sys.executable, *torchrun, str(ROOT / "run.py"), *WORDS, *words]
@@ -112,7 +112,7 @@ def test_a_training_for_ranks_that_were_not_started_says_how_to_start_them(lab):
 
 @pytest.mark.parametrize("ranks, accumulate", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2)])
 def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ranks, accumulate):
-    """Over ranks and micro-batches; a micro-batch without a target counts nothing."""
+    """Over ranks and micro-batches; a micro-batch without targets contributes 0."""
     size = (accumulate, 6, 5)
     wholes = list(map(Windows, torch.randint(1, 9, size), torch.randint(0, 3, size)))  # 0 is PAD
     wholes[-1].targets[:2] = 0
@@ -154,7 +154,7 @@ def test_shares_are_all_rows_once_and_draws_differ():
 
 
 def test_ranks_train_a_base_and_then_what_starts_from_it(lab):
-    """They meet twice; torchrun's store still holds the addresses of the first meeting."""
+    """Two process groups in turn: torchrun's key-value store keeps addresses of the first."""
     words = ["train=extend", "train.base=smoke", "train.context=64", "train.batch_size=2"]
     words += ["train.steps=4", "train.warmup_steps=1", "train.eval_every=4", "train.lr=0.001"]
     assert lab(*words, torchrun=TORCHRUN).wait(timeout=120) == 0, lab.said()

@@ -1,4 +1,4 @@
-"""The trainer: the same seed gives the same bits, also across a kill at any step."""
+"""The trainer: equal seeds give bit-identical weights, also if killed and resumed at any step."""
 
 import dataclasses
 import functools
@@ -49,7 +49,7 @@ def train(config, entry, stop_after=None):
 
 
 def make_trainer(config, entry, **recipe_or_stop):
-    """The trainer of a configuration; knobs of the recipe that a CPU is refused can be given."""
+    """The trainer of a configuration; keywords override recipe knobs unchecked, as fp16 on CPU."""
     task, check_stop = training.task(config), recipe_or_stop.pop("check_stop", lambda: None)
     return Trainer(
         training.model(config, task),
@@ -103,7 +103,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(config, tmp_path, cap
 
 
 def other_tensor(name, change):
-    """A change of a file of tensors: its first tensor is another, or gone."""
+    """A corruption of a tensor file: its first tensor is replaced or removed."""
 
     def harm(files):
         tensors = safetensors.torch.load(files[name])
@@ -244,7 +244,7 @@ def test_a_loss_that_is_no_number_ends_the_training_by_name(config, tmp_path):
 
 
 def change_gradient(model, name, value):
-    """From now on one number of that weight's gradient is this value."""
+    """From now on one element of that weight's gradient has this value."""
     weight = dict(model.named_parameters())[name]
     first = (torch.tensor(0),) * weight.ndim
     weight.register_hook(lambda grad: grad.index_put(first, torch.tensor(value)))
@@ -256,7 +256,7 @@ def change_gradient(model, name, value):
 def test_in_fp16_a_gradient_that_overflows_skips_the_step_of_every_weight(
     config, tmp_path, clip, weight, value
 ):
-    """Whether it is Muon's or AdamW's; the scale is lowered and the norm is null in the history."""
+    """For weights of Muon and AdamW; the loss scale decreases and the history's norm is null."""
     trainer = make_trainer(
         config("train.dropout=0"), Entry(tmp_path, "a"), precision="fp16", clip=clip
     )
@@ -279,7 +279,7 @@ def test_a_gradient_without_a_norm_ends_the_training_by_name(config, tmp_path, v
 
 
 def test_what_is_stored_is_json_also_where_a_figure_is_infinite(config, tmp_path, monkeypatch):
-    """Before the first evaluation there is no best loss, and a perplexity can be beyond a float."""
+    """Before the first evaluation there is no best loss, and a perplexity can overflow a float."""
     entry = Entry(tmp_path, "a")
     trainer = make_trainer(config("train.checkpoint_every=1"), entry)
     score = trainer.task.score
