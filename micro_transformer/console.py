@@ -102,7 +102,8 @@ def _ended(code: int) -> int:
     lost = getattr(_raw(sys.stdout), "lost", None)
     if lost is None or lost.errno in LEFT:
         return code
-    print(f"error: standard output: {lost.strerror}; what was done is done", file=sys.stderr)
+    why = f"{lost.strerror}; the output is incomplete, all results were saved"
+    print(f"error: standard output: {why}", file=sys.stderr)
     return code or BAD_OUTPUT
 
 

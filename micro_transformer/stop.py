@@ -91,7 +91,8 @@ class CommandStop(StopRequest):
         told = list(self._told)
         if not told:
             _leave(128 + number)
-        _say(f"{signal.Signals(number).name}: ending in good order; the same command goes on later")
+        name = signal.Signals(number).name
+        _say(f"{name}: stopping after the current step; run the same command again to resume")
         for action in told:
             self._tell(action)
 

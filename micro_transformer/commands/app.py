@@ -273,7 +273,7 @@ def _conclude(plan: Plan) -> int:
     ends = [sweep_folder.state_of(job.folder) for job in plan.jobs]
     failed = [end for end in ends if end.state != sweep_folder.DONE]
     if failed and plan.multirun:
-        print(f"{len(failed)} of {len(ends)} jobs have no result:")
+        print(f"{len(failed)} of {len(ends)} jobs failed:")
         for end in failed:
             print(f"  {end.folder.name}  {end.state}: {end.note} (log: {end.folder / jobs.LOG})")
     unwritten = any(end.state == sweep_folder.WAITING for end in ends)

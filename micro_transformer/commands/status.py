@@ -30,8 +30,8 @@ def text(folder: Path, standing: SweepStatus) -> str:
     for job in standing.jobs:
         if job.state == RUNNING or job in standing.failed:
             lines.append(printable(f"  {job.state:<11} {job.folder.name}  {job.note}"))
-    senseless = sum(job.state == DONE and bool(job.note) for job in standing.jobs)
-    lines += [f"  {senseless} of the done are senseless cells"] if senseless else []
+    invalid = sum(job.state == DONE and bool(job.note) for job in standing.jobs)
+    lines += [f"  {invalid} of the done jobs are invalid combinations (not run)"] if invalid else []
     waiting = standing.count(WAITING)
     lines += [f"  {waiting} waiting"] if waiting else []
     return "\n".join(lines)

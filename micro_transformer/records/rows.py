@@ -85,7 +85,7 @@ class Row:
         )
 
     @property
-    def is_senseless(self) -> bool:
+    def is_invalid(self) -> bool:
         """The configuration makes no sense, such as a RoPE scaling without RoPE."""
         return not self.ok and bool(self.bad) and all(r.status == INVALID for r in self.bad)
 
@@ -118,12 +118,12 @@ class Board:
         return sorted({setting_of(record) for record in self.records})
 
     def gaps(self) -> list[str]:
-        """What a reader of the averages must know, one line each; senseless cells are no gap."""
+        """Facts that a reader of the means needs, one per line; without invalid combinations."""
         found = [f"{what}: rows are kept apart and not compared" for what in self.mixed]
         found += [f"records disagree: {name}" for name in self.disagreeing]
         for row in self.rows:
             lost = [f"seed {r.seed} {reason(r)}" for r in row.bad if r.status != INVALID]
-            if lost or (row.missing and not row.is_senseless):
+            if lost or (row.missing and not row.is_invalid):
                 lost += [f"seed {seed} missing" for seed in row.missing]
                 found.append(f"{row.name}: {'; '.join(lost)}")
         return found
@@ -179,7 +179,7 @@ def reason(record: RunRecord) -> str:
     if record.status == OOM:
         at = re.search(r"@ ?(\d+)", first)
         return f"OOM @ {at[1]}" if at else "OOM"
-    word = {INVALID: "senseless", NAN: "diverged", FAILED: "failed"}.get(
+    word = {INVALID: "invalid combination", NAN: "diverged", FAILED: "failed"}.get(
         record.status, record.status
     )
     return f"{word}: {first}" if first else word

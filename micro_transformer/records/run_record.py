@@ -18,7 +18,7 @@ from typing import Any
 SCHEMA = 1
 
 OK = "ok"
-INVALID = "invalid"  # a senseless cell of a cross, `error` holds the rule; not a failure
+INVALID = "invalid"  # an invalid combination, `error` says the rule; not a failure
 NAN = "nan"  # the loss or a gradient was not finite
 OOM = "oom"  # out of memory
 FAILED = "failed"  # an exception

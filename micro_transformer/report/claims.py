@@ -132,8 +132,8 @@ def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
     return [
         Claim(
             f"Best mean {label} of {len(known)} configurations{where}: {shared_name(alike)} with "
-            f"{figure(summary).text} (std, n = {summary.n}); the best of many is flattered by "
-            f"chance{lost}."
+            f"{figure(summary).text} (std, n = {summary.n}); the mean of "
+            f"a winner is optimistic (best of many){lost}."
         )
     ]
 

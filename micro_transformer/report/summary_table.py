@@ -23,7 +23,7 @@ def brief(board: Board) -> Table:
         table.columns += [f"{title}{place}" for title, _ in _costs(board, setting)]
     table.columns += ["n", "Seeds"]
     table.note = f"Measured on {settings[0]}." if len(board.settings) == 1 else ""
-    shown = [row for row in board.rows if not row.is_senseless] or board.rows
+    shown = [row for row in board.rows if not row.is_invalid] or board.rows
     if hidden := len(board.rows) - len(shown):
         table.note += f" {plural(hidden, 'cell')} of the cross without a sense not shown."
     table.note += f" {seeds.warning}." if seeds.warning else ""

@@ -46,8 +46,8 @@ class Cell:
 def forecast(plan: Plan) -> str:
     """The forecast as text: jobs, invalid combinations with the rule they break, trainings, and
     expected time, disk and memory, each "unknown" if nothing similar was recorded."""
-    senseless = {job.folder.name: compatibility.conflicts(job.config) for job in plan.jobs}
-    cells = [_cell(job) for job in plan.jobs if not senseless[job.folder.name]]
+    invalid = {job.folder.name: compatibility.conflicts(job.config) for job in plan.jobs}
+    cells = [_cell(job) for job in plan.jobs if not invalid[job.folder.name]]
     todo = [cell for cell in cells if not cell.is_recorded]
     trainings, needed = _trainings(cells), _trainings(todo, missing=True)
     there = len(trainings) - len(_trainings(cells, missing=True))
@@ -55,7 +55,7 @@ def forecast(plan: Plan) -> str:
     lines = [
         f"{len(plan.jobs)} jobs -> {plan.folder}",
         f"  valid      {len(cells)}, of which recorded {len(cells) - len(todo)}, to do {len(todo)}",
-        *_senseless(senseless),
+        *_invalid(invalid),
         f"  trainings  {len(trainings)}: {there} stored, {len(needed)} to train",
         f"  time       {_time(needed, todo, past, workers)}",
         f"  disk       {_disk(needed)}",
@@ -90,12 +90,14 @@ def _trainings(cells: list[Cell], missing: bool = False) -> list[Training]:
     return list(found.values())
 
 
-def _senseless(rules: dict[str, list[str]]) -> list[str]:
+def _invalid(rules: dict[str, list[str]]) -> list[str]:
     """Report lines: the number of invalid combinations, in total and per rule."""
     broken: dict[str, int] = {}
     for rule in ("; ".join(found) for found in rules.values() if found):
         broken[rule] = broken.get(rule, 0) + 1
-    lines = [f"  senseless  {sum(broken.values())}: recorded as invalid, not run"] if broken else []
+    lines = (
+        [f"  invalid    {sum(broken.values())} combinations: recorded, not run"] if broken else []
+    )
     return lines + [f"    {count} x {rule}" for rule, count in broken.items()]
 
 
@@ -149,7 +151,7 @@ def _time(needed: list[Training], todo: list[Cell], past: list[RunRecord], worke
     unknown = [f"{untrained} trainings"] * bool(untrained)
     unknown += [f"{unmeasured} measurements"] * bool(unmeasured)
     if times and len(times) == times.count(None):
-        return "unknown: nothing alike was recorded on this machine"
+        return "unknown: no record of a similar job on this machine"
     total = sum(t for t in times if t is not None) / workers
     words = f"about {sweep_folder.in_words(total)}" if todo else "none"
     words += f" with {workers} jobs at once" if workers > 1 else ""
@@ -185,7 +187,7 @@ def _memory(todo: list[Cell], past: list[RunRecord], workers: int) -> str:
     found = [_of(peaks, _measuring_key, cell.config) for cell in todo]
     known = [peak for peak in found if peak is not None]
     if not known:
-        return "unknown: nothing alike was recorded on this machine" if todo else "none"
+        return "unknown: no record of a similar job on this machine" if todo else "none"
     return f"about {max(known) * workers:.2f} GB at the peak"
 
 

@@ -219,7 +219,10 @@ class Trainer:
         if ranks loaded different steps."""
         self._resume_alone()
         if self.ranks.from_first(self.progress.step) != self.progress.step:
-            raise ValueError(f"rank {self.ranks.rank} sees other states; share store.dir")
+            raise ValueError(
+                f"rank {self.ranks.rank} loaded another snapshot than rank 0; store.dir "
+                "must be a folder that all ranks share"
+            )
 
     def _resume_alone(self) -> None:
         for folder in self.entry.steps():

@@ -115,7 +115,7 @@ def test_tasks_and_tokenizers_never_share_a_board():
     ("status", "error", "expected"),
     [("oom", "OOM @ 4096: no room", "OOM @ 4096"), ("oom", None, "OOM"),
      ("failed", "ValueError: x\ntrace", "failed: ValueError: x"), ("killed", "", "killed"),
-     ("nan", "step 7", "diverged: step 7"), ("invalid", "rule", "senseless: rule")],
+     ("nan", "step 7", "diverged: step 7"), ("invalid", "rule", "invalid combination: rule")],
 )  # fmt: skip
 def test_a_cell_without_a_result_says_why(status, error, expected):
     record = make_record(status=status, error=error)

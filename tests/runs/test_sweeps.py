@@ -179,7 +179,7 @@ def test_a_job_that_ends_badly_is_named_and_the_others_finish(lab, tmp_path):
     assert [first[turn].status for turn in range(6, 12)] == ["ok"] * 6
     report = (tmp_path / "multirun/bad/report.md").read_text()
     for _, error in ENDS.values():
-        assert error in lab.said(2).split("6 of 12 jobs have no result:")[1]
+        assert error in lab.said(2).split("6 of 12 jobs failed:")[1]
         assert error.replace("'", "&#39;") in report or error in report, error
     assert lab.run(*words) == 1
     again = by_turn(lab)
