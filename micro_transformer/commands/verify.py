@@ -81,17 +81,17 @@ def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN
             f"store.dir={folder}/store",
         )
         words = [*command, *_own(record.overrides, places), *places]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        child = subprocess.Popen(words, **pipes)
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
         with child, COMMAND.tells(lambda _: child.terminate()):  # it stops in good order
-            out, err = child.communicate()
+            said, told = child.communicate()
         COMMAND.check()
         for path in sorted(Path(folder).rglob(RECORD)):
             try:
                 return read(path)
             except NotARecord as error:
                 raise RuntimeError(f"the run left a record that cannot be read: {error}") from error
-    last = (err.strip() or out.strip() or "no output").splitlines()[-1]
+    last = (told.strip() or said.strip() or "no output").splitlines()[-1]
     raise RuntimeError(f"the run left no record, exit code {child.returncode}: {last}")
 
 
