@@ -173,8 +173,8 @@ def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from micro_transformer import leftovers\n"
-            "path = leftovers.temporary(Path(sys.argv[1])); print(path.name)",
+            "import sys; from pathlib import Path; from micro_transformer import temporary_files\n"
+            "path = temporary_files.temporary(Path(sys.argv[1])); print(path.name)",
             str(tmp_path / "plan.json"),
         ],
         capture_output=True,
