@@ -15,13 +15,16 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         device = "cuda" if machine.cuda_usable() else "cpu"
     narrow = "bf16" if machine.has_bf16(device) else "fp32"
     here = {"precision": narrow, "matrix_dtype": narrow, "threads": machine.threads(_local_ranks())}
-    train = {k: here[k] if v == "auto" and k in here else v for k, v in config["train"].items()}
+    added = dict.fromkeys(schema.ADDED_AUTOS, "auto")
+    asked = {**added, **config["train"]}
+    train = {k: here[k] if v == "auto" and k in here else v for k, v in asked.items()}
     bench = dict(config["bench"])
     if bench["threads"] == "auto":
         bench["threads"] = machine.threads()
     origin = schema.origin({**config, "train": train})
     if origin is not None:  # the same machine trains the base: `auto` resolves to the same value
-        origin["train"] |= {knob: train[knob] for knob in here if origin["train"][knob] == "auto"}
+        asked = {**added, **origin["train"]}
+        origin["train"] = asked | {k: train[k] for k in here if asked[k] == "auto"}
     return {**config, "device": device, "train": train, "bench": bench, "origin": origin}
 
 

@@ -131,6 +131,8 @@ TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
 TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
 # Knobs of a recipe that name a file of conf/<group>.
 NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
+# Knobs of recipes, added after users wrote recipes of their own: absent means `auto`.
+ADDED_AUTOS = ("matrix_dtype",)
 NO_SCALING = "NoScaling"
 LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: names of the lab's folders, any path component
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
@@ -264,7 +266,7 @@ def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
     for key, annotation in fields.items():
         if key in value:
             complaints += _value(f"{name}.{key}", value[key], annotation)
-        else:
+        elif key not in ADDED_AUTOS:
             complaints.append(f"{name}.{key}: missing; the yaml must write every knob")
     return complaints
 

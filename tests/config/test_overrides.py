@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from micro_transformer.config import choices, schema
 from micro_transformer.config.overrides import LARGEST, BadConfig, parsed, split
+from micro_transformer.config.resolve import resolve
 from micro_transformer.runs.planning import make_plan
 
 
@@ -194,12 +195,13 @@ def test_a_broken_yaml_is_told_in_lines(lab, content):
     assert re.search(BROKEN[content], complaint("train=mine", lines=40))
 
 
-@pytest.mark.parametrize("way", ["numbers", "defaults", "interpolations"])
+@pytest.mark.parametrize("way", ["numbers", "before matrix_dtype", "defaults", "interpolations"])
 def test_a_recipe_is_the_same_alone_in_a_sweep_and_as_a_base(lab, way):
     """Regression: `lr: 8e-3` was a number to Hydra but a string to PyYAML."""
     smoke = (lab / "train" / "smoke.yaml").read_text()
     content = {
         "numbers": re.sub("lr: .*", "lr: 8e-3", smoke, count=1),
+        "before matrix_dtype": re.sub("matrix_dtype: .*\n", "", smoke),
         "defaults": "defaults: [smoke, _self_]\nlr: 8e-3\n",
         "interpolations": smoke.replace("warmup_steps: 2", "warmup_steps: ${model.num_layers}"),
     }[way]
@@ -210,3 +212,7 @@ def test_a_recipe_is_the_same_alone_in_a_sweep_and_as_a_base(lab, way):
     assert swept.config["train"] == alone.config["train"]
     (extended,) = make_plan([*words, "train=extend", "train.base=mine"]).jobs
     assert schema.origin(extended.config)["train"] == alone.config["train"]
+    for job in (alone, extended):
+        told = resolve(job.config)
+        recipes = [told["train"]] + ([told["origin"]["train"]] if told["origin"] else [])
+        assert {recipe["matrix_dtype"] for recipe in recipes} <= {"fp32", "bf16"}
