@@ -1,11 +1,35 @@
-"""Formats text for display: plurals, and text safe to print."""
+"""Text for people: translation, plurals, and text safe to print.
 
+Every sentence shown to a person (errors, logs, `--help`, tables, reports, figures) passes `_` or
+`plural`, as a constant with {fields}, so that `xgettext -k_ -kplural:1,2` can collect it. The
+language is that of the environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG); without a catalogue of
+it in `locale/`, text stays English. Keys, values, flags and statuses are not translated.
+"""
+
+import gettext
 import unicodedata
+from pathlib import Path
+from typing import Any
+
+CATALOGUES = Path(__file__).with_name("locale")
+_catalogue = gettext.translation("micro_transformer", CATALOGUES, fallback=True)
 
 
-def plural(n: int, word: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+def use(catalogue: gettext.NullTranslations) -> None:
+    """Later text is translated by this catalogue."""
+    global _catalogue
+    _catalogue = catalogue
+
+
+def _(text: str, /, **fields: Any) -> str:
+    """The text in the user's language, with its {fields} filled in, if any are given."""
+    translated = _catalogue.gettext(text)
+    return translated.format(**fields) if fields else translated
+
+
+def plural(n: int, one: str, many: str, /, **fields: Any) -> str:
+    """`one` or `many` as n asks for, in the user's language; {n} is written as `1,234`."""
+    return _catalogue.ngettext(one, many, n).format(n=f"{n:,}", **fields)
 
 
 def printable(text: str) -> str:

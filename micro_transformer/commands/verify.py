@@ -141,12 +141,12 @@ def main(words: list[str] | None = None) -> int:
     loaded = load_records(args.folder)
     known = [record for record in loaded.records if record.status in DONE]
     if loaded.skipped:
-        print(f"{plural(len(loaded.skipped), 'file')} skipped: damaged or foreign")
+        print(f"{plural(len(loaded.skipped), '{n} file', '{n} files')} skipped: damaged or foreign")
     if not known:
         print(f"error: {args.folder}: holds no finished record to verify", file=sys.stderr)
         return disk.BAD_IO
     chosen = random.Random(args.seed).sample(known, min(max(1, args.rows), len(known)))
-    print(f"{len(chosen)} of {plural(len(known), 'run')}; quality to the last bit on a like "
+    print(f"{len(chosen)} of {plural(len(known), '{n} run', '{n} runs')}; quality to the last bit on a like "  # noqa: E501
           f"machine with the same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are "
           "named")  # fmt: skip
     good, bad = verify(chosen)

@@ -65,7 +65,7 @@ def noise(effects: Effects) -> list[Claim]:
         least = effects.sigma * math.sqrt(2) * float(stats.t.ppf(0.975, effects.df))
         found.append(
             f"Noise floor: runs of one configuration scatter by {sized(measure, effects.sigma)} "
-            f"around their seed ({plural(effects.df, 'degree')} of freedom). Two single runs on "
+            f"around their seed ({plural(effects.df, '{n} degree', '{n} degrees')} of freedom). Two single runs on "  # noqa: E501
             f"one seed that differ by less than {sized(measure, least)} show nothing."
         )
     seen: dict[str, float] = {}
@@ -76,7 +76,7 @@ def noise(effects: Effects) -> list[Claim]:
         parts = ", ".join(f"{sized(measure, d)} for {factor}" for factor, d in seen.items())
         found.append(
             "Smallest difference that a sweep like this one finds with 80 % power, corrected for "
-            f"{plural(effects.family, 'test')}: {parts}."
+            f"{plural(effects.family, '{n} test', '{n} tests')}: {parts}."
         )
     return [Claim(text) for text in found]
 
@@ -104,7 +104,7 @@ def scatter(board: Board, key: str, label: str) -> list[Claim]:
         found.append(
             Claim(
                 f"Different seeds gave the very same {label} in "
-                f"{plural(len(frozen), 'configuration')}, first {frozen[0]}: "
+                f"{plural(len(frozen), '{n} configuration', '{n} configurations')}, first {frozen[0]}: "  # noqa: E501
                 "the seed may not reach the training.",
                 UNTESTED,
             )

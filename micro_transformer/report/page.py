@@ -98,7 +98,7 @@ def _header(title: str, studies: list[Study]) -> Markup:
         some = ", ".join(map(str, seeds[:8])) + (" …" if len(seeds) > 8 else "")
         chips.append(tag("li", tag("b", "seed"), f" {some}"))
     count = sum(ends.values())
-    summary = f"{plural(len(rows), 'configuration')}, {plural(count, 'run')}: {', '.join(parts)}"
+    summary = f"{plural(len(rows), '{n} configuration', '{n} configurations')}, {plural(count, '{n} run', '{n} runs')}: {', '.join(parts)}"  # noqa: E501
     return tag(
         "header", tag("p", "micro-Transformer lab", class_="over"), tag("h1", title),
         tag("p", summary, class_="summary"), tag("ul", *dict.fromkeys(chips), class_="chips"),
@@ -141,7 +141,9 @@ def _more(claims: list[Claim]) -> list[Markup]:
         return []
     return [
         tag(
-            "details", tag("summary", plural(len(claims), "more comparison")), _claims(claims[:200])
+            "details",
+            tag("summary", plural(len(claims), "{n} more comparison", "{n} more comparisons")),
+            _claims(claims[:200]),
         )
     ]
 
@@ -191,7 +193,10 @@ def _cell(cell: Cell, column: str) -> Markup:
 def _gaps(gaps: list[str]) -> list[Markup]:
     items = [tag("li", gap) for gap in gaps[:200]]
     more = f" (first 200 of {len(gaps)})" if len(gaps) > 200 else ""
-    summary = tag("summary", f"{plural(len(gaps), 'gap')}{more}: what is missing or kept apart")
+    summary = tag(
+        "summary",
+        f"{plural(len(gaps), '{n} gap', '{n} gaps')}{more}: what is missing or kept apart",
+    )
     return [tag("details", summary, tag("ul", *items), class_="gaps", open=len(gaps) <= 5)]
 
 

@@ -104,7 +104,7 @@ def effects_table(effects: Effects) -> Table:
         f"Effects on {m.label} ({unit})",
         ["Factor", "First", "Second", "First − second", "95 % interval", "Holm p", "Verdict",
          "Paired seeds", "Settings", "Detectable"],
-        note=f"Family of {plural(effects.family, 'test')}. " + " ".join(effects.notes),
+        note=f"Family of {plural(effects.family, '{n} test', '{n} tests')}. " + " ".join(effects.notes),  # noqa: E501
     )  # fmt: skip
     for c in effects.contrasts:
         value, interval = claims.contrast_words(m, c)

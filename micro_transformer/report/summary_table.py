@@ -25,7 +25,9 @@ def brief(board: Board) -> Table:
     table.note = f"Measured on {settings[0]}." if len(board.settings) == 1 else ""
     shown = [row for row in board.rows if not row.is_invalid] or board.rows
     if hidden := len(board.rows) - len(shown):
-        table.note += f" {plural(hidden, 'cell')} of the cross without a sense not shown."
+        table.note += (
+            f" {plural(hidden, '{n} cell', '{n} cells')} of the cross without a sense not shown."
+        )
     table.note += f" {seeds.warning}." if seeds.warning else ""
     table.note = table.note.strip()
     for row in shown:

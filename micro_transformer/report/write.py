@@ -43,7 +43,9 @@ def write_report(
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
         path, why = loaded.skipped[0]
-        gaps.append(f"{plural(len(loaded.skipped), 'file')} skipped, first: {path}: {why}")
+        gaps.append(
+            f"{plural(len(loaded.skipped), '{n} file', '{n} files')} skipped, first: {path}: {why}"
+        )
     studies, out = [study(board) for board in boards], out or folder
     drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []
     both, title = across(boards), folder.resolve().name

@@ -1,0 +1,88 @@
+"""All text for people can be translated."""
+
+import ast
+import gettext
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from micro_transformer import wording
+from micro_transformer.wording import _, plural
+
+PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LOGS = {"debug", "info", "warning", "error", "critical", "exception"}
+SHOWN = {"help", "description", "epilog", "metavar"}  # keywords of argparse
+# Rooms whose text does not pass `_` yet.
+OPEN = {
+    "bench", "commands", "config", "console", "data", "decoding", "disk", "durable", "evals",
+    "generation", "machine", "memory", "nn", "plots", "progress", "records", "report", "runs",
+    "stop", "store", "tasks", "temporary_files", "training",
+}  # fmt: skip
+
+
+class Pseudo(gettext.NullTranslations):
+    """A language that brackets each message."""
+
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧"
+
+    def ngettext(self, one: str, many: str, n: int) -> str:
+        return f"⟦{one if n == 1 else many}⟧"
+
+
+@pytest.fixture
+def pseudo() -> Iterator[None]:
+    wording.use(Pseudo())
+    yield
+    wording.use(gettext.NullTranslations())
+
+
+def shown(node: ast.Call) -> list[ast.expr]:
+    """The arguments of a call that a person reads."""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    owner = ast.unparse(node.func).split(".")[0]
+    keyword = [k.value for k in node.keywords if k.arg in SHOWN]
+    first = node.args[:1] if name == "print" or (owner == "log" and name in LOGS) else []
+    return first + keyword
+
+
+def is_prose(node: ast.expr) -> bool:
+    """Whether the expression is a literal with a word in it."""
+    text = ast.unparse(node) if isinstance(node, ast.JoinedStr) else getattr(node, "value", "")
+    literal = isinstance(node, ast.Constant | ast.JoinedStr) and isinstance(text, str)
+    words = [part for part in text.replace("%s", " ").split() if part.isalpha() and len(part) > 1]
+    return literal and bool(words)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_prose_passes_gettext(path):
+    if path.relative_to(PACKAGE).with_suffix("").parts[0] in OPEN:
+        pytest.skip("open")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found = []
+        if isinstance(node, ast.Call):
+            found = shown(node)
+        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found = node.exc.args[:1]
+        for text in found:
+            assert not is_prose(text), f"line {text.lineno}: wrap it in _()"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_messages_are_constants(path):
+    """xgettext collects constants only."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
+        if name in ("_", "plural") and path.name != "wording.py":
+            texts = node.args[:1] if name == "_" else node.args[1:3]
+            assert all(isinstance(text, ast.Constant) for text in texts), node.lineno
+
+
+def test_fields_are_filled_after_translation(pseudo):
+    assert _("{name} is done", name="{x}") == "⟦{x} is done⟧"
+    assert plural(1, "{n} run", "{n} runs") == "⟦1 run⟧"
+    assert (
+        plural(2000, "{n} run of {sweep}", "{n} runs of {sweep}", sweep="a") == "⟦2,000 runs of a⟧"
+    )
