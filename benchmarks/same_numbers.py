@@ -54,12 +54,13 @@ def checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def run(tree: Path, folder: Path, *words: str) -> None:
-    """One command of that tree ended well."""
+def run(tree: Path, folder: Path, *words: str, threads: str | None = "1") -> None:
+    """One command of that tree ended well. threads: of OpenMP; None: as the machine has."""
+    one = {} if threads is None else {"OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(tree), **one},
         capture_output=True,
         text=True,
     )
