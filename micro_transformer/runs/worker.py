@@ -16,6 +16,7 @@ from micro_transformer.evals import probes
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.progress import Display, shown
+from micro_transformer.runs.work import Measured, Work
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
 from micro_transformer.stop import StopRequest
 from micro_transformer.store.checkpoints import Damaged, Entry
@@ -28,13 +29,11 @@ Config = dict[str, Any]
 TRACED = 8  # validation tokens in a trace
 
 
-def train(
-    config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None
-) -> dict[str, Any]:
+def train(config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None) -> Work:
     """The finished training is in the store entry; waits if another process is training it.
 
     base: the finished training whose weights initialize this one; None: random initialization.
-    Returns {"seconds": wall time of the training loop}; 0.0 if another process trained it.
+    Its seconds are 0 if another process trained it.
     """
     stop = StopRequest().install()
     make_deterministic(config["train"]["threads"])
@@ -51,7 +50,7 @@ def train(
         _sole_trainer(entry, stop, ranks.is_first),
     ):
         if ranks.from_first(entry.is_complete()):
-            return {"seconds": 0.0}
+            return Work()
         if ranks.is_first:
             entry.open(factors)
         task = training.task(config)
@@ -70,7 +69,7 @@ def train(
         check_stop()
         started = time.monotonic()
         trainer.run()
-        return {"seconds": time.monotonic() - started}
+        return Work(time.monotonic() - started)
 
 
 def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
@@ -94,9 +93,9 @@ def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
     return state
 
 
-def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
+def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> Measured:
     """Metrics, costs and sizes of the trained model. groups: "eval" (metrics), "bench" (costs), or
-    both. Text samples are written to `folder`. `seconds`: wall time of the measurements only."""
+    both. Text samples are written to `folder`."""
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = training.task(config)
@@ -124,14 +123,14 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
             display.advance()
     seconds = time.monotonic() - started
     progress = state["progress"]
-    return {
-        "seconds": seconds,
-        "metrics": found["eval"],
-        "cost": {**progress["cost"], **found["bench"]},
-        "size": sizes(model),
-        "data": task.data_record,
-        "history": progress["history"],
-    }
+    return Measured(
+        seconds=seconds,
+        metrics=found["eval"],
+        cost={**progress["cost"], **found["bench"]},
+        size=sizes(model),
+        data=task.data_record,
+        history=progress["history"],
+    )
 
 
 def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:

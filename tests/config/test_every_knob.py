@@ -227,5 +227,5 @@ def test_a_net_is_measured_whatever_the_knob(
         samples = schema.read_choice("eval", "quality")["measures"]["samples"]
         config["eval"] = {"measures": {"samples": short(samples)}}
     found = worker.measure(config, stored[config["task"]["kind"]], tmp_path, ("eval", "bench"))
-    figures = {**found["metrics"], **found["cost"]}
+    figures = {**found.metrics, **found.cost}
     assert all(value is None or math.isfinite(value) for value in figures.values())

@@ -99,8 +99,7 @@ def changed_base(tmp_path, monkeypatch):
     def change():
         shutil.copytree(schema.CONF, tmp_path / "conf")
         file = tmp_path / "conf/train/long.yaml"
-        text = file.read_text().replace("lr: 8.0e-3", "lr: 7.0e-3", 1)
-        file.write_text(text.replace("kernel: auto", "kernel: blockwise"))
+        file.write_text(file.read_text() + "lr: 7.0e-3\nkernel: blockwise\n")
         monkeypatch.setattr(choices, "CONF", tmp_path / "conf")
 
     return change
