@@ -28,7 +28,7 @@ from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import Point, pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
-from micro_transformer.wording import plural
+from micro_transformer.wording import _, plural
 
 COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
 TRADED = (TOKENS_PER_S, TTFT, RSS, VRAM, MS_PER_BATCH)
@@ -129,7 +129,7 @@ def front_table(front: Front) -> Table:
     table = Table(
         f"{front.quality.title} against {front.cost.title}",
         ["Config", front.quality.title, front.cost.title, "Standing", "n"],
-        note=" ".join(filter(None, (f"{front.setting}.", FRONT_RULE, front.warning))),
+        note=" ".join(filter(None, (f"{front.setting}.", front_rule(), front.warning))),
     )
     order = sorted(front.points, key=lambda p: (not p.nominal, p.quality.mean or 0.0))
     for p in order:
@@ -139,12 +139,14 @@ def front_table(front: Front) -> Table:
     return table
 
 
-FRONT_RULE = (
-    "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
-    "seed). Dominated: some row is better in one and no worse in the other, with that confidence. "
-    "Perhaps: the seeds do not say, or the cost was measured beside other jobs. Each pair is "
-    "judged by itself: of very many, some by chance."
-)
+def front_rule() -> str:
+    """What the words on a trade mean."""
+    return _(
+        "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
+        "seed). Dominated: some row is better in one and no worse in the other, with that "
+        "confidence. Perhaps: the seeds do not say, or other jobs were running when the cost was "
+        "measured. Each pair is judged by itself: of very many, some by chance."
+    )
 
 
 ONE_AFTER_THE_OTHER = (

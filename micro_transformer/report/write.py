@@ -60,8 +60,8 @@ def write_report(
 
 def _save(drawn: list[Drawn], folder: Path) -> None:
     for each in drawn:
-        write_file(folder / f"{each.name}.svg", each.svg)
-        write_file(folder / f"{each.name}.png", each.png)
+        for name, data in each.files.items():
+            write_file(folder / name, data)
 
 
 def _terminal(studies: list[Study]) -> str:
@@ -84,7 +84,7 @@ def _markdown(
         parts += [tables.as_markdown(table) for table in found.tables]
     if both is not None:
         parts.append(tables.as_markdown(both))
-    parts += [f"![{tables.markdown(d.caption)}]({FIGURES}/{d.name}.png)\n" for d in drawn]
+    parts += [f"![{tables.markdown(d.caption)}]({FIGURES}/{d.preferred})\n" for d in drawn]
     if gaps:
         parts += ["## Gaps", "", *_bullets(gaps)]
     return "\n".join(parts)
