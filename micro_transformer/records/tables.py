@@ -3,8 +3,10 @@
 import csv
 import io
 import re
-import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
+
+from tabulate import tabulate
 
 from micro_transformer.records.cells import NOT_MEASURED, Cell, Table, cost_cell, metric_cell
 from micro_transformer.records.metrics import PPL, SPEED, VRAM, Measure, has_place, is_beside
@@ -90,24 +92,24 @@ def _is_absent(cell: Cell) -> bool:
 
 
 def as_text(table: Table) -> str:
-    """Aligned columns for a terminal; control characters are gone."""
+    """Aligned columns for a terminal, without control characters."""
     table = filled(table)
-    lines = [table.columns, *([cell.text for cell in row] for row in table.rows)]
-    clean = [[printable(text) for text in line] for line in lines]
-    widths = [max(map(_width, column)) for column in zip(*clean, strict=True)]
-    rule = ["-" * width for width in widths]
-    out = [_aligned(line, widths) for line in (clean[0], rule, *clean[1:])]
-    return "\n".join([printable(table.title), *out, *([table.note] if table.note else [])])
+    grid = _grid(table, "simple", printable)
+    lines = [printable(table.title), *(line.rstrip() for line in grid.split("\n"))]
+    return "\n".join([*lines, *([table.note] if table.note else [])])
 
 
 def as_markdown(table: Table) -> str:
     """A GitHub table under its title; nothing in a cell is taken as markup."""
     table = filled(table)
-    rows = [table.columns, ["---"] * len(table.columns)]
-    body = [[markdown(cell.text) for cell in row] for row in table.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in [[*map(markdown, rows[0])], rows[1], *body]]
     note = [markdown(table.note), ""] if table.note else []
-    return "\n".join([f"### {markdown(table.title)}", "", *note, *lines, ""])
+    grid = _grid(table, "github", markdown)
+    return "\n".join([f"### {markdown(table.title)}", "", *note, grid, ""])
+
+
+def _grid(table: Table, look: str, escape: Callable[[str], str]) -> str:
+    rows = [[escape(cell.text) for cell in row] for row in table.rows]
+    return tabulate(rows, list(map(escape, table.columns)), look, disable_numparse=True)
 
 
 def runs_csv(boards: list[Board]) -> str:
@@ -145,12 +147,3 @@ def _csv_cell(value: object) -> object:
     text = printable(value)
     is_formula = text.lstrip()[:1] in tuple("=+-@") and text.strip() != "-"
     return f"'{text}" if is_formula else text
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _aligned(line: list[str], widths: list[int]) -> str:
-    cells = (text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True))
-    return "  ".join(cells).rstrip()
