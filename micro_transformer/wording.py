@@ -27,6 +27,11 @@ def _(text: str, /, **fields: Any) -> str:
     return translated.format(**fields) if fields else translated
 
 
+def translated(text: str) -> str:
+    """A text that was read from a file, such as a comment of `conf/`, in the user's language."""
+    return _catalogue.gettext(text) if text else ""
+
+
 def plural(n: int, one: str, many: str, /, **fields: Any) -> str:
     """`one` or `many` as n asks for, in the user's language; {n} is written as `1,234`."""
     return _catalogue.ngettext(one, many, n).format(n=f"{n:,}", **fields)

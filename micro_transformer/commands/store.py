@@ -112,7 +112,7 @@ def _factors_of(root: Path, what: Path) -> tuple[str, dict[str, Any]]:
         record = record_files.read(folder / record_files.RECORD)
     except (OSError, run_record.NotARecord):
         rule = _("{path}: neither a training in {store} nor a job's folder", path=what, store=root)
-        raise Unknown(f"{rule}; python -m micro_transformer.store list --store {root}") from None
+        raise Unknown(rule + "; " + _("see {line}", line=parser().line + " list")) from None
     name = str(record.fingerprints.get("train"))
     if (found := stored_in(root / name)) is not None:
         return name, found.factors

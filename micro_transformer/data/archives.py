@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from micro_transformer.data.files import Unavailable
+from micro_transformer.wording import _
 
 # What the standard library raises on archives that are broken; RuntimeError: marked as encrypted,
 # NotImplementedError: a compression that does not exist.
@@ -40,9 +41,11 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EINVAL:  # zipfile seeks where a broken directory says
             raise
-        raise Unavailable(f"{path} is damaged: {error}") from error
+        raise Unavailable(_("{path} is damaged: {error}", path=path, error=error)) from error
     except DAMAGE as error:
-        raise Unavailable(f"{path} is damaged or has another content: {error}") from error
+        raise Unavailable(
+            _("{path} is damaged or has another content: {error}", path=path, error=error)
+        ) from error
 
 
 def zip_member(path: Path, member: str, limit: int, sha256: str | None = None) -> bytes:
@@ -58,7 +61,7 @@ def tar_member(data: Path | bytes, member: str, limit: int, sha256: str | None =
     with stream, naming(path), tarfile.open(fileobj=stream) as archive:
         inner = archive.extractfile(archive.getmember(member))
         if inner is None:
-            raise Unavailable(f"{path}:{member} is not a regular file")
+            raise Unavailable(_("{path}:{member} is not a regular file", path=path, member=member))
         return _capped(inner, limit, sha256, f"{path}:{member}")
 
 
@@ -66,7 +69,14 @@ def unzip_member(path: Path, member: str, limit: int, target: Path) -> None:
     """A member too large for memory lies in target."""
     with naming(path), zipfile.ZipFile(path) as archive:
         if archive.getinfo(member).file_size > limit:
-            raise Unavailable(f"{path}:{member} is larger than {limit} bytes")
+            raise Unavailable(
+                _(
+                    "{path}:{member} is larger than {limit} bytes",
+                    path=path,
+                    member=member,
+                    limit=limit,
+                )
+            )
         with archive.open(member) as stream, target.open("wb") as out:
             shutil.copyfileobj(stream, out)
 
@@ -80,8 +90,15 @@ def zip_names(path: Path) -> list[str]:
 def _capped(stream: IO[bytes], limit: int, sha256: str | None, name: str) -> bytes:
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise Unavailable(f"{name} is larger than {limit} bytes")
+        raise Unavailable(_("{name} is larger than {limit} bytes", name=name, limit=limit))
     found = hashlib.sha256(data).hexdigest()
     if sha256 not in (None, found):
-        raise Unavailable(f"{name}: sha256 {found}, expected {sha256}; not used")
+        raise Unavailable(
+            _(
+                "{name}: sha256 {found}, expected {sha256}; not used",
+                name=name,
+                found=found,
+                sha256=sha256,
+            )
+        )
     return data

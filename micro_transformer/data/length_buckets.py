@@ -11,6 +11,7 @@ from torch import Tensor
 
 from micro_transformer.data.tokenizer import PAD
 from micro_transformer.data.windows import ORDER
+from micro_transformer.wording import _
 
 Place = Callable[[int, int], slice]  # length, width -> where the row stands
 POOL = 50  # batches among which rows are sorted by length; more: less padding, less random
@@ -21,7 +22,7 @@ class Buckets:
 
     def __init__(self, lengths: Sequence[int] | np.ndarray) -> None:
         if not len(lengths):
-            raise ValueError("a split without rows has no batches; prepare the data again")
+            raise ValueError(_("a split without rows has no batches; prepare the data again"))
         self.lengths = np.asarray(lengths)
         self._epoch = lru_cache(maxsize=4)(self._order)
 

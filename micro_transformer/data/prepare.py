@@ -30,6 +30,7 @@ from micro_transformer.data.sources import (
 )
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
+from micro_transformer.wording import _
 
 RECIPE = 3  # goes up when the same sources come to other splits or another manifest
 
@@ -49,8 +50,8 @@ def prepare(
         found = _existing(folder, tier)
         if found is None and tier == Folder.tier and (other := _existing(folder, None)):
             before = other.manifest["tier"]
-            print(f"note: {corpus.name}: prepared from tier {before}, now made anew from {tier}",
-                  file=sys.stderr)  # fmt: skip
+            said = _("prepared from tier {before}, now again from {tier}", before=before, tier=tier)
+            print(_("note: {task}: {what}", task=corpus.name, what=said), file=sys.stderr)
         if found is None or (tier is None and _stands_in(found, corpus)):
             source = _read(corpus, Path(root) / "raw", obtain, tier)
             if found is None or source.origin.tier != found.manifest["tier"]:
@@ -87,9 +88,16 @@ def _wish(corpus: Corpus) -> str | None:
         except Unavailable as error:
             others = dict.fromkeys(o.tier for o in corpus.origins() if o.tier != Folder.tier)
             raise DataMissing(
-                f"data: {FOLDER_VARIABLE}={named}: no source for task={corpus.name}: {error}; put "
-                f"the listed file there (data/README.md), unset {FOLDER_VARIABLE}, or ask for "
-                f"another source: {', '.join(f'tier={tier}' for tier in others)}"
+                _(
+                    "data: {variable}={named}: no source for task={name}: "
+                    "{error}; put the listed file there (data/README.md), unset "
+                    "{variable}, or ask for another source: {others}",
+                    variable=FOLDER_VARIABLE,
+                    named=named,
+                    name=corpus.name,
+                    error=error,
+                    others=", ".join(f"tier={tier}" for tier in others),
+                )
             ) from error
         return origin.tier
     return None
@@ -130,14 +138,20 @@ def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Sourc
             content = origin.read(paths, report)
         except Unavailable as error:
             reasons.append(f"{origin.tier}: {error}")
-            print(f"note: {corpus.name}: tier {reasons[-1]}", file=sys.stderr)
+            said = _("tier {why}", why=reasons[-1])
+            print(_("note: {task}: {what}", task=corpus.name, what=said), file=sys.stderr)
             continue
         places = zip(origin.sources, paths, strict=True)
         return _Source(origin, [_file(s, path) for s, path in places], content, report)
     tried = "; ".join(reasons) or f"tier={tier}: {corpus.name} has no such source"
     cure = prepared.command(corpus.name, corpus.knobs)
     raise DataMissing(
-        f"data: no source for task={corpus.name} ({tried}); run `{cure}` or set MT_DATA"
+        _(
+            "data: no source for task={name} ({tried}); run `{cure}` or set MT_DATA",
+            name=corpus.name,
+            tried=tried,
+            cure=cure,
+        )
     )
 
 
@@ -177,7 +191,11 @@ def _must_have_rows(splits: dict[str, Rows], corpus: Corpus) -> None:
     for name, rows in splits.items():
         if not len(rows):
             raise DataMissing(
-                f"data: split {name} of task={corpus.name} is empty; the source has too little text"
+                _(
+                    "data: split {name} of task={task} is empty; the source has too little text",
+                    name=name,
+                    task=corpus.name,
+                )
             )
 
 

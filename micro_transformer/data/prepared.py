@@ -21,6 +21,7 @@ import numpy as np
 from micro_transformer import disk
 from micro_transformer.data import files, tokenizer
 from micro_transformer.data.tokenizer import Tokenizer
+from micro_transformer.wording import _
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -50,7 +51,11 @@ def open_prepared(root: Path | str, corpus: str, knobs: dict[str, Any]) -> "Prep
     folder = folder_of(root, corpus, knobs)
     if not os.path.lexists(folder / MANIFEST):
         raise DataMissing(
-            f"data: {folder} is not prepared; run `make data` or `{command(corpus, knobs)}`"
+            _(
+                "data: {folder} is not prepared; run `make data` or `{command}`",
+                folder=folder,
+                command=command(corpus, knobs),
+            )
         )
     return Prepared(folder)
 
@@ -67,7 +72,13 @@ class Prepared:
             path = folder / name
             is_here = Path(name).name == name and "\0" not in name and path.is_file()
             if not is_here or files.sha256(path) != expected:
-                raise DataDamaged(f"data: {path} is damaged; delete {folder} and prepare it again")
+                raise DataDamaged(
+                    _(
+                        "data: {path} is damaged; delete {folder} and prepare it again",
+                        path=path,
+                        folder=folder,
+                    )
+                )
 
     @property
     def digest(self) -> str:
@@ -115,7 +126,14 @@ class Prepared:
 
     def _must_have(self, split: str) -> None:
         if split not in self.splits:
-            raise ValueError(f"split={split}: {self.folder.name} has {', '.join(self.splits)}")
+            raise ValueError(
+                _(
+                    "split={split}: {name} has {splits}",
+                    split=split,
+                    name=self.folder.name,
+                    splits=", ".join(self.splits),
+                )
+            )
 
     @cache  # noqa: B019  (a run opens one set and keeps it)
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
@@ -138,11 +156,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
         whole = manifest["format"] == FORMAT and manifest["digest"] == digest_of(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataDamaged(
-            f"data: {path} is damaged; delete {folder} and prepare it again"
+            _(
+                "data: {path} is damaged; delete {folder} and prepare it again",
+                path=path,
+                folder=folder,
+            )
         ) from error
     if not (whole and _has_shape(manifest)):
         raise DataDamaged(
-            f"data: {path} is of another version or was edited; delete {folder} and prepare again"
+            _(
+                "data: {path} is of another version or was edited; delete "
+                "{folder} and prepare again",
+                path=path,
+                folder=folder,
+            )
         )
     return manifest
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD, CharTokenizer
+from micro_transformer.wording import _
 
 # Characters that ids read as: 26 fillers a to z, then keys, then values; all may be printed.
 FILLERS, KEY, VALUE = "abcdefghijklmnopqrstuvwxyz", 0x4E00, 0xAC00
@@ -91,7 +92,13 @@ def sequences(draw: np.random.Generator, symbols: Symbols, num: int, length: int
     """
     pairs = symbols.pairs_in(length)
     if not pairs:
-        raise ValueError(f"{length} tokens hold no pair and its query; give at least {SHORTEST}")
+        raise ValueError(
+            _(
+                "{length} tokens have no room for a pair and its query; give at least {shortest}",
+                length=length,
+                shortest=SHORTEST,
+            )
+        )
     gaps = np.arange(1, length - 2 * pairs + 1)
     order = draw.gumbel(size=(num, len(gaps))) - np.log(gaps)  # the largest: drawn by weight
     places = np.argpartition(-order, pairs - 1, axis=1)[:, :pairs]

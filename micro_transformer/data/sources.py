@@ -18,6 +18,7 @@ from pathlib import Path
 from micro_transformer.data import files
 from micro_transformer.data.archives import zip_member
 from micro_transformer.data.files import Unavailable
+from micro_transformer.wording import _
 
 FOLDER_VARIABLE = "MT_DATA"
 
@@ -47,19 +48,22 @@ class Folder:
         """The verified file; Unavailable when it is absent or another."""
         folder = folder_of_the_user()
         if folder is None:
-            raise Unavailable(f"{FOLDER_VARIABLE} is not set")
+            raise Unavailable(_("{variable} is not set", variable=FOLDER_VARIABLE))
         plain = folder / self.path
         try:
             if not folder.is_dir():
-                raise Unavailable(f"{folder} is no folder")
+                raise Unavailable(_("{folder}: not a folder", folder=folder))
             for path in (plain, plain.with_name(f"{plain.name}.gz")):
                 if path.is_file():
                     _verify(path, read_bytes(path, self.size), self.size, self.sha256)
                     return path
-            what = "is no regular file" if plain.exists() else "is not there (nor as .gz)"
+            absent = _("{path}: missing, also as .gz", path=plain)
+            what = _("{path}: not a regular file", path=plain) if plain.exists() else absent
         except OSError as error:
-            raise Unavailable(f"{plain} cannot be read: {error.strerror}") from error
-        raise Unavailable(f"{plain} {what}")
+            raise Unavailable(
+                _("{path}: cannot be read: {reason}", path=plain, reason=error.strerror)
+            ) from error
+        raise Unavailable(what)
 
     def fetch(self, raw: Path) -> Path:
         """The same: there is nothing to fetch."""
@@ -149,7 +153,7 @@ class Package:
         except transfer.TransferError as error:
             raise Unavailable(str(error)) from error
         if not (folder / self.name).is_file():
-            raise Unavailable(f"{self.place}: pip brought no {self.name}")
+            raise Unavailable(_("{place}: no {file} from pip", place=self.place, file=self.name))
         _verify_file(folder / self.name, self)
         files.publish(folder / self.name, raw / self.name)
         shutil.rmtree(folder)
@@ -195,7 +199,7 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             return stream.read() if limit is None else stream.read(limit + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Unavailable(f"{path} is damaged: {error}") from error
+        raise Unavailable(_("{path} is damaged: {error}", path=path, error=error)) from error
 
 
 def _verify(path: Path, data: bytes, size: int, sha256: str) -> None:
@@ -214,7 +218,8 @@ def _verify_file(path: Path, source: Download | Package) -> None:
     if source.member:
         zip_member(path, *source.member)
     if source.mark and source.mark.encode() not in read_bytes(path, source.size):
-        raise Unavailable(f"{path} does not hold the words {source.mark!r}; not used")
+        words = repr(source.mark)
+        raise Unavailable(_("{path}: does not contain {words}; not used", path=path, words=words))
 
 
 def _mismatch(path: Path, size: int, listed: int, found: str, expected: str, head: bytes) -> str:
@@ -229,6 +234,6 @@ def _mismatch(path: Path, size: int, listed: int, found: str, expected: str, hea
 
 def _fetched(path: Path, source: Download | Package) -> Path:
     if not path.is_file():
-        raise Unavailable(f"{source.place} was not fetched yet")
+        raise Unavailable(_("{place} was not fetched yet", place=source.place))
     _verify_file(path, source)
     return path

@@ -12,6 +12,8 @@ import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from micro_transformer.wording import _
+
 PAD, BOS, EOS, UNK, MASK = range(5)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 FIRST = len(SPECIALS)  # the first id that stands for text
@@ -61,7 +63,9 @@ class CharTokenizer:
     def _codes(self) -> np.ndarray:
         codes = _code_points(self.alphabet)
         if len(codes) and not (np.diff(codes) > 0).all():
-            raise ValueError("the alphabet of a char tokenizer must be sorted and without repeats")
+            raise ValueError(
+                _("the alphabet of a char tokenizer must be sorted and without repeats")
+            )
         return codes
 
     def encode(self, text: str) -> np.ndarray:
@@ -173,7 +177,10 @@ def load(saved: dict[str, Any]) -> Tokenizer:
         case {"kind": "bpe", "merges": list(merges)}:
             return BPETokenizer(tuple((left, right) for left, right in merges))
     raise ValueError(
-        f"tokenizer.kind={saved.get('kind')}: must be char, byte or bpe; prepare the data again"
+        _(
+            "tokenizer.kind={kind}: must be char, byte or bpe; prepare the data again",
+            kind=saved.get("kind"),
+        )
     )
 
 

@@ -12,6 +12,7 @@ import requests
 from pooch import HTTPDownloader
 
 from micro_transformer.data import files
+from micro_transformer.wording import _
 
 TIMEOUT_S = 30.0  # between two bytes
 PIP_TIMEOUT_S = 600.0
@@ -58,16 +59,28 @@ def pip_download(requirement: str, options: tuple[str, ...], folder: Path) -> No
         )
     except subprocess.TimeoutExpired as error:
         raise TransferError(
-            f"pip download {requirement}: not done in {PIP_TIMEOUT_S:.0f} s"
+            _(
+                "pip download {requirement}: not done in {limit} s",
+                requirement=requirement,
+                limit=f"{PIP_TIMEOUT_S:.0f}",
+            )
         ) from error
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise TransferError(f"pip download {requirement}: {words[-1].strip()}")
+        words = [line for line in done.stderr.splitlines() if line.strip()]
+        raise TransferError(
+            _(
+                "pip download {requirement}: {reason}",
+                requirement=requirement,
+                reason=words[-1].strip() if words else _("no reason given"),
+            )
+        )
 
 
 def _refuse_scheme(url: str, schemes: tuple[str, ...]) -> None:
     if url.split(":", 1)[0].lower() not in schemes:
-        raise ValueError(f"refused to go to {url}: only {', '.join(schemes)}")
+        raise ValueError(
+            _("{url}: refused; only {schemes} are allowed", url=url, schemes=", ".join(schemes))
+        )
 
 
 class _Limited:
@@ -79,7 +92,7 @@ class _Limited:
     def write(self, data: bytes) -> int:
         self.left -= len(data)
         if self.left < 0:
-            raise ValueError(f"sends more than the {self.limit} bytes of the list; stopped")
+            raise ValueError(_("more than the expected {limit} bytes; stopped", limit=self.limit))
         return self.stream.write(data)
 
     def flush(self) -> None:
@@ -88,7 +101,7 @@ class _Limited:
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, requests.Timeout):
-        return f"no answer in {TIMEOUT_S:.0f} s"
+        return _("no answer in {limit} s", limit=f"{TIMEOUT_S:.0f}")
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return "no connection, or one that broke off"
+        return _("no connection, or a broken one")
     return (str(error).splitlines() or [type(error).__name__])[0]

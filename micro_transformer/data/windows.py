@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micro_transformer.wording import _
+
 # the stream of random numbers that orders data; initial weights and dropout draw others
 ORDER = 0x0DDE5
 
@@ -46,7 +48,11 @@ def window_starts(length: int, seed: int, step: int, batch_size: int, context: i
     if per_epoch < 1:
         if length <= context:
             raise ValueError(
-                f"train.context={context}: the train split has only {length} tokens; shorten it"
+                _(
+                    "train.context={context}: the train split has only {length} tokens; shorten it",
+                    context=context,
+                    length=length,
+                )
             )
         per_epoch = 1
     room = (

