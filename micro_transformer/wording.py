@@ -1,9 +1,10 @@
 """Text for people: translation, plurals, and text safe to print.
 
 Every sentence shown to a person (errors, logs, `--help`, tables, reports, figures) passes `_` or
-`plural`, as a constant with {fields}, so that `xgettext -k_ -kplural:1,2` can collect it. The
-language is that of the environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG); without a catalogue of
-it in `locale/`, text stays English. Keys, values, flags and statuses are not translated.
+`plural`, as a constant with {fields}, so that `make messages` can collect it; text that is read
+from a file (the first comment of a yaml) passes `translated`. The language is that of the
+environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG); without a catalogue of it in `locale/`, text
+stays English. Keys, values, flags and statuses are not translated.
 """
 
 import gettext

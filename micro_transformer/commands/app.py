@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer import console, disk, temporary_files
+from micro_transformer.commands import run_help
 from micro_transformer.config import compatibility, schema
 from micro_transformer.config.choices import told
 from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, Words, split
@@ -49,6 +50,9 @@ def main() -> int:
     """Exit code: 0 all jobs done, 1 some failed, 2 bad configuration, 3 bad data or I/O error."""
     try:
         words = split(sys.argv[1:])
+        if words.has(console.HELP):
+            print(run_help.text())
+            return 0
         if words.has((*SHOWING, *COMPLETING)):
             return _shown_by_hydra(words)
         plan = make_plan(words)

@@ -143,7 +143,7 @@ def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Sourc
             continue
         places = zip(origin.sources, paths, strict=True)
         return _Source(origin, [_file(s, path) for s, path in places], content, report)
-    tried = "; ".join(reasons) or f"tier={tier}: {corpus.name} has no such source"
+    tried = "; ".join(reasons) or _("tier={tier}: no such source", tier=tier)
     cure = prepared.command(corpus.name, corpus.knobs)
     raise DataMissing(
         _(

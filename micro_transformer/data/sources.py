@@ -224,12 +224,12 @@ def _verify_file(path: Path, source: Download | Package) -> None:
 
 def _mismatch(path: Path, size: int, listed: int, found: str, expected: str, head: bytes) -> str:
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        what = "is an HTML page, not data"
+        what = _("{path}: an HTML page, not data", path=path)
     elif size > listed:
-        what = f"has more than the {listed} bytes of the list"
+        what = _("{path}: more than the expected {n} bytes", path=path, n=listed)
     else:
-        what = f"has {size} of {listed} bytes"
-    return f"{path} {what}: sha256 {found}, expected {expected}; not used"
+        what = _("{path}: {size} of {n} bytes", path=path, size=size, n=listed)
+    return f"{what}: sha256 {found}, {_('expected {sha256}; not used', sha256=expected)}"
 
 
 def _fetched(path: Path, source: Download | Package) -> Path:

@@ -92,9 +92,9 @@ def test_a_good_file_is_fetched_once_and_kept(tmp_path, address, path):
 
 REFUSED = {
     "cut/5000": "a broken one|5000 of 100000 bytes",
-    "short/5000": "has 5000 of 100000 bytes: sha256 .* expected " + SHA256,
+    "short/5000": ": 5000 of 100000 bytes: sha256 .* expected " + SHA256,
     "lie": "sha256 .* expected " + SHA256,
-    "page": "is an HTML page, not data",
+    "page": "an HTML page, not data",
     "endless": "more than the expected 100000 bytes",
     "gone": "404",
     "away": "https://127.0.0.1:1/good: refused; only http",
