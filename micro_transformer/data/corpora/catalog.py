@@ -1,4 +1,4 @@
-"""Every corpus by name, found by listing this folder: a new corpus is one module here."""
+"""Every corpus by name, found by listing this folder; a new corpus is a new module."""
 
 import importlib
 from dataclasses import fields
@@ -14,7 +14,7 @@ from micro_transformer.wording import _
 
 @cache
 def catalog() -> dict[str, type[Corpus]]:
-    """Name -> class of every corpus."""
+    """Maps name -> class of every corpus."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem != "__init__":
             importlib.import_module(f"{__package__}.{path.stem}")
@@ -22,7 +22,7 @@ def catalog() -> dict[str, type[Corpus]]:
 
 
 def corpus(name: str, knobs: dict[str, Any]) -> Corpus:
-    """The corpus with these knobs; knobs it does not have are for someone else and ignored."""
+    """The corpus with these knobs; knobs of others are ignored. Raises ValueError."""
     known = catalog()
     if name not in known:
         raise ValueError(
