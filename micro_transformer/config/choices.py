@@ -34,6 +34,13 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def about(group: str, choice: str) -> str:
+    """What a choice is: the first comment of its file; empty if it has none."""
+    lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    said = [line[1:].strip() for line in lines if line.startswith("#")]
+    return next((line for line in said if not line.startswith("@")), "")
+
+
 def is_whole(group: str, choice: str) -> bool:
     """Whether the choice's content depends on files of its group alone: no interpolation of other
     keys, no foreign defaults list, no package directive."""

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer.config import choices, schema
 from micro_transformer.config.choices import REFERENCE, told
-from micro_transformer.config.overrides import BadConfig, near
-from micro_transformer.console import clean
+from micro_transformer.config.overrides import BadConfig
+from micro_transformer.console import clean, near
 from micro_transformer.hashing import digest
 
 

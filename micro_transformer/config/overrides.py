@@ -1,6 +1,5 @@
 """Parses command-line overrides with Hydra's grammar; each faulty one is rejected in one line."""
 
-import difflib
 import itertools
 import math
 import os
@@ -21,7 +20,7 @@ from hydra.core.override_parser.types import (
 
 from micro_transformer.config import choices
 from micro_transformer.config.schema import SECTIONS
-from micro_transformer.console import clean
+from micro_transformer.console import clean, near
 
 LARGEST = 10_000  # maximum number of jobs per sweep
 LONGEST_KEY = 200
@@ -235,9 +234,3 @@ def _values(key: str, override: Any) -> Iterator[tuple[str, Any]]:
     single = override.sweep_iterator() if override.is_sweep_override() else [override._value]
     for value in single:
         yield f"{key}={Transformer.str(value)}", Override._convert_value(value)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest known word; empty if none is near."""
-    found = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""

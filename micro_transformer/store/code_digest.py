@@ -22,6 +22,7 @@ NO_FACTORS: tuple[str, ...] = (
 )
 NO_FACTORS += ("config.choices", "records.run_record", "store.code_digest", "store.checkpoints")
 NO_FACTORS += ("store.contents", "hashing", "disk", "durable", "temporary_files", "progress")
+NO_FACTORS += ("wording",)
 BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 
 
