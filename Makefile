@@ -57,7 +57,7 @@ messages:  ## Collect the text to translate (needs GNU gettext)
 	@command -v xgettext >/dev/null || { echo "make messages: needs xgettext of GNU gettext"; exit 1; }
 	@mkdir -p $(dir $(POT))
 	@find micro_transformer -name '*.py' | sort | xgettext --files-from=- --language=Python --from-code=UTF-8 \
-	  --keyword --keyword=_ --keyword=plural:2,3 --keyword=Display:1 --sort-by-file --no-wrap \
+	  --keyword --keyword=_ --keyword=N_ --keyword=plural:2,3 --keyword=Display:1 --sort-by-file --no-wrap \
 	  --package-name=micro-transformer --output=$(POT)
 	@awk 'FNR == 1 {seen = 0} /^# [^@]/ && !seen++ {gsub(/["\\]/, "\\\\&"); printf "_(\"%s\")\n", substr($$0, 3)}' \
 	  conf/*/*.yaml | xgettext --language=Python --from-code=UTF-8 --keyword --keyword=_ --no-wrap --no-location \

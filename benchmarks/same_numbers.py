@@ -54,12 +54,13 @@ def checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def run(tree: Path, folder: Path, *words: str) -> None:
-    """A command in that tree has succeeded."""
+def run(tree: Path, folder: Path, *words: str, threads: str | None = "1") -> None:
+    """A command in that tree has succeeded. threads: of OpenMP; None: no limit."""
+    limit = {} if threads is None else {"OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(tree), **limit},
         capture_output=True,
         text=True,
     )

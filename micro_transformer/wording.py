@@ -33,6 +33,16 @@ def translated(text: str) -> str:
     return _catalogue.gettext(text) if text else ""
 
 
+def N_(text: str) -> str:
+    """The text as it is, marked for `xgettext -kN_`; `translate` it where it is shown."""
+    return text
+
+
+def translate(text: str, **fields: Any) -> str:
+    """A text that was marked with `N_`, in the user's language, its {fields} filled in."""
+    return _(text, **fields)
+
+
 def plural(n: int, one: str, many: str, /, **fields: Any) -> str:
     """`one` or `many` as n asks for, in the user's language; {n} is written as `1,234`."""
     return _catalogue.ngettext(one, many, n).format(n=f"{n:,}", **fields)

@@ -13,7 +13,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from micro_transformer.wording import printable
+from micro_transformer.wording import _, printable
 
 # Okabe and Ito (2008), dark enough on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6000")
@@ -131,7 +131,7 @@ def legend_below(figure: Figure, axes: Any) -> None:
 
 def cut(shown: int, there: int) -> str:
     """What a note adds when not everything is drawn."""
-    return f"; first {shown} of {there}" if shown < there else ""
+    return _("; first {shown} of {there}", shown=shown, there=there) if shown < there else ""
 
 
 def counted(counts: list[int], what: str = "seed") -> str:

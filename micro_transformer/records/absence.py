@@ -2,6 +2,7 @@
 
 from micro_transformer.records.metrics import end_of
 from micro_transformer.records.run_record import RunRecord, leaves
+from micro_transformer.wording import _
 
 
 def absence(record: RunRecord, key: str) -> str:
@@ -13,10 +14,10 @@ def absence(record: RunRecord, key: str) -> str:
             return flag[len(key) :].removeprefix(" ").removeprefix(": ")
     end = end_of(key)
     if end and 0 in (record.metrics.get("n/windows"), record.metrics.get("context/n")):
-        return "no text that long"
+        return _("no text that long")
     known = dict(leaves(record.config))
     limits = [known.get(name) for name in ("model.max_len", "train.context")]
     limit = min((n for n in limits if isinstance(n, int)), default=None)
     if end and limit is not None and end > limit:
-        return f"no trained position past {limit}"
-    return "not measurable"
+        return _("no trained position past {limit}", limit=limit)
+    return _("not measurable")

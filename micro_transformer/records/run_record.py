@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from micro_transformer.wording import _
+
 SCHEMA = 1
 
 OK = "ok"
@@ -99,17 +101,30 @@ def to_dict(record: RunRecord) -> dict[str, Any]:
 def from_dict(content: Any, path: Path | None = None) -> RunRecord:
     """The record that the content of a record.json describes; NotARecord names the bad field."""
     if not isinstance(content, dict):
-        raise NotARecord("not a mapping")
+        raise NotARecord(_("not a mapping"))
     version = content.get("schema")
     if not _is_int(version) or not 1 <= version <= SCHEMA:  # type: ignore[operator]
-        raise NotARecord(f"schema={_short(version)}: this version reads 1 to {SCHEMA}")
+        raise NotARecord(
+            _(
+                "schema={schema}: this version reads 1 to {last}",
+                schema=_short(version),
+                last=SCHEMA,
+            )
+        )
     fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
     if strays := sorted(set(content) - set(fields)):
-        raise NotARecord(f"{_short(strays[0])}: no such field")
+        raise NotARecord(_("{name}: no such field", name=_short(strays[0])))
     for name, rule in RULES.items():
         required = fields[name].default is fields[name].default_factory is dataclasses.MISSING
         if (name in content or required) and not rule[1](content.get(name)):
-            raise NotARecord(f"{name}={_short(content.get(name))}: must be {rule[0]}")
+            raise NotARecord(
+                _(
+                    "{name}={value}: must be {rule}",
+                    name=name,
+                    value=_short(content.get(name)),
+                    rule=rule[0],
+                )
+            )
     return RunRecord(**content, path=path)
 
 

@@ -15,7 +15,7 @@ from micro_transformer.records.metrics import quality as quality_of
 from micro_transformer.records.rows import ABSENT, Board, setting_of, value_of
 from micro_transformer.records.run_record import OK, flat
 from micro_transformer.records.shared_seeds import seeds_of
-from micro_transformer.wording import printable
+from micro_transformer.wording import _, printable
 
 
 def all_metrics(board: Board) -> Table:
@@ -23,7 +23,10 @@ def all_metrics(board: Board) -> Table:
     tables of their own."""
     there = {key for record in board.records for key in record.metrics}
     keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
-    table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
+    table = Table(
+        _("All metrics: {title}", title=board.title),
+        [_("Config"), *(measure_of(k).title for k in keys)],
+    )
     table.note = seeds_of(board.rows).warning
     for row in board.rows:
         cells = [metric_cell(row, key) for key in keys]
@@ -38,7 +41,10 @@ def speed(board: Board) -> Table:
     keys += sorted(others - set(keys))
     known = [k for k in keys if k == VRAM.key or any(k in r.cost for r in board.records)]
     titles = [measure_of(key).title for key in known]
-    table = Table(f"Speed and memory: {board.title}", ["Config", "Measured on", *titles, "n"])
+    table = Table(
+        _("Speed and memory: {title}", title=board.title),
+        [_("Config"), _("Measured on"), *titles, "n"],
+    )
     for row in board.rows:
         for setting in sorted({setting_of(record) for record in row.ok}):
             cells = [cost_cell(row, key, setting) for key in known]
@@ -50,7 +56,10 @@ def speed(board: Board) -> Table:
 
 def without_result(board: Board) -> Table:
     """Each run that gave no result, and why."""
-    table = Table(f"Runs without a result: {board.title}", ["Config", "Seed", "Status", "Why"])
+    table = Table(
+        _("Runs without a result: {title}", title=board.title),
+        [_("Config"), _("Seed"), _("Status"), _("Why")],
+    )
     for row in board.rows:
         for record in row.bad:
             words = (row.name, record.seed, record.status, record.error or ABSENT)
@@ -78,7 +87,11 @@ def filled(table: Table) -> Table:
         if nothing and whys:
             known = "; ".join(why.removeprefix(f"{NOT_MEASURED}: ") for why in whys if ":" in why)
             lost.append(f"{name} ({known})" if known else name)
-    note = f"{NOT_MEASURED} in every row: {', '.join(lost)}." if lost else ""
+    note = (
+        _("{not_measured} in every row: {lost}.", not_measured=NOT_MEASURED, lost=", ".join(lost))
+        if lost
+        else ""
+    )
 
     def kept(line: list) -> list:
         return [item for item, nothing in zip(line, empty, strict=True) if not nothing]
@@ -120,7 +133,7 @@ def runs_csv(boards: list[Board]) -> str:
         {"config": row.name, "setting": setting_of(record)} | flat(record)
         for row, record in records
     ]
-    for line, (_, record) in zip(lines, records, strict=True):
+    for line, (_row, record) in zip(lines, records, strict=True):
         if record.status == OK and VRAM.key in line:
             line[VRAM.key] = value_of(record, VRAM.key)
     header = list(dict.fromkeys(key for line in lines for key in line))

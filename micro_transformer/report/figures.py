@@ -26,7 +26,7 @@ def draw(found: Study, number: int) -> Iterator[Drawn]:
         if plot is not None:
             caption = f"{plot.title}: {found.board.title}. {plot.note}."
             yield Drawn(once(plot.name), caption, *plots.rendered(plot))
-    for front, drawing in zip(found.fronts, drawings(found), strict=True):
+    for front, drawing in zip(found.fronts, drawings(found.fronts), strict=True):
         caption = _(
             "{title}: {board}. ± std over seeds, {seeds}; line: rows that trade one for the other "
             "with 95 % confidence.",

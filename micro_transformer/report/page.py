@@ -13,8 +13,9 @@ from micro_transformer.records.rows import setting_of
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.records.tables import filled
 from micro_transformer.report.drawn import Drawn
+from micro_transformer.report.front import front_rule
 from micro_transformer.report.pareto_svg import drawings, legend
-from micro_transformer.report.study import HEADLINES, Study, front_rule
+from micro_transformer.report.study import HEADLINES, Study
 from micro_transformer.report.templates import render, source
 from micro_transformer.wording import _, plural
 
@@ -79,7 +80,9 @@ def page(
 
 def runs_table(studies: list[Study]) -> Table:
     """Every run with its end and the command that makes it again."""
-    table = Table("", ["Config", "Seed", "Status", "Command", "Why", "Seconds", "Id"])
+    table = Table(
+        "", [_("Config"), _("Seed"), _("Status"), _("Command"), _("Why"), _("Seconds"), _("Id")]
+    )
     for row in (row for study in studies for row in study.board.rows):
         for r in sorted((*row.ok, *row.bad), key=lambda r: r.seed):
             seconds = Cell("—" if r.seconds is None else f"{r.seconds:.1f}", r.seconds)
@@ -132,7 +135,7 @@ def _shown(study: Study) -> dict[str, Any]:
         "more": rest[:MOST_GAPS],
         "more_title": plural(len(rest), "{n} more comparison", "{n} more comparisons"),
         "facts": study.facts,
-        "drawings": drawings(study),
+        "drawings": drawings(study.fronts),
         "trade_note": " ".join(
             (front_rule(), bars, "; ".join(study.board.settings) + ".", *warnings)
         ),

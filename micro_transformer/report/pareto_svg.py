@@ -13,10 +13,10 @@ from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.records.cells import figure
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Summary
-from micro_transformer.report.study import Front, Study
+from micro_transformer.report.front import Front
 from micro_transformer.report.templates import render, source
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
-from micro_transformer.wording import _
+from micro_transformer.wording import _, translate
 
 WIDTH, HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, WIDTH - 20, 16, HEIGHT - 58
@@ -107,12 +107,12 @@ def front_file(front: Drawing) -> str:
     return render("front.svg.j2", front=front, own_style=style)
 
 
-def drawings(study: Study) -> list[Drawing]:
-    """Each front of the study, drawn."""
+def drawings(fronts: list[Front]) -> list[Drawing]:
+    """Each front, drawn; named with its setting if there are several."""
     found = []
-    for front in study.fronts:
+    for front in fronts:
         name = _("{quality} against {cost}", quality=front.quality.label, cost=front.cost.title)
-        several = len(study.board.settings) > 1
+        several = len({front.setting for front in fronts}) > 1
         found.append(_drawing(front, f"{name}, {front.setting}" if several else name))
     return found
 
@@ -123,7 +123,7 @@ def _mark(front: Front, p: Point, xs: Scale, ys: Scale) -> Mark:
             p.row.name,
             f"{front.quality.title}: {figure(p.quality).text}",
             f"{front.cost.title}: {figure(p.cost).text}",
-            f"n = {p.quality.n}, {meaning(p.standing)}",
+            f"n = {p.quality.n}, {translate(p.standing)}",
         )
     )
     return Mark(
@@ -149,14 +149,7 @@ def _labels(order: list[Point], xs: Scale, ys: Scale) -> list[Label]:
 
 def legend() -> dict[str, tuple[str, str]]:
     """Maps the look of a mark to its sign and meaning."""
-    return {look: (sign, meaning(standing)) for standing, (look, sign) in LOOKS.items()}
-
-
-def meaning(standing: str) -> str:
-    """A point's standing, as shown."""
-    return {
-        FRONT: _("on the front"), PERHAPS: _("perhaps"), DOMINATED: _("dominated")
-    }[standing]  # fmt: skip
+    return {look: (sign, translate(standing)) for standing, (look, sign) in LOOKS.items()}
 
 
 def _axis(summaries: list[Summary], start: float, end: float) -> tuple[Scale, list[float]]:

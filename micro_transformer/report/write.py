@@ -14,7 +14,7 @@ from micro_transformer.report.page import page
 from micro_transformer.report.study import Study, across, study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.store.checkpoints import write_file
-from micro_transformer.wording import plural
+from micro_transformer.wording import _, plural
 
 FIGURES = "figures"
 
@@ -36,15 +36,24 @@ def write_report(
     loaded = load_records(folder)
     if not loaded.records:
         raise ValueError(
-            f"{folder}: holds no record ({len(loaded.skipped)} damaged or foreign files); "
-            "name a folder that a sweep has written, such as multirun/demo"
+            _(
+                "{folder}: holds no record ({skipped} damaged or foreign files); name a folder "
+                "that a sweep has written, such as multirun/demo",
+                folder=folder,
+                skipped=len(loaded.skipped),
+            )
         )
     boards = collect(loaded.records, mix)
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
         path, why = loaded.skipped[0]
         gaps.append(
-            f"{plural(len(loaded.skipped), '{n} file', '{n} files')} skipped, first: {path}: {why}"
+            _(
+                "{value} skipped, first: {path}: {why}",
+                value=plural(len(loaded.skipped), "{n} file", "{n} files"),
+                path=path,
+                why=why,
+            )
         )
     studies, out = [study(board) for board in boards], out or folder
     drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []

@@ -46,7 +46,7 @@ def test_a_name_is_what_differs():
 
 def test_every_point_of_the_trade_has_its_name():
     (board,) = collect(make_sweep({"posenc": ["rope", "alibi", "none"], "cache": ["a", "b"]}))
-    drawing = drawings(study(board))[0]
+    drawing = drawings(study(board).fronts)[0]
     names = set(short_names(board.rows))
     assert {label.text for label in drawing.labels} == names
     svg = front_file(drawing)

@@ -116,7 +116,7 @@ def test_a_cache_that_holds_nothing_has_no_place_on_a_logarithmic_axis(caches):
         zero = [k for k in record.cost if k.startswith(("cache/bytes@", "cache/predicted"))]
         record.cost |= dict.fromkeys(zero, 0)
     plot = plots.memory_by_context(collect(records)[0], SETTING)
-    assert plots.rendered(plot)[1] and "0 not drawn" in plot.note
+    assert plots.rendered(plot)[1] and "0 is not drawn" in plot.note
     assert plot.figure.axes[0].get_yscale() == ("log" if len(caches) > 1 else "linear")
 
 
@@ -131,12 +131,12 @@ def test_without_their_figures_they_are_left_out():
 
 def test_a_table_says_why_a_cell_is_empty(board):
     found = {table.title.split(":")[0]: table for table in tables_by_length.tables_by_place(board)}
-    ppl = found["PPL by stretch of the context"]
+    ppl = found["PPL by position"]
     assert ppl.columns == ["Config", "0-1k", "1k-4k", "4k-8k", "n"]
     learned = next(row for row in ppl.rows if "learned" in row[0].text)
     assert [cell.text for cell in learned[2:4]] == ["n/a: no trained position past 2048"] * 2
     assert "16,384" in ppl.note
-    recall = found["Recall by distance (share of right answers)"]
+    recall = found["Recall by distance (accuracy)"]
     assert recall.columns[1:5] == ["trained length", "chance", "majority", "256"]
     assert len(found) == 7
 
