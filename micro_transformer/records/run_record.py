@@ -31,6 +31,8 @@ STATUSES = (OK, INVALID, NAN, OOM, FAILED, KILLED, TIMEOUT, INTERRUPTED)
 FINAL = frozenset({OK, INVALID, NAN})
 # Of an `oom` record: the limit was set by the user, so that a second try would end the same.
 MEMORY_BUDGET = "memory budget"
+# Text samples beside a record, and the line that begins each.
+SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
 # Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
 MEASURED_BESIDE = "costs measured beside other jobs"
 TRAINED_BESIDE = "trained beside other jobs"

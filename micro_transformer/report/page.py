@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from micro_transformer.records.cells import Cell, Code, Table
 from micro_transformer.records.rows import setting_of
-from micro_transformer.records.run_record import RunRecord
+from micro_transformer.records.run_record import SAMPLES, RunRecord
 from micro_transformer.records.tables import filled
 from micro_transformer.report.drawn import Drawn
 from micro_transformer.report.front import front_rule
@@ -19,7 +19,7 @@ from micro_transformer.report.study import HEADLINES, Study
 from micro_transformer.report.templates import render, source
 from micro_transformer.wording import _, plural
 
-SAMPLES, SAMPLE_CHARACTERS, MOST_SAMPLES = "samples.txt", 1500, 3
+SAMPLE_CHARACTERS, MOST_SAMPLES = 1500, 3
 MOST_GAPS, MOST_LEVELS = 200, 12
 MARKS = {
     "differs": "≠", "equal": "≈", "identical": "=", "undecided": "?", "untested": "?",

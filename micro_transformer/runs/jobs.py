@@ -192,7 +192,7 @@ def _record(
         git=git_state(),
         status=outcome.status,
         error=outcome.error,
-        env=env | {"jobs_beside": concurrent(phases, MEASURE)},
+        env=env | {"dtype": measured.dtype, "jobs_beside": concurrent(phases, MEASURE)},
         phases=seconds(phases),
         size=dict(measured.size),
         metrics=measured.metrics,

@@ -19,4 +19,5 @@ class Measured(Work):
     cost: dict[str, Any] = field(default_factory=dict)
     size: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    dtype: str | None = None  # of the weights as measured
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry per logged step

@@ -129,6 +129,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         cost={**progress["cost"], **found["bench"]},
         size=sizes(model),
         data=task.data_record,
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         history=progress["history"],
     )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.masks import MaskFn
+from micro_transformer.records.run_record import MEMORY_BUDGET, OOM
 
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim.
 # Column = index of a token in its row, pads included; its position leaves out the pads, so it may
@@ -29,8 +30,8 @@ class CacheSpec(NamedTuple):
 class OverBudget(Exception):
     """A cache needs more memory than its budget; deterministic, so a retry is pointless."""
 
-    status = "oom"
-    flags = ("memory budget",)
+    status = OOM
+    flags = (MEMORY_BUDGET,)
 
 
 class QueryView:
