@@ -41,7 +41,7 @@ def net():
         vocab_size = VOCAB
 
     torch.manual_seed(0)
-    return training.model(config("contiguous"), Bytes()).eval()
+    return training.build_model(config("contiguous"), Bytes()).eval()
 
 
 def filled(model, cache, length, extra, *words):

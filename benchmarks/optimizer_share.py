@@ -58,7 +58,7 @@ class Stepper:
             vocab_size = VOCAB
 
         self.recipe = training.recipe(config)
-        self.model = training.model(config, Characters()).train()
+        self.model = training.build_model(config, Characters()).train()
         self.optimizers = Optimizers(self.model, self.recipe, "cpu")
         knobs = {"lr": self.recipe.matrix_lr, "weight_decay": self.recipe.weight_decay}
         matrices = self.optimizers.members["muon"].param_groups[0]["params"]

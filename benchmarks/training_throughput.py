@@ -29,7 +29,7 @@ def ours(*words):
     class Bytes:
         vocab_size = VOCAB
 
-    return training.model(resolve(job.config), Bytes())
+    return training.build_model(resolve(job.config), Bytes())
 
 
 def gpt2():

@@ -71,7 +71,7 @@ def _rebuilt(entry: Entry, config: dict[str, Any]) -> tuple[Any, Any]:
 
     try:
         make_deterministic(config["train"]["threads"])
-        task = training.task(config)
+        task = training.build_task(config)
         return task, worker.load(config, entry, task)[0]
     except (Damaged, DataMissing, DataDamaged):
         raise

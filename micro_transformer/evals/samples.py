@@ -41,7 +41,7 @@ class Samples(Measure):
         yield "samples/distinct_2", distinct(texts, 2)
 
     def _prompts(self, subject: EvalContext) -> Tensor:
-        """(num, prompt_len) ids from places spread evenly over the validation text."""
+        """(num, prompt_len) ids from positions spread evenly over the validation text."""
         tokens = subject.task.data.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
 

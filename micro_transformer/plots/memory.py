@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 def memory_by_context(board: Board, setting: str) -> Plot | None:
     """Bytes of the cache against context: measured with markers, predicted as a thin line behind;
-    beside them the peak RSS where it was measured. None unless two contexts were."""
+    with the peak RSS where it was measured. None for fewer than two contexts."""
     there = {key for r in board.records for key in (*r.metrics, *r.cost)}
     held, predicted, rss = (
         places(there, f"cache/{name}") for name in ("bytes", "predicted_bytes", "rss_gb")

@@ -1,4 +1,4 @@
-"""Perplexity by how much text stands before a token."""
+"""Perplexity by the number of tokens before the target."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Which configuration finds what it was told, from how far."""
+"""Recall accuracy by configuration and distance."""
 
 import math
 from typing import Any

@@ -10,7 +10,7 @@ MOST_BARS = 16
 
 
 def speed_bars(board: Board, measure: Measure, setting: str) -> Plot | None:
-    """A bar a configuration, ± std over its runs, best first; None when nothing was measured."""
+    """One bar per configuration, ± std over its runs, best first; None if nothing was measured."""
     rows = [(row, s) for row in board.rows if (s := row.summary(measure.key, setting)).mean]
     rows.sort(key=lambda item: item[1].mean or 0.0, reverse=not measure.lower_is_better)
     shown = rows[:MOST_BARS]

@@ -1,4 +1,4 @@
-"""How fast a net writes as the context grows."""
+"""Decoding speed by context length."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from micro_transformer.wording import _
 
 
 def speed_by_context(board: Board, setting: str) -> Plot | None:
-    """Tokens a second against context, mean ± std over seeds; None unless two contexts have one."""
+    """Tokens per second by context, mean ± std over seeds; None for fewer than two contexts."""
     there = {key for r in board.records for key in (*r.metrics, *r.cost)}
     keys = places(there, "cache/tokens_per_s")
     found = distinct(board, lambda row: at_places(row, keys, setting))

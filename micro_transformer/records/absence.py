@@ -1,4 +1,4 @@
-"""Why a figure that was asked for is not there."""
+"""Why a value that was asked for is missing."""
 
 from micro_transformer.records.metrics import end_of
 from micro_transformer.records.run_record import RunRecord, leaves
@@ -6,7 +6,7 @@ from micro_transformer.wording import _
 
 
 def absence(record: RunRecord, key: str) -> str:
-    """Why a run has no value of a figure that was asked for, "" when nobody asked."""
+    """Why a run has no value of this key; "" if the key was not asked for."""
     if key not in record.metrics and key not in record.cost:
         return ""
     for flag in record.flags:

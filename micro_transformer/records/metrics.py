@@ -1,4 +1,4 @@
-"""What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
+"""Meaning of metric and cost keys: label, unit, direction, smallest difference that matters."""
 
 import math
 import re
@@ -22,7 +22,7 @@ class Measure:
 
     @property
     def label(self) -> str:
-        """The name in the user's language, with its place."""
+        """The name in the user's language, with its length."""
         return translate(self.name).format(self.place)
 
     @property
@@ -116,7 +116,7 @@ def is_beside(key: str) -> bool:
 
 
 def places(keys: Iterable[str], start: str) -> dict[int, str]:
-    """Place → key of the keys `start` + `@place`, nearest first."""
+    """Maps length -> key for the keys `start@length`, shortest first."""
     found = (key for key in keys if key.startswith(start + "@"))
     named = {int(key.split("@")[1]): key for key in found if key.split("@")[1].isdecimal()}
     return dict(sorted(named.items()))
@@ -129,15 +129,15 @@ def stretches(keys: Iterable[str]) -> dict[str, str]:
 
 
 def end_of(key: str) -> int | None:
-    """The last token that a figure with a place needs: 8192 of `ppl/4k-8k` and `context/loss@8192`;
-    None without a place."""
+    """Last token that a metric by length needs: 8192 of `ppl/4k-8k` and `context/loss@8192`;
+    None for other metrics."""
     if match := re.fullmatch(r"(?:ppl|n)/\d+k?-(\d+k?)|[^@]+@(\d+)", key):
         return tokens(match[1] or match[2])
     return None
 
 
 def has_place(key: str) -> bool:
-    """Whether a figure belongs to one place of several."""
+    """Whether a metric is one of several by length."""
     return end_of(key) is not None
 
 

@@ -1,6 +1,6 @@
-"""Records → rows: one row a configuration, its seeds pooled, named by what varies in the sweep.
+"""Records → rows: one row per configuration, its seeds pooled, named by what varies in the sweep.
 
-What may not be averaged is kept apart: tasks and tokenizers in boards of their own; rows made by
+What must not be averaged is separated: tasks and tokenizers in boards of their own; rows made by
 different code, data or library versions in rows of their own, unless the caller asks to mix them.
 """
 
@@ -61,7 +61,7 @@ class Summary:
 
 @dataclass
 class Row:
-    """A configuration: `ok` holds one record a seed, `bad` the seeds without a result."""
+    """A configuration. ok: one record per seed; bad: records without a result."""
 
     levels: dict[str, str]
     ok: list[RunRecord]
@@ -94,7 +94,7 @@ class Row:
 
     @property
     def is_invalid(self) -> bool:
-        """The configuration makes no sense, such as a RoPE scaling without RoPE."""
+        """The combination is invalid, such as a RoPE scaling without RoPE."""
         return not self.ok and bool(self.bad) and all(r.status == INVALID for r in self.bad)
 
     @property
@@ -117,7 +117,7 @@ class Board:
 
     @property
     def records(self) -> list[RunRecord]:
-        """The records that the rows hold as results."""
+        """The records with a result, of all rows."""
         return [record for row in self.rows for record in row.ok]
 
     @property

@@ -94,7 +94,7 @@ def is_final(record: RunRecord) -> bool:
 
 
 def to_dict(record: RunRecord) -> dict[str, Any]:
-    """The record as JSON holds it."""
+    """The record as a JSON object."""
     content = dataclasses.asdict(record)
     del content["path"]
     return content

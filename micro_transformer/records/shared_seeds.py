@@ -11,7 +11,7 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds on which every row has a figure, and whether any row has others besides."""
+    """Seeds on which every row has a value. differ: some row has other seeds too."""
 
     shared: tuple[int, ...]
     differ: bool
@@ -40,7 +40,7 @@ class Seeds:
 
 
 def seeds_of(rows: Iterable[Row], key: str | None = None, setting: str | None = None) -> Seeds:
-    """The seeds of the rows that have a figure (None: a result) in a setting (None: in any)."""
+    """Seeds of the rows with a value of `key` (None: any result) in a setting (None: any)."""
     known = [
         {
             r.seed

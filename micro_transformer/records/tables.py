@@ -75,7 +75,7 @@ def shown_quality(board: Board) -> Measure | None:
 
 
 def filled(table: Table) -> Table:
-    """The table without the columns that hold no figure in any row; the note names those that were
+    """The table without the columns that have no value in any row; the note names those that were
     asked for, and why where that is known."""
     columns = list(zip(*table.rows, strict=True))
     empty = [all(map(_is_absent, cells)) for cells in columns]
@@ -113,7 +113,7 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A GitHub table under its title; nothing in a cell is taken as markup."""
+    """A GitHub table under its title; cells are escaped."""
     table = filled(table)
     note = [markdown(table.note), ""] if table.note else []
     grid = _grid(table, "github", markdown)

@@ -9,7 +9,7 @@ MOST = 12
 
 
 def held_claims(board: Board) -> list[Claim]:
-    """Bytes of each row at the longest context, least first; how far the predictions were off."""
+    """Bytes of each row at the longest context, smallest first; error of the predictions."""
     keys = {key for record in board.records for key in record.cost}
     held, predicted = places(keys, "cache/bytes"), places(keys, "cache/predicted_bytes")
     if not held:

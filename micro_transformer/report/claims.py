@@ -1,4 +1,4 @@
-"""Effects in sentences, each bound to its test."""
+"""Effects in sentences, each with its test."""
 
 import itertools
 import math
@@ -40,7 +40,7 @@ class Claim:
 
 
 def claims(effects: Effects) -> list[Claim]:
-    """What the comparisons say: differences (largest first), equalities, then what stays open."""
+    """Claims of the comparisons: differences (largest first), equalities, undecided ones."""
     found = [_identical(effects, group) for group in _identical_groups(effects.contrasts)]
     for contrast in effects.contrasts:
         if contrast.verdict != IDENTICAL:
@@ -176,7 +176,7 @@ def _interaction(measure: Measure, cross: Interaction) -> Claim:
 
 
 def _about(measure: Measure, factor: str) -> str:
-    """The factor, and the place of a figure that has one; a ratio names its figure anyway."""
+    """The factor, and the metric if it is one by length; a ratio names its metric anyway."""
     at_a_place = has_place(measure.key) and not measure.is_ratio
     return f"{factor}, {inside(measure.label)}" if at_a_place else factor
 

@@ -1,7 +1,7 @@
 """Length generalization: each configuration at the longest context against its trained length.
 
-Both figures come from one training, so that seeds are pairs; each row has its own interval, as rows
-that break scatter far more than those that hold. The rows of a measure are one family (Holm).
+Both values come from one training, so seeds are pairs; each row has its own interval, since rows
+that fail vary far more over seeds than the others. The rows of a metric are one family (Holm).
 """
 
 import math
@@ -18,7 +18,7 @@ from micro_transformer.records.run_record import leaves
 from micro_transformer.report.claims import Claim
 from micro_transformer.report.number_format import equals, inside, signed
 from micro_transformer.stats.effects import ALPHA, BETTER, EQUAL, OPEN, UNTESTED
-from micro_transformer.stats.fit import holm
+from micro_transformer.stats.holm import holm
 from micro_transformer.wording import N_, _, translate
 
 # What is measured farther and farther on, and how a sentence names two places of it.
@@ -44,13 +44,13 @@ class Drift:
 
 
 def farthest(board: Board) -> list[Measure]:
-    """Each measure of distance at the farthest place where any run has it, costs last."""
+    """Each metric by length at the longest length that any run has, costs last."""
     known = [_known(board, start) for start in (*FAMILIES, *COSTS)]
     return [measure(keys[max(keys)]) for keys in known if keys]
 
 
 def drift_claims(board: Board) -> list[Claim]:
-    """What each row loses or gains between the length it was trained on and the farthest place."""
+    """What each row loses or gains between its trained length and the longest one measured."""
     found: list[Claim] = []
     for start, what in FAMILIES.items():
         known = _known(board, start)

@@ -1,4 +1,4 @@
-"""All that is said of one board: effects, sentences, tables, fronts, the line through the sizes."""
+"""Everything derived from one board: effects, claims, tables, fronts, scaling law."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,9 +21,9 @@ from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report import claims, facts
 from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
-from micro_transformer.report.front import Front, front_rule
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
+from micro_transformer.report.pareto_front import Front, front_rule
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.stats.effects import BETTER, Effects, analyse
@@ -38,7 +38,7 @@ HEADLINES = 8
 
 @dataclass
 class Study:
-    """A board with everything that was found on it."""
+    """A board with its analysis."""
 
     board: Board
     effects: list[Effects] = field(default_factory=list)
@@ -82,7 +82,7 @@ def study(board: Board) -> Study:
 
 
 def effects_table(effects: Effects) -> Table:
-    """Every pair of levels: difference, interval, p, verdict, n, what could have been seen."""
+    """Every pair of levels: difference, interval, p, verdict, n, smallest detectable difference."""
     m = effects.measure
     unit = "ratio − 1" if m.is_ratio else m.unit or m.label
     table = Table(
@@ -113,7 +113,7 @@ def effects_table(effects: Effects) -> Table:
 
 
 def front_table(front: Front) -> Table:
-    """The rows of a trade, best first, with where each stands."""
+    """The rows of a trade-off, best first, each with its standing."""
     table = Table(
         _("{quality} against {cost}", quality=front.quality.title, cost=front.cost.title),
         [_("Config"), front.quality.title, front.cost.title, _("Standing"), "n"],
@@ -140,7 +140,7 @@ IN_ROUNDS = N_(
 
 
 def order_note(board: Board) -> str:
-    """What the order of the runs does to costs; their times say whether seeds were rounds."""
+    """How the order of runs affects costs; start times show whether seeds were rounds."""
     in_time = [r.seed for r in sorted(board.records, key=lambda r: r.started or "")]
     changes = sum(a != b for a, b in pairwise(in_time))
     rounds = 1 < len(set(in_time)) == changes + 1

@@ -1,4 +1,4 @@
-"""The brief's table: what a configuration reaches and what it costs, one line each."""
+"""The summary table: quality and costs, one row per configuration."""
 
 from micro_transformer.records.cells import Cell, Table, cost_cell, figure, metric_cell
 from micro_transformer.records.metrics import MS_PER_BATCH, RSS, TOKENS_PER_S, VRAM, measure, places
@@ -51,7 +51,7 @@ def brief(board: Board) -> Table:
 
 
 def _measured_settings(board: Board) -> list[Setting]:
-    """Where the brief's costs were measured; of settings without any, the first."""
+    """Settings in which the summary's costs were measured; without any, the first setting."""
     found = [
         setting
         for setting in board.settings
@@ -62,8 +62,8 @@ def _measured_settings(board: Board) -> list[Setting]:
 
 
 def _costs(board: Board, setting: Setting) -> list[tuple[str, str]]:
-    """(title, key) of the brief's costs; where none was measured, of those at the longest context,
-    if there are any."""
+    """(title, key) of the summary's costs; where none was measured, of those at the longest
+    context, if there are any."""
     memory = VRAM if setting.device == "cuda" else RSS
     usual = [("Tokens/s", TOKENS_PER_S.key), (_memory(setting), memory.key),
              ("ms/batch", MS_PER_BATCH.key)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables of what is measured at several places: stretches, contexts, distances."""
+"""Tables of metrics by length: position, context, distance."""
 
 from micro_transformer.records.cells import Cell, Table, metric_cell
 from micro_transformer.records.metrics import places, stretches
@@ -19,8 +19,8 @@ BASELINES = ("trained_length", "chance", "majority")
 
 
 def tables_by_place(board: Board) -> list[Table]:
-    """A table for each family of figures that any run of the board has; where a figure could not be
-    measured, the cell says why."""
+    """A table per family of metrics by length that any run of the board has; a cell of a value that
+    could not be measured says why."""
     keys = {key for r in board.records for key in (*r.metrics, *r.cost)}
     columns = stretches(keys)
     counts = {name: f"n/{name}" for name in columns}
@@ -38,7 +38,7 @@ def tables_by_place(board: Board) -> list[Table]:
 
 
 def _table(board: Board, title: str, columns: dict[str, str], counts: dict[str, str]) -> Table:
-    """Config, a column a place, n."""
+    """Config, one column per length, n."""
     table = Table(
         f"{title}: {board.title}", [_("Config"), *columns, "n"], note=_note(board, counts)
     )
@@ -51,7 +51,7 @@ def _table(board: Board, title: str, columns: dict[str, str], counts: dict[str, 
 
 
 def _note(board: Board, counts: dict[str, str]) -> str:
-    """How many targets or answers stand behind each figure, and whether means can be compared."""
+    """Number of targets or answers per value, and whether means can be compared."""
     warning = seeds_of(board.rows).warning
     return " ".join(filter(None, (_counted(board, counts), warning and f"{warning}.")))
 

@@ -1,4 +1,4 @@
-"""Reads a folder of records and leaves the report beside them."""
+"""Reads a folder of records and writes the report into it."""
 
 import shlex
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ FIGURES = "figures"
 
 @dataclass
 class Report:
-    """What was made: the text for a terminal, where the files lie, what is missing."""
+    """What was written: text for the terminal, paths of the files, gaps in the sweep."""
 
     text: str
     files: list[Path]
@@ -31,8 +31,8 @@ class Report:
 def write_report(
     folder: Path, out: Path | None = None, mix: bool = False, figures: bool = True
 ) -> Report:
-    """report.html, report.md, runs.csv and figures/ lie in `out` (default: the folder). ValueError:
-    there is no record."""
+    """Writes report.html, report.md, runs.csv and figures/ to `out` (default: the folder).
+    ValueError if there is no record."""
     loaded = load_records(folder)
     if not loaded.records:
         raise ValueError(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk
-from micro_transformer.config import compatibility
+from micro_transformer.config import compatibility, excerpts
 from micro_transformer.config.resolve import resolve
+from micro_transformer.config.sections import Run
 from micro_transformer.data.configured import data_digest, split_lengths
 from micro_transformer.machine import environment, git_state
 from micro_transformer.records import run_record
@@ -34,6 +35,7 @@ from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.fingerprints import Fingerprints, fingerprints
 from micro_transformer.store.trainings import Training
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
@@ -68,7 +70,7 @@ def run_job(job: Job) -> Ended:
     told = False
     while isinstance(end := attempt(job), sweep_folder.Holder):
         if not told:
-            log.warning("%s: %s works on it; waiting", job.folder.name, end)
+            log.warning(_("%s: %s works on it; waiting"), job.folder.name, end)
         told = True
         time.sleep(POLL_S)
     return end
@@ -78,7 +80,7 @@ def is_recorded(job: Job) -> bool:
     """Whether the job has a final record for its current fingerprint, and run.force is off."""
     config = resolve(job.config)
     known = sweep_folder.read_record(job.folder)
-    if known is None or config["run"]["force"]:
+    if known is None or _settings(config).force:
         return False
     return _still_true(known, fingerprints(config, data_digest(config)))
 
@@ -127,8 +129,8 @@ def _run(job: Job) -> Ended:
         config = resolve(job.config)
         prints = fingerprints(config, data_digest(config))
         known = sweep_folder.read_record(job.folder)
-        if known and _still_true(known, prints) and not config["run"]["force"]:
-            log.info("%s: recorded before", job.folder.name)
+        if known and _still_true(known, prints) and not _settings(config).force:
+            log.info(_("%s: recorded before"), job.folder.name)
             return Ended(known, 0)
         phases = _work(job, config, prints)
     except Exception as error:  # a bug in the lab: this job fails, the sweep goes on
@@ -141,8 +143,12 @@ def _run(job: Job) -> Ended:
     code = write(record, job.folder, _measured(outcome).history) or outcome.exit_code
     tell(job.folder, record)
     if record.status == run_record.OK:
-        show_samples(job.folder, config["run"]["show_samples"])
+        show_samples(job.folder, _settings(config).show_samples)
     return Ended(record, code)
+
+
+def _settings(config: dict[str, Any]) -> Run:
+    return Run(**config["run"])
 
 
 def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
@@ -161,13 +167,11 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints) -> list[Phase]
 
 def _rules(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, by itself or given the length of its data."""
-    return compatibility.conflicts(config) + compatibility.beyond_the_text(
-        config, split_lengths(config)
-    )
+    return compatibility.conflicts(config) + excerpts.beyond_the_text(config, split_lengths(config))
 
 
 def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:
-    return job.in_sweep and config["run"]["bench"] == "alone" and bool(config["bench"]["measures"])
+    return job.in_sweep and _settings(config).bench == "alone" and bool(config["bench"]["measures"])
 
 
 def _measured(outcome: supervise.Outcome) -> Measured:
@@ -183,7 +187,7 @@ def _record(
     env = environment(config["device"], config["bench"]["threads"])
     record = RunRecord(
         id=identity(job.config),
-        sweep=config["run"]["sweep"] or job.folder.parent.name,
+        sweep=_settings(config).sweep or job.folder.parent.name,
         choices=job.choices,
         overrides=list(job.overrides),
         config=config,

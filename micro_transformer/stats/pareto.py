@@ -72,7 +72,7 @@ def _points(board: Board, cost: Measure, quality: Measure, setting: Setting) -> 
 
 
 def _standing(i: int, low: np.ndarray, high: np.ndarray) -> str:
-    """Where row i stands by the bounds (axes, rows) of every row minus row i."""
+    """The standing of row i, from bounds (axes, rows) of every row minus row i."""
     if _at_least_as_good(*high).any():
         return DOMINATED
     ruled_out = (low > 0).any(0) | ((low == 0) & (high == 0)).all(0)

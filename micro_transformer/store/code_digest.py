@@ -18,6 +18,7 @@ NO_FACTORS: tuple[str, ...] = (
     "config.knobs",
     "config.components",
     "config.schema",
+    "config.sections",
     "config.compatibility",
 )
 NO_FACTORS += ("config.choices", "records.run_record", "store.code_digest", "store.checkpoints")

@@ -50,6 +50,7 @@ class Sink(CacheLayer):
     """
 
     exact = False
+    relations = (("sinks", "at_most", "window"),)
 
     def __init__(self, spec: CacheSpec, *, sinks: Count, window: Count):
         super().__init__(spec)

@@ -1,4 +1,4 @@
-"""A trade of quality against a cost, and what its words mean."""
+"""A trade-off of quality against a cost, and the meaning of its terms."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from micro_transformer.wording import _
 
 @dataclass
 class Front:
-    """One trade: quality against a cost measured in one setting."""
+    """One trade-off: quality against a cost measured in one setting."""
 
     cost: Measure
     quality: Measure
@@ -20,13 +20,13 @@ class Front:
 
     @property
     def warning(self) -> str:
-        """What the seeds of the rows forbid to read off the means; "" where they are the same."""
+        """Caveat if the rows have different seeds; "" otherwise."""
         warning = seeds_of((p.row for p in self.points), self.quality.key, self.setting).warning
         return _("{warning}; the figure uses those seeds.", warning=warning) if warning else ""
 
 
 def front_rule() -> str:
-    """What the words on a trade mean."""
+    """Defines the terms of a trade-off."""
     return _(
         "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
         "seed). Dominated: some row is better in one and no worse in the other, with that "
