@@ -14,6 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from micro_transformer.wording import _
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 REFERENCE = re.compile(r"\$\{(?!oc\.)")  # to another key; oc.* resolvers read the environment
 NAME = re.compile(r"(?!_self_$)\w+")  # a list with _self_ is left to Hydra
@@ -101,7 +103,7 @@ def told(error: BaseException) -> str:
     if mark is not None:
         return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None)}"
     if isinstance(error, UnicodeDecodeError):
-        return f"{_undecodable()}: not UTF-8; save it as UTF-8 text"
+        return _("{file}: not UTF-8; save it as UTF-8 text", file=_undecodable())
     text = " ".join(str(error).split()) or type(error).__name__
     if error.__cause__ is not None and text.startswith("Error merging override"):
         text = f"{text.partition('override ')[2]}: {' '.join(str(error.__cause__).split())}"

@@ -19,6 +19,7 @@ from typing import Any
 
 from micro_transformer.config import knobs
 from micro_transformer.config.knobs import WHOLE
+from micro_transformer.wording import _
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # group -> (home, name of the base class)
@@ -82,9 +83,15 @@ def find(group: str, kind: str) -> Component:
     known = catalog(group)
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = _("; did you mean {near}?", near=near[0]) if near else ""
         raise ValueError(
-            f"{group}.kind={kind}: no such class in micro_transformer/{HOMES[group][0]}{hint}"
+            _(
+                "{group}.kind={kind}: no such class in micro_transformer/{home}{hint}",
+                group=group,
+                kind=kind,
+                home=HOMES[group][0],
+                hint=hint,
+            )
         )
     return known[kind]
 
@@ -169,7 +176,7 @@ def _resolve(node: ast.expr) -> Any:
             return typing.Literal[ast.literal_eval(node.slice)]
         case ast.Subscript(value=ast.Name(id="list")):
             return list[_resolve(node.slice)]  # type: ignore[misc]
-    raise TypeError(f"a knob cannot be of type {ast.unparse(node)}")
+    raise TypeError(_("a knob cannot be of type {type}", type=ast.unparse(node)))
 
 
 def complaint(value: Any, annotation: Any) -> str | None:
@@ -197,10 +204,10 @@ def _single(value: Any, allowed: Any) -> str | None:
     if origin is typing.Literal:
         names = typing.get_args(allowed)
         exact = any(value == n and type(value) is type(n) for n in names)
-        return None if exact else "one of " + ", ".join(map(str, names))
+        return None if exact else _("one of {names}", names=", ".join(map(str, names)))
     if origin is list:
         if not isinstance(value, list):
-            return "a list"
+            return _("a list")
         return next(
             (r for item in value if (r := complaint(item, typing.get_args(allowed)[0]))), None
         )
@@ -208,9 +215,12 @@ def _single(value: Any, allowed: Any) -> str | None:
     if origin is typing.Annotated:
         base, bounds = typing.get_args(allowed)[:2]
     if not _is_a(value, base):
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[
-            base
-        ] + (f" in {bounds}" if bounds else "")
+        return {
+            int: _("a whole number"),
+            float: _("a number"),
+            bool: _("true or false"),
+            str: _("text"),
+        }[base] + (_(" in {bounds}", bounds=bounds) if bounds else "")
     return None if bounds is None or bounds.holds(value) else f"in {bounds}"
 
 

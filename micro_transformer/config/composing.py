@@ -15,6 +15,7 @@ from micro_transformer.config.choices import REFERENCE, told
 from micro_transformer.config.overrides import BadConfig
 from micro_transformer.console import clean, near
 from micro_transformer.hashing import digest
+from micro_transformer.wording import _
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def no_key(key: str, words: list[str]) -> str:
     """Error text for an unknown key, with the nearest known key."""
     chosen = [word for word in words if word.split("=")[0] in choices.groups()]
     known = _keys(compose("config", overrides=chosen))
-    return f"{clean(key)}: no such key{near(key, known)}"
+    return _("{key}: no such key{near}", key=clean(key), near=near(key, known))
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

@@ -25,6 +25,7 @@ from micro_transformer.config.knobs import (
     Seconds,
     Size,
 )
+from micro_transformer.wording import _
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
         yield from _measures(name, value)
     else:
         known = sorted((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS))
-        yield f"{_short(name)}: no such key; the keys are {', '.join(known)}"
+        yield f"{_short(name)}: " + _("no such key; the keys are {known}", known=", ".join(known))
 
 
 def _fields(section: type) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _targets(node: Any, path: str) -> Iterator[str]:
         for key, value in node.items():
             where = f"{path}.{key}"
             if str(key).startswith("_"):
-                yield f"{where}: a configuration holds data, never code; remove the key"
+                yield f"{where}: " + _("a configuration is data, never code; remove the key")
             yield from _targets(value, where)
     elif isinstance(node, list):
         for i, value in enumerate(node):
@@ -214,7 +215,7 @@ def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
             continue
         if name not in choices_of(group):
             known = ", ".join(choices_of(group))
-            yield f"train.{knob}={_short(name)}: must be one of {known}"
+            yield f"train.{knob}={_short(name)}: " + _("must be one of {known}", known=known)
         elif group == "train":
             base = read_choice(group, name, config)
             yield from _section(f"train.{knob}={name}", base, _fields(Train))
@@ -224,10 +225,8 @@ def name_faults(key: str, name: str) -> list[str]:
     """Faults of a name used as a folder: it must be plain, so that it cannot lead elsewhere."""
     if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
         return []
-    return [
-        f"{key}={_short(name)}: must be a plain name of letters, digits, . _ - and , "
-        f"in at most {LONGEST_NAME} bytes"
-    ]
+    rule = _("must be a plain name of at most {n} letters, digits, . _ - and ,", n=LONGEST_NAME)
+    return [f"{key}={_short(name)}: {rule}"]
 
 
 def folder_faults(key: str, path: Any) -> list[str]:
@@ -236,17 +235,17 @@ def folder_faults(key: str, path: Any) -> list[str]:
         return []  # reported by the check of types
     said = f"{key}={_short(path)}: "
     if not path.strip():
-        return [said + "must name a folder (is a variable unset?); . is the working folder"]
+        return [said + _("must name a folder (is a variable unset?); . is the working folder")]
     if path.startswith("~"):
-        return [said + "no such home; write the folder itself"]
+        return [said + _("no such home; write the folder itself")]
     if not path.isprintable() or max(len(os.fsencode(p)) for p in path.split("/")) > LONGEST_PART:
-        return [said + f"must be a path of printable names of at most {LONGEST_PART} bytes"]
+        return [said + _("must be a path of printable names of at most {n} bytes", n=LONGEST_PART)]
     return []
 
 
 def _value(key: str, value: Any, annotation: Any) -> list[str]:
     rule = complaint(value, annotation)
-    return [f"{key}={_short(value)}: must be {rule}"] if rule else []
+    return [f"{key}={_short(value)}: " + _("must be {rule}", rule=rule)] if rule else []
 
 
 def _short(value: Any) -> str:
@@ -255,25 +254,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _no_mapping(key: str, value: Any, keys: str) -> str:
+    return f"{key}={_short(value)}: " + _("must be a mapping with {keys}", keys=keys)
+
+
 def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
     if not isinstance(value, dict):
-        return [f"{name}={_short(value)}: must be a mapping with {', '.join(fields)}"]
-    complaints = [
-        f"{name}.{key}: no such knob; {name} has {', '.join(sorted(fields)) or 'none'}"
-        for key in value
-        if key not in fields
-    ]
+        return [_no_mapping(name, value, ", ".join(fields))]
+    known = ", ".join(sorted(fields)) or _("none")
+    rule = _("no such knob; {group} has {known}", group=name, known=known)
+    complaints = [f"{name}.{key}: {rule}" for key in value if key not in fields]
     for key, annotation in fields.items():
         if key in value:
             complaints += _value(f"{name}.{key}", value[key], annotation)
         elif key not in ADDED_AUTOS:
-            complaints.append(f"{name}.{key}: missing; the yaml must write every knob")
+            complaints.append(f"{name}.{key}: " + _("missing; the yaml must write every knob"))
     return complaints
 
 
 def _component(group: str, where: str, value: Any) -> list[str]:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        return [f"{where}={_short(value)}: must be a mapping with a `kind`"]
+        return [_no_mapping(where, value, "kind")]
     try:
         knobs = find(group, value["kind"]).knobs
     except ValueError as error:
@@ -284,7 +285,7 @@ def _component(group: str, where: str, value: Any) -> list[str]:
 def _measures(group: str, value: Any) -> list[str]:
     fields: dict[str, Any] = {"threads": Few | Literal["auto"]} if group == "bench" else {}
     if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
-        return [f"{group}={_short(value)}: must be a mapping with `measures`"]
+        return [_no_mapping(group, value, "measures")]
     rest = {k: v for k, v in value.items() if k != "measures"}
     complaints = _section(group, rest, fields)
     for name, entry in value["measures"].items():
