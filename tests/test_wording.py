@@ -20,8 +20,7 @@ LOGS = {"debug", "info", "warning", "error", "critical", "exception"}
 SHOWN = {"help", "description", "epilog", "metavar"}  # keywords of argparse
 # Rooms whose text does not pass `_` yet.
 OPEN = {
-    "bench", "config", "decoding", "evals", "generation", "nn",
-    "runs", "store", "tasks", "training",
+    "bench", "evals", "runs", "store", "tasks", "training",
 }  # fmt: skip
 
 
