@@ -4,6 +4,7 @@ import json
 import os
 import time
 
+from micro_transformer.runs.work import Measured, Work
 from micro_transformer.stop import StopRequest
 
 PATIENCE_S = 10.0
@@ -52,7 +53,7 @@ def train(config, entry, factors, base):
     with open(store / "trained", "a") as file:
         file.write(f"{entry.fingerprint}\n")
     ask_in(store, "stored")
-    return {"seconds": 1.0}
+    return Work(1.0)
 
 
 def measure(config, entry, folder, groups):
@@ -61,5 +62,4 @@ def measure(config, entry, folder, groups):
     # a signal that a concurrent job asked for arrives within a tenth of a second
     time.sleep(PATIENCE_S if ask_in(store, "measuring") else 0.1)
     ask_in(store, "measured")
-    found = {"metrics": {"val/loss": 1.0}, "cost": {}, "size": {}, "data": {}, "history": []}
-    return {"seconds": 1.0, **found}
+    return Measured(1.0, metrics={"val/loss": 1.0})

@@ -111,7 +111,7 @@ def test_of_those_ids_only_the_end_of_a_text_is_written(decoding: str) -> None:
         ([[5, PAD, 7], [5, 6, 7]], "row 0 .*left"),
         ([[PAD, 5, PAD, 7]], "row 0 .*left"),
         ([[]], "no tokens"),
-        ([[5, 20]], "id 20 .* 20 of the vocabulary"),
+        ([[5, 20]], "id 20 .* not in the vocabulary of 20"),
         ([[-1, 5]], "id -1 "),
     ],
 )

@@ -166,7 +166,8 @@ def _as_text(parser: OverridesParser, word: str) -> str:
 
 def _quoting() -> str:
     return _(
-        "write key=value; quote other letters within quotes: {example}", example="\"key='a b'\""
+        "write key=value; a value with other letters in quotes within quotes: {example}",
+        example="\"key='a b'\"",
     )
 
 

@@ -61,9 +61,7 @@ def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
         yield from _measures(name, value)
     else:
         known = sorted((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS))
-        yield _(
-            "{name}: no such key; the keys are {known}", name=_short(name), known=", ".join(known)
-        )
+        yield f"{_short(name)}: " + _("no such key; the keys are {known}", known=", ".join(known))
 
 
 def _fields(section: type) -> dict[str, Any]:
@@ -95,9 +93,7 @@ def _targets(node: Any, path: str) -> Iterator[str]:
         for key, value in node.items():
             where = f"{path}.{key}"
             if str(key).startswith("_"):
-                yield _(
-                    "{where}: a configuration holds data, never code; remove the key", where=where
-                )
+                yield f"{where}: " + _("a configuration is data, never code; remove the key")
             yield from _targets(value, where)
     elif isinstance(node, list):
         for i, value in enumerate(node):
@@ -122,12 +118,7 @@ def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
             continue
         if name not in choices_of(group):
             known = ", ".join(choices_of(group))
-            yield _(
-                "train.{knob}={name}: must be one of {known}",
-                knob=knob,
-                name=_short(name),
-                known=known,
-            )
+            yield f"train.{knob}={_short(name)}: " + _("must be one of {known}", known=known)
         elif group == "train":
             base = read_choice(group, name, config)
             yield from _section(f"train.{knob}={name}", base, _fields(Train))
@@ -137,15 +128,8 @@ def name_faults(key: str, name: str) -> list[str]:
     """Faults of a name used as a folder: it must be plain, so that it cannot lead elsewhere."""
     if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
         return []
-    return [
-        _(
-            "{key}={name}: must be a plain name of letters, digits, . _ - "
-            "and , in at most {n} bytes",
-            key=key,
-            name=_short(name),
-            n=LONGEST_NAME,
-        )
-    ]
+    rule = _("must be a plain name of at most {n} letters, digits, . _ - and ,", n=LONGEST_NAME)
+    return [f"{key}={_short(name)}: {rule}"]
 
 
 def folder_faults(key: str, path: Any) -> list[str]:
@@ -158,23 +142,13 @@ def folder_faults(key: str, path: Any) -> list[str]:
     if path.startswith("~"):
         return [said + _("no such home; write the folder itself")]
     if not path.isprintable() or max(len(os.fsencode(p)) for p in path.split("/")) > LONGEST_PART:
-        return [
-            said
-            + _(
-                "must be a path of printable names of at most {n} bytes",
-                n=LONGEST_PART,
-            )
-        ]
+        return [said + _("must be a path of printable names of at most {n} bytes", n=LONGEST_PART)]
     return []
 
 
 def _value(key: str, value: Any, annotation: Any) -> list[str]:
     rule = complaint(value, annotation)
-    return (
-        [_("{key}={value}: must be {rule}", key=key, value=_short(value), rule=rule)]
-        if rule
-        else []
-    )
+    return [f"{key}={_short(value)}: " + _("must be {rule}", rule=rule)] if rule else []
 
 
 def _short(value: Any) -> str:
@@ -183,41 +157,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _no_mapping(key: str, value: Any, keys: str) -> str:
+    return f"{key}={_short(value)}: " + _("must be a mapping with {keys}", keys=keys)
+
+
 def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
     if not isinstance(value, dict):
-        return [
-            _(
-                "{name}={value}: must be a mapping with {fields}",
-                name=name,
-                value=_short(value),
-                fields=", ".join(fields),
-            )
-        ]
-    complaints = [
-        _(
-            "{name}.{key}: no such knob; {name} has {fields}",
-            name=name,
-            key=key,
-            fields=", ".join(sorted(fields)) or "none",
-        )
-        for key in value
-        if key not in fields
-    ]
+        return [_no_mapping(name, value, ", ".join(fields))]
+    known = ", ".join(sorted(fields)) or _("none")
+    rule = _("no such knob; {group} has {known}", group=name, known=known)
+    complaints = [f"{name}.{key}: {rule}" for key in value if key not in fields]
     for key, annotation in fields.items():
         if key in value:
             complaints += _value(f"{name}.{key}", value[key], annotation)
         elif key not in ADDED_AUTOS:
-            complaints.append(
-                _("{name}.{key}: missing; the yaml must write every knob", name=name, key=key)
-            )
+            complaints.append(f"{name}.{key}: " + _("missing; the yaml must write every knob"))
     return complaints
 
 
 def _component(group: str, where: str, value: Any) -> list[str]:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        return [
-            _("{where}={value}: must be a mapping with a `kind`", where=where, value=_short(value))
-        ]
+        return [_no_mapping(where, value, "kind")]
     try:
         knobs = find(group, value["kind"]).knobs
     except ValueError as error:
@@ -228,13 +188,7 @@ def _component(group: str, where: str, value: Any) -> list[str]:
 def _measures(group: str, value: Any) -> list[str]:
     fields: dict[str, Any] = {"threads": Few | Literal["auto"]} if group == "bench" else {}
     if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
-        return [
-            _(
-                "{group}={value}: must be a mapping with `measures`",
-                group=group,
-                value=_short(value),
-            )
-        ]
+        return [_no_mapping(group, value, "measures")]
     rest = {k: v for k, v in value.items() if k != "measures"}
     complaints = _section(group, rest, fields)
     for name, entry in value["measures"].items():

@@ -54,7 +54,7 @@ def reach(subject: EvalContext, length: int) -> int:
     posenc = subject.model.posenc
     if not posenc.trained_table:
         return length
-    limit = min(posenc.max_len, subject.recipe.context)
+    limit = min(posenc.max_len or length, subject.recipe.context)
     if limit >= length:
         return length
     log.warning(_("positions are a table trained to %d of %d tokens: n/a beyond"), limit, length)

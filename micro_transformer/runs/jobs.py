@@ -103,7 +103,7 @@ def _help(job: Job, training: Training) -> int:
     log_file = job.folder / f"rank{Ranks.started().rank}.log"
     outcome = supervise.run("micro_transformer.runs.worker:train", *training.work, log=log_file)
     if outcome.status != run_record.OK:
-        log.error("rank %d: %s: %s", Ranks.started().rank, outcome.status, outcome.error)
+        log.error(_("rank %d: %s: %s"), Ranks.started().rank, outcome.status, outcome.error)
     return int(outcome.status != run_record.OK)
 
 

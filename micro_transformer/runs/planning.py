@@ -115,15 +115,8 @@ def _base(overrides: list[Any]) -> Composed:
 def _single(base: Composed, overrides: list[Any], texts: list[str]) -> Plan:
     swept = [o for o in overrides if o.is_sweep_override()]
     if swept:
-        raise BadConfig(
-            [
-                _(
-                    "{input_line}: several values are a sweep; add -m",
-                    input_line=clean(o.input_line),
-                )
-                for o in swept
-            ]
-        )
+        several = _("{word}: several values are a sweep; add -m")
+        raise BadConfig([several.format(word=clean(o.input_line)) for o in swept])
     folder = str(base.setting("hydra.run.dir"))
     job = Job(tuple(texts), base.choices, base.config, Path(folder))
     if Ranks.started().size not in (1, job.config["ranks"]):
@@ -295,11 +288,8 @@ def _refuse_clashes(jobs: list[Job]) -> None:
     """Raises BadConfig if two jobs would write to the same folder."""
     taken: dict[Path, Job] = {}
     for job in jobs:
-        other = taken.setdefault(job.folder, job)
-        if other is not job:
-            words = [word for word in job.overrides if word not in other.overrides]
-            told = " ".join((*words, *other.overrides))
-            raise BadConfig([
-                _("{jobs}: two jobs would write into {folder}; leave one out",
-                  jobs=clean(told), folder=job.folder)
-            ])  # fmt: skip
+        if (other := taken.setdefault(job.folder, job)) is not job:
+            words = " ".join(dict.fromkeys((*job.overrides, *other.overrides)))
+            said = _("{jobs}: two jobs would write into {folder}; leave one out",
+                     jobs=clean(words), folder=job.folder)  # fmt: skip
+            raise BadConfig([said])

@@ -72,3 +72,14 @@ def test_run_py_has_help_and_one_line_for_a_wrong_flag(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["run.py", "--hlep"])
     assert app.main() == 2
     assert capsys.readouterr().err.startswith("error: --hlep: no such flag; did you mean help?")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["posenc=rop", "seed=x", "train.lr=-1", "sed=1", "model.d_model=3.5", "posenc=", "${a}=1",
+     "seed=interval(0,1)", "posenc.colour=red", "hydra.x=1", "cache.kind=Segment"],
+)  # fmt: skip
+def test_errors_of_run_py(word, pseudo, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr("sys.argv", ["run.py", word])
+    assert app.main() == 2
+    assert not outside(capsys.readouterr().err)

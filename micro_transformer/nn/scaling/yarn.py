@@ -30,8 +30,7 @@ class YaRN(Scaling):
             raise ValueError(
                 _(
                     "scaling.beta_fast={beta_fast}: must be above "
-                    "scaling.beta_slow={beta_slow}, as the pairs between them are "
-                    "blended",
+                    "scaling.beta_slow={beta_slow}; pairs in between are interpolated",
                     beta_fast=f"{beta_fast:g}",
                     beta_slow=f"{beta_slow:g}",
                 )
