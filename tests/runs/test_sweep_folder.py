@@ -42,7 +42,7 @@ def test_the_standing_counts_what_is_done_failed_running_and_waiting(sweep, caps
         assert status.main([str(sweep)]) == 1
     text = capsys.readouterr().out
     assert "killed      broken  ended by SIGKILL" in text and "running     under-way" in text
-    assert "1 waiting" in text and "1 of the done jobs is an invalid combination" in text
+    assert "1 job waiting" in text and "1 of the done jobs is an invalid combination" in text
 
 
 def test_a_folder_without_records_is_no_sweep(tmp_path, capsys):
