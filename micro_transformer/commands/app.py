@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -122,6 +121,8 @@ def _run_here(planned: list[Job], workers: int) -> None:
     """The jobs have run, at most `workers` concurrently, with the configurations from the plan;
     Hydra's launchers would compose each twice more. One thread per worker suffices, since the work
     is done in child processes."""
+    from concurrent.futures import ThreadPoolExecutor, wait  # a few ms, for a sweep only
+
     logging.basicConfig(format=LINE, level=logging.WARNING, stream=sys.stdout)
     # libraries: warnings only
     logging.getLogger("micro_transformer").setLevel(logging.INFO)

@@ -46,8 +46,7 @@ def about(group: str, choice: str) -> str:
 def is_whole(group: str, choice: str) -> bool:
     """Whether the choice's content depends on files of its group alone: no interpolation of other
     keys, no foreign defaults list, no package directive."""
-    text = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8")
-    is_local = _parents(text) is not None
+    is_local = _parents(CONF, group, choice) is not None
     return is_local and not REFERENCE.search(str(_content(CONF, group, choice)))
 
 
@@ -67,25 +66,31 @@ def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -
 @cache
 def _content(conf: Path, group: str, choice: str) -> Any:
     """The content of a file merged into that of its parents, interpolations unresolved."""
-    text = (conf / group / f"{choice}.yaml").read_text(encoding="utf-8")
-    parents = _parents(text)
+    parents = _parents(conf, group, choice)
     if parents is None:
         return _composed(conf, group, choice)
-    own: Any = OmegaConf.load(conf / group / f"{choice}.yaml")
+    own = _file(conf, group, choice)[1]
     if not parents:
         return OmegaConf.to_container(own)
-    del own["defaults"]
-    return OmegaConf.to_container(
-        OmegaConf.merge(*(_content(conf, group, name) for name in parents), own)
-    )
+    merged = OmegaConf.merge(*(_content(conf, group, name) for name in parents), own)
+    content: Any = OmegaConf.to_container(merged)
+    del content["defaults"]
+    return content
 
 
-def _parents(text: str) -> list[str] | None:
+def _parents(conf: Path, group: str, choice: str) -> list[str] | None:
     """Choices of the same group that the file starts from; None if only Hydra can compose it."""
-    own: Any = OmegaConf.create(text)
+    text, own = _file(conf, group, choice)
     listed = list(own.get("defaults", ())) if isinstance(own, DictConfig) else []
     is_plain = all(isinstance(name, str) and NAME.fullmatch(name) for name in listed)
     return None if PACKAGE.search(text) or not is_plain else listed
+
+
+@cache
+def _file(conf: Path, group: str, choice: str) -> tuple[str, Any]:
+    """The text of a file and its own content."""
+    path = conf / group / f"{choice}.yaml"
+    return path.read_text(encoding="utf-8"), OmegaConf.load(path)
 
 
 def _composed(conf: Path, group: str, choice: str) -> Any:

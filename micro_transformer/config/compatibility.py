@@ -22,12 +22,10 @@ from micro_transformer.wording import _
 def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, one line each; its single values must be valid."""
     rules = (_heads, _positions, _recipe, _fine_tuning, _blocks)
-    own = (
-        line
-        for group in COMPONENTS
-        for line in broken(group, component(group, config), config[group])
-    )
-    return [*(line for rule in rules for line in rule(config)), *own]
+    found = [line for rule in rules for line in rule(config)]
+    for group in COMPONENTS:
+        found += broken(group, component(group, config), config[group])
+    return found
 
 
 def _heads(config: dict[str, Any]) -> Iterator[str]:
@@ -58,10 +56,10 @@ def _positions(config: dict[str, Any]) -> Iterator[str]:
     posenc, scaling = component("posenc", config), component("scaling", config)
     if scaling.kind != NO_SCALING and not posenc.facts.get("scalable"):
         yield _(
-            "scaling kind {kind}: stretches rotary positions, and posenc kind {kind_2} has "
+            "scaling kind {scaling}: stretches rotary positions, and posenc kind {posenc} has "
             "none; use scaling=none or posenc=rope",
-            kind=scaling.kind,
-            kind_2=posenc.kind,
+            scaling=scaling.kind,
+            posenc=posenc.kind,
         )
     if posenc.facts.get("trained_table"):
         yield from _beyond_the_table(config, posenc)
@@ -72,27 +70,27 @@ def _recipe(config: dict[str, Any]) -> Iterator[str]:
     train, max_len = config["train"], config["model"]["max_len"]
     if train["context"] > max_len:
         yield _(
-            "train.context={train}: longer than model.max_len={max_len}; raise model.max_len",
-            train=train["context"],
+            "train.context={context}: longer than model.max_len={max_len}; raise model.max_len",
+            context=train["context"],
             max_len=max_len,
         )
     if train["batch_size"] % config["ranks"]:
         yield _(
-            "train.batch_size={train}: {config} ranks take equal shares of a batch; make it"
+            "train.batch_size={size}: {ranks} ranks take equal shares of a batch; make it"
             " a multiple",
-            train=train["batch_size"],
-            config=config["ranks"],
+            size=train["batch_size"],
+            ranks=config["ranks"],
         )
     if len(train["betas"]) != 2:
-        yield _("train.betas={train}: must be two numbers", train=train["betas"])
+        yield _("train.betas={betas}: must be two numbers", betas=train["betas"])
     if train["precision"] == "fp16" and config["device"] == "cpu":
         yield _("train.precision=fp16: needs device=cuda; use train.precision=bf16 or fp32")
     if train["warmup_steps"] >= train["steps"]:
         yield _(
-            "train.warmup_steps={train}: must be less than train.steps={train_2}; nothing "
+            "train.warmup_steps={warmup}: must be less than train.steps={steps}; nothing "
             "would be trained at the full rate",
-            train=train["warmup_steps"],
-            train_2=train["steps"],
+            warmup=train["warmup_steps"],
+            steps=train["steps"],
         )
 
 
@@ -107,24 +105,24 @@ def _fine_tuning(config: dict[str, Any]) -> Iterator[str]:
     if start is None:
         if is_scaled:
             yield _(
-                "train.scaling={train}: stretches a trained net; name its recipe as train.base,"
+                "train.scaling={scaling}: stretches a trained net; name its recipe as train.base,"
                 " or use train.scaling=none",
-                train=train["scaling"],
+                scaling=train["scaling"],
             )
         return
     base = start["train"]
     if base["base"] is not None:
         yield _(
-            "train.base={train}: starts from other weights itself, those of {base}; name a "
+            "train.base={base}: starts from other weights itself, those of {start}; name a "
             "recipe that starts from fresh ones",
-            train=train["base"],
-            base=base["base"],
+            base=train["base"],
+            start=base["base"],
         )
         return
     if is_scaled:
         yield from _stretching(config, scaling, base["context"])
     yield from (
-        _("train.base={train}: {line}", train=train["base"], line=line)
+        _("train.base={base}: {line}", base=train["base"], line=line)
         for line in _recipe({**config, "train": base})
     )
 
@@ -133,26 +131,26 @@ def _stretching(config: dict[str, Any], scaling: Component, base_len: int) -> It
     train, posenc = config["train"], component("posenc", config)
     if not posenc.facts.get("scalable"):
         yield _(
-            "train.scaling={train}: stretches rotary positions, and posenc kind {kind} has "
+            "train.scaling={scaling}: stretches rotary positions, and posenc kind {kind} has "
             "none; use train.scaling=none or posenc=rope",
-            train=train["scaling"],
+            scaling=train["scaling"],
             kind=posenc.kind,
         )
     if train["context"] <= base_len:
         yield _(
-            "train.context={train}: not longer than the {base_len} tokens of "
-            "train.base={train_2}, so there is nothing to stretch; use a longer one or "
+            "train.context={context}: not longer than the {base_len} tokens of "
+            "train.base={base}, so there is nothing to stretch; use a longer one or "
             "train.scaling=none",
-            train=train["context"],
+            context=train["context"],
             base_len=base_len,
-            train_2=train["base"],
+            base=train["base"],
         )
     if config["scaling"]["kind"] != NO_SCALING:
         yield _(
-            "scaling kind {config}: a net fine-tuned under train.scaling={train} is read "
+            "scaling kind {kind}: a net fine-tuned under train.scaling={scaling} is read "
             "under that; use scaling=none",
-            config=config["scaling"]["kind"],
-            train=train["scaling"],
+            kind=config["scaling"]["kind"],
+            scaling=train["scaling"],
         )
 
 
@@ -205,24 +203,22 @@ def _out_of_place(config: dict[str, Any]) -> Iterator[str]:
     task = component("task", config)
     splits = task.facts["splits"].split()
     for name, entry in config["eval"]["measures"].items():
-        where, needs = (
-            f"eval.measures.{name}",
-            find("eval", entry["kind"]).facts.get("needs"),
-        )
+        where = f"eval.measures.{name}"
+        needs = find("eval", entry["kind"]).facts.get("needs")
         if needs not in (None, task.facts.get("gives")):
             yield _(
-                "{where}: kind {entry} needs a task that gives {needs}, and {kind} does not; "
+                "{where}: kind {measure} needs a task that gives {needs}, and {kind} does not; "
                 "change task or eval",
                 where=where,
-                entry=entry["kind"],
+                measure=entry["kind"],
                 needs=needs,
                 kind=task.kind,
             )
         if entry.get("split", splits[0]) not in splits:
             yield _(
-                "{where}.split={entry}: task kind {kind} has no such split; use {splits}",
+                "{where}.split={split}: task kind {kind} has no such split; use {splits}",
                 where=where,
-                entry=entry["split"],
+                split=entry["split"],
                 kind=task.kind,
                 splits=" or ".join(splits),
             )

@@ -11,10 +11,10 @@ from micro_transformer.plots.scaling import scaling_plot
 from micro_transformer.plots.series import over_seeds
 from micro_transformer.plots.speed import speed_bars
 from micro_transformer.plots.speed_by_context import speed_by_context
-from micro_transformer.plots.style import Plot, counted, rendered
+from micro_transformer.plots.style import Plot, rendered, spread
 
 __all__ = [
-    "Plot", "counted", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
+    "Plot", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
     "ppl_by_epoch", "ppl_by_stretch", "recall_map", "rendered", "scaling_plot", "speed_bars",
-    "speed_by_context", "train_and_validation",
+    "speed_by_context", "spread", "train_and_validation",
 ]  # fmt: skip

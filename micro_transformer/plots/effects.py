@@ -26,15 +26,17 @@ def effects_plot(
             axes.plot(value, i, "o", color="#0072B2", markerfacecolor=face)
         axes.set_yticks(range(len(shown)), [label(name) for name, *_ in shown])
         ratio = _("log ratio of {label}", label=measure.label)
-        axes.set(xlabel=ratio if measure.is_ratio else f"{measure.title}, difference")
+        axes.set(
+            xlabel=ratio if measure.is_ratio else _("{title}, difference", title=measure.title)
+        )
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-    better = "left" if measure.lower_is_better else "right"
+    left, right = _("left of 0: the first is better"), _("right of 0: the first is better")
     note = _(
-        "95 % intervals, {n}; filled: a difference by Holm's test; {better} of 0: the "
-        "first is better; grey band: negligible{lines}; {where}",
+        "95 % intervals, {n}; filled: a difference by Holm's test; {better}; "
+        "grey band: negligible{lines}; {where}",
         n=n,
-        better=better,
+        better=left if measure.lower_is_better else right,
         lines=cut(len(shown), len(lines)),
         where=where,
     )

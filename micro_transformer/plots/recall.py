@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from micro_transformer.plots.series import missing, over_seeds
-from micro_transformer.plots.style import Plot, axes_of, counted, cut, finished, label
+from micro_transformer.plots.style import Plot, axes_of, cut, finished, label, spread
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board, Row, Summary, value_of
-from micro_transformer.wording import _
+from micro_transformer.wording import _, plural
 
 MOST_ROWS = 24
 TRAINED, LEARNED = "trained_length", 0.95
@@ -73,7 +73,14 @@ def _read(board: Board, rows: list[Row], what: str) -> str:
     seeds = over_seeds(board.rows, [len(row.ok) for row in rows])
     words = [_("± std over seeds or 95 % interval of one, {seeds}", seeds=seeds)]
     if asked:
-        words.append(_("{value} per seed and distance", value=counted(sorted(asked), "answer")))
+        words.append(
+            plural(
+                max(asked),
+                "n = {range} answer per seed and distance",
+                "n = {range} answers per seed and distance",
+                range=spread(sorted(asked)),
+            )
+        )
     for key in ("chance", "majority"):
         known = [v for r in board.records if (v := value_of(r, f"{what}/{key}")) is not None]
         if known:

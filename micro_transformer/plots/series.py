@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from micro_transformer.plots.style import MOST_LINES, counted, label
+from micro_transformer.plots.style import MOST_LINES, label, spread
 from micro_transformer.records.absence import absence
 from micro_transformer.records.record_files import read_history
 from micro_transformer.records.rows import Board, Row, setting_of, shared_name, value_of
 from micro_transformer.records.shared_seeds import seeds_of
+from micro_transformer.wording import plural
 
 
 @dataclass
@@ -102,7 +103,8 @@ def missing(board: Board, keys: Iterable[str]) -> str:
 def over_seeds(rows: Iterable[Row], counts: list[int]) -> str:
     """How many seeds are behind each line, and whether they are the same ones."""
     warning = seeds_of(rows).warning
-    return counted(counts) + (f"; {warning[0].lower()}{warning[1:]}" if warning else "")
+    seeds = plural(max(counts), "n = {range} seed", "n = {range} seeds", range=spread(counts))
+    return seeds + (f"; {warning[0].lower()}{warning[1:]}" if warning else "")
 
 
 def _is_figure(value: Any) -> bool:

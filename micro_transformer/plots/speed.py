@@ -27,12 +27,12 @@ def speed_bars(board: Board, measure: Measure, setting: str) -> Plot | None:
         axes.set(xlabel=measure.title)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-    better = "less" if measure.lower_is_better else "more"
+    less, more = _("less is better"), _("more is better")
     seeds = over_seeds(board.rows, [s.n for _, s in shown])
     note = _(
-        "± std over seeds, {seeds}; {better} is better{rows}; {setting}",
+        "± std over seeds, {seeds}; {better}{rows}; {setting}",
         seeds=seeds,
-        better=better,
+        better=less if measure.lower_is_better else more,
         rows=cut(len(shown), len(rows)),
         setting=setting,
     )

@@ -134,8 +134,7 @@ def cut(shown: int, there: int) -> str:
     return _("; first {shown} of {there}", shown=shown, there=there) if shown < there else ""
 
 
-def counted(counts: list[int], what: str = "seed") -> str:
-    """`n = 3 seeds`, `n = 2 to 3 seeds`."""
+def spread(counts: list[int]) -> str:
+    """`3`, `2 to 3`: the least and the largest number."""
     low, high = min(counts), max(counts)
-    words = f"{what}{'' if high == 1 else 's'}"
-    return f"n = {low} {words}" if low == high else f"n = {low} to {high} {words}"
+    return str(low) if low == high else _("{low} to {high}", low=low, high=high)

@@ -24,7 +24,7 @@ from micro_transformer.records.run_record import (
     RunRecord,
     leaves,
 )
-from micro_transformer.wording import _
+from micro_transformer.wording import _, plural
 
 # Where and when a run happened is no factor; a seed is a repetition.
 NO_FACTOR = re.compile(r"(seed|check|(run|store|data|hydra)(\..*)?)$")
@@ -162,8 +162,10 @@ def setting_of(record: RunRecord) -> Setting:
     """The setting of a record: device, hardware, threads, schema, concurrent jobs."""
     env, disturbed = record.env, _beside(record)
     hardware = env.get("gpu") or env.get("cpu")
-    parts = [env.get("device", _("unknown device")), hardware, _threads(env.get("threads"))]
-    parts.append(f"schema {record.schema}" if record.schema != 1 else None)
+    threads = env.get("threads")
+    named = plural(threads, "{n} thread", "{n} threads") if isinstance(threads, int) else threads
+    parts = [env.get("device", _("unknown device")), hardware, named]
+    parts.append(_("schema {n}", n=record.schema) if record.schema != 1 else None)
     parts.append(_("with concurrent jobs") if disturbed else None)
     setting = Setting(", ".join(str(part) for part in parts if part))
     setting.device, setting.is_disturbed = env.get("device", ""), disturbed
@@ -203,7 +205,9 @@ def _board_of(record: RunRecord) -> str:
     config = record.config.get("task")
     knob = config.get("tokenizer") if isinstance(config, dict) else None
     tokenizer = record.data.get("tokenizer", knob)
-    return f"{task}, tokenizer {_text(tokenizer)}" if tokenizer is not None else task
+    if tokenizer is None:
+        return task
+    return _("{task}, tokenizer {name}", task=task, name=_text(tokenizer))
 
 
 def _board(title: str, records: list[RunRecord], mix: bool) -> Board:
@@ -290,10 +294,6 @@ def _modules_differ(records: list[RunRecord]) -> bool:
 def _mixture_in_words(what: str, part: Callable[[RunRecord], str], records: list[RunRecord]) -> str:
     counts = Counter(part(r) for r in records)
     return f"mixed {what} (" + ", ".join(f"{v}: {n} runs" for v, n in counts.most_common()) + ")"
-
-
-def _threads(threads: Any) -> str | None:
-    return None if threads is None else f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def _text(value: Any) -> str:

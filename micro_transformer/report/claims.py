@@ -182,8 +182,8 @@ def _about(measure: Measure, factor: str) -> str:
 
 
 def _ahead(measure: Measure, size: float) -> str:
-    word = "below" if measure.lower_is_better else "above"
-    return f"{sized(measure, size)} {word}"
+    said = _("{size} below") if measure.lower_is_better else _("{size} above")
+    return said.format(size=sized(measure, size))
 
 
 def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> str:
@@ -198,39 +198,19 @@ def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> s
             half=f"{half:.{digits}f}",
             measure=unit_of(measure),
         )
-    label = inside(measure.label)
+    ends = (size, size - half, size + half)
     if measure.lower_is_better:
-        value, low, high = (percent(1 - ratio(-x)) for x in (size, size - half, size + half))
-        return _(
-            "{good} takes {value} less {label} than {bad} ({low} to {high})",
-            good=good,
-            value=value,
-            label=label,
-            bad=bad,
-            low=low,
-            high=high,
-        )
-    if size > math.log(2):
-        value, low, high = (times(ratio(x)) for x in (size, size - half, size + half))
-        return _(
-            "{good} has {value} times the {label} of {bad} ({low} to {high})",
-            good=good,
-            value=value,
-            label=label,
-            bad=bad,
-            low=low,
-            high=high,
-        )
-    value, low, high = (percent(ratio(x) - 1) for x in (size, size - half, size + half))
-    return _(
-        "{good} has {value} more {label} than {bad} ({low} to {high})",
-        good=good,
-        value=value,
-        label=label,
-        bad=bad,
-        low=low,
-        high=high,
-    )
+        shown = [percent(1 - ratio(-x)) for x in ends]
+        said = _("{good} takes {value} less {label} than {bad} ({low} to {high})")
+    elif size > math.log(2):
+        shown = [times(ratio(x)) for x in ends]
+        said = _("{good} has {value} times the {label} of {bad} ({low} to {high})")
+    else:
+        shown = [percent(ratio(x) - 1) for x in ends]
+        said = _("{good} has {value} more {label} than {bad} ({low} to {high})")
+    value, low, high = shown
+    label = inside(measure.label)
+    return said.format(good=good, bad=bad, label=label, value=value, low=low, high=high)
 
 
 def _range(measure: Measure, low: float, high: float) -> str:

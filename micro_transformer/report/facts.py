@@ -36,7 +36,10 @@ def noise(effects: Effects) -> list[Claim]:
         if c.detectable:
             seen[c.factor] = max(seen.get(c.factor, 0.0), c.detectable)
     if seen:
-        parts = ", ".join(f"{sized(measure, d)} for {factor}" for factor, d in seen.items())
+        parts = ", ".join(
+            _("{size} for {factor}", size=sized(measure, d), factor=factor)
+            for factor, d in seen.items()
+        )
         found.append(
             _(
                 "Smallest difference that a sweep like this one finds with 80 % power, "
@@ -141,16 +144,10 @@ def slope(law: PowerLaw) -> Claim:
     """How PPL goes with size; a trend only where the interval holds no 0."""
     size = f"params^{law.exponent:.3f}".replace("-", "−")
     interval = f"95 %: {law.low:.3f} to {law.high:.3f}".replace("-", "−")
-    verb, end = ("falls", "") if law.high < 0 else ("rises", "") if law.low > 0 else (
-        "goes", _(", which contains 0: no trend is shown"))  # fmt: skip
-    return Claim(
-        _(
-            "PPL {verb} as {size} ({interval}{end}; {sizes} sizes, the error is that of "
-            "their means around the line).",
-            verb=verb,
-            size=size,
-            interval=interval,
-            end=end,
-            sizes=law.sizes,
-        )
-    )
+    said = _("PPL goes as {size} ({interval}, which contains 0: no trend is shown; {rest}).")
+    if law.high < 0:
+        said = _("PPL falls as {size} ({interval}; {rest}).")
+    elif law.low > 0:
+        said = _("PPL rises as {size} ({interval}; {rest}).")
+    rest = _("{n} sizes, the error is that of their means around the line", n=law.sizes)
+    return Claim(said.format(size=size, interval=interval, rest=rest))

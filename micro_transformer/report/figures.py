@@ -9,7 +9,7 @@ from micro_transformer.records.metrics import TOKENS_PER_S
 from micro_transformer.report.drawn import Drawn
 from micro_transformer.report.pareto_svg import drawings, front_file
 from micro_transformer.report.study import Study
-from micro_transformer.wording import _
+from micro_transformer.wording import _, plural
 
 
 def draw(found: Study, number: int) -> Iterator[Drawn]:
@@ -55,7 +55,13 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
             for c in effects.contrasts
             if (interval := c.estimate.interval()) is not None
         ]
-        n = plots.counted([c.seeds for c in effects.contrasts], "paired seed") if lines else ""
+        seeds = [c.seeds for c in effects.contrasts] or [0]
+        n = plural(
+            max(seeds),
+            "n = {range} paired seed",
+            "n = {range} paired seeds",
+            range=plots.spread(seeds),
+        )
         yield plots.effects_plot(lines, effects.measure, n, where)
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)

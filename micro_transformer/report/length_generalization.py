@@ -95,7 +95,7 @@ def _drift(row: Row, known: dict[int, str], margin: float) -> Drift | None:
 
 def _claim(drift: Drift, measured: Measure, what: str) -> Claim:
     about, n, unit = f"{drift.row.name}: {what}", drift.seeds, measured.unit and f" {measured.unit}"
-    size, more = f"{abs(drift.mean):.3f}", "higher" if drift.mean > 0 else "lower"
+    size, more = f"{abs(drift.mean):.3f}", _("higher") if drift.mean > 0 else _("lower")
     if drift.p is None or drift.p_beyond is None or drift.half is None:
         change = f"{size}{unit} {more}" if drift.mean else _("the same")
         why = _("in each of {n} seeds", n=n) if n > 1 else _("one seed, not tested")

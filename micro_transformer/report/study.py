@@ -84,7 +84,7 @@ def study(board: Board) -> Study:
 def effects_table(effects: Effects) -> Table:
     """Every pair of levels: difference, interval, p, verdict, n, smallest detectable difference."""
     m = effects.measure
-    unit = "ratio − 1" if m.is_ratio else m.unit or m.label
+    unit = _("ratio − 1") if m.is_ratio else m.unit or m.label
     table = Table(
         _("Effects on {label} ({unit})", label=m.label, unit=unit),
         [_("Factor"), _("First"), _("Second"), _("First − second"), _("95 % interval"),

@@ -33,8 +33,8 @@ def brief(board: Board) -> Table:
     shown = [row for row in board.rows if not row.is_invalid] or board.rows
     if hidden := len(board.rows) - len(shown):
         table.note += _(
-            " {value} not shown.",
-            value=plural(hidden, "{n} invalid combination", "{n} invalid combinations"),
+            " {combinations} not shown.",
+            combinations=plural(hidden, "{n} invalid combination", "{n} invalid combinations"),
         )
     table.note += f" {seeds.warning}." if seeds.warning else ""
     table.note = table.note.strip()

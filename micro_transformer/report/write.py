@@ -49,8 +49,8 @@ def write_report(
         path, why = loaded.skipped[0]
         gaps.append(
             _(
-                "{value} skipped, first: {path}: {why}",
-                value=plural(len(loaded.skipped), "{n} file", "{n} files"),
+                "{files} skipped, first: {path}: {why}",
+                files=plural(len(loaded.skipped), "{n} file", "{n} files"),
                 path=path,
                 why=why,
             )

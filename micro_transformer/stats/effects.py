@@ -78,7 +78,7 @@ class Effects:
     seeds: int = 0
     family: int = 0
     notes: list[str] = field(default_factory=list)
-    disturbed: bool = False  # a cost measured beside other work, which is not compared
+    disturbed: bool = False  # a cost measured with concurrent jobs, which is not compared
 
 
 def analyse(board: Board, measure: Measure) -> Effects:
