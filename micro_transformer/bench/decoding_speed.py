@@ -31,6 +31,8 @@ class DecodingSpeed(Measure):
     segment and stand for all of its steps. decode/timed_tokens says how many were timed.
     """
 
+    needs = ("tokens",)
+
     def __init__(
         self,
         *,
@@ -137,7 +139,7 @@ def write_tokens(
 
 def prompt(subject: EvalContext, length: int) -> Tensor:
     """(1, length) ids of validation text, from the start again where it ends."""
-    tokens = np.resize(np.asarray(subject.task.data.tokens("val")), length)
+    tokens = np.resize(np.asarray(subject.task.tokens("val")), length)
     return torch.from_numpy(tokens).long()[None].to(subject.device)
 
 

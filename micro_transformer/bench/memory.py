@@ -27,6 +27,8 @@ class Memory(Measure):
     computed at each step, of which `recompute_steps` are timed.
     """
 
+    needs = ("tokens",)
+
     def __init__(self, *, lengths: list[Several], decode_tokens: Count, recompute_steps: Count):
         self.lengths = lengths
         self.decode_tokens, self.recompute_steps = decode_tokens, recompute_steps

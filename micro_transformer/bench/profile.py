@@ -25,6 +25,7 @@ Figures = dict[str, float | None]
 class Profile(Measure):
     """trace.json, for Perfetto or chrome://tracing, and profile.md with tables."""
 
+    needs = ("tokens",)
     excerpt = "context"
     excerpt_of = "train"
 

@@ -23,6 +23,7 @@ BINS = 20  # of the histogram of attention weights, over [0, 1]
 class Heads(Measure):
     """Scores and labels of every head, and figures of their maps in attention.json."""
 
+    needs = ("tokens",)
     excerpt = "context"
     excerpt_of = "val"
 
@@ -57,7 +58,7 @@ class Heads(Measure):
 
     def _text(self, subject: EvalContext) -> tuple[Tensor, Tensor]:
         """(num, context) ids of validation text, evenly spaced; which of them are punctuation."""
-        ids = excerpts(subject.task.data.tokens("val"), self.context, self.num, "context")
+        ids = excerpts(subject.task.tokens("val"), self.context, self.num, "context")
         tokenizer = subject.task.tokenizer
         signs = [tokenizer.decode([i]) for i in range(subject.task.vocab_size)]
         is_mark = torch.tensor([sign != "" and sign in string.punctuation for sign in signs])

@@ -19,7 +19,7 @@ class LossByContext(Measure):
     though the nearer text is the same: the positions break.
     """
 
-    needs = "text"
+    needs = ("running_text",)
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class LossByContext(Measure):
         """Yields context/loss@C (nats per token) for each C, None past a table of positions, and
         context/n, the number of targets."""
         last, window = self.contexts[0], self.contexts[-1]
-        ids, targets = spread(subject.task.data.tokens(self.split), window, self.windows)
+        ids, targets = spread(subject.task.tokens(self.split), window, self.windows)
         limit = reach(subject, window) if len(ids) else 0
         for context in self.contexts:
             name = f"context/loss@{context}"

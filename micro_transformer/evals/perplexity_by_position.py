@@ -18,7 +18,7 @@ class PerplexityByPosition(Measure):
     (a, b] holds positions a + 1 to b. A stretch has the exponential of its mean loss.
     """
 
-    needs = "text"
+    needs = ("running_text",)
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class PerplexityByPosition(Measure):
 
         A stretch without targets, or that a table of positions ends in, has None and 0.
         """
-        ids, targets = spread(subject.task.data.tokens(self.split), self.window, self.windows)
+        ids, targets = spread(subject.task.tokens(self.split), self.window, self.windows)
         yield "n/windows", len(ids)
         limit = reach(subject, self.window) if len(ids) else 0
         nll = token_nll(subject.model, ids[:, :limit], targets[:, :limit]) if limit else None

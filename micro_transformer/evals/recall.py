@@ -21,7 +21,7 @@ class RecallAtDistance(Measure):
     length does further away says nothing.
     """
 
-    needs = "pairs"
+    needs = ("pairs",)
 
     def __init__(self, *, shortest: Count, doublings: Size, sequences: Count, queries: Count):
         self.distances = [shortest << i for i in range(doublings + 1)]

@@ -17,6 +17,7 @@ from micro_transformer.store.checkpoints import write_file
 class Samples(Measure):
     """Continuations of validation texts under the chosen decoding, in samples.txt."""
 
+    needs = ("tokens",)
     excerpt = "prompt_len"
     excerpt_of = "val"
 
@@ -42,7 +43,7 @@ class Samples(Measure):
 
     def _prompts(self, subject: EvalContext) -> Tensor:
         """(num, prompt_len) ids from positions spread evenly over the validation text."""
-        tokens = subject.task.data.tokens("val")
+        tokens = subject.task.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from micro_transformer.data.windows import Windows
 from micro_transformer.evals.base import EvalContext
-from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
+from micro_transformer.tasks.base import evaluating
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE
 from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)

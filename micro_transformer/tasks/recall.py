@@ -13,14 +13,14 @@ from micro_transformer.config.knobs import Count, Few
 from micro_transformer.data.recall import Asked, Drawn, Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import PAD
 from micro_transformer.seeds import stream
-from micro_transformer.tasks.base import Task
-from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating, mean_nll
+from micro_transformer.tasks.base import Quality, evaluating
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, TokenPrediction
 from micro_transformer.wording import _
 
 SPLITS = ("train", "val", "test")
 
 
-class Recall(Task):
+class Recall(TokenPrediction):
     """Multi-query associative recall (Arora et al., 2023): loss and score on answers alone.
 
     There is no corpus: a batch is a function of (seed, step), so that the code and the knobs, which
@@ -33,7 +33,8 @@ class Recall(Task):
     """
 
     corpus = None
-    gives = "pairs"
+    gives = ("tokens", "pairs")
+    quality = Quality("recall/trained_length", lower_is_better=False)
     train_tokens = float("inf")  # nothing is seen twice
 
     def __init__(
@@ -68,12 +69,6 @@ class Recall(Task):
         length = self.length(step, context)
         draw = np.random.default_rng(stream(seed, "recall", step))
         return sequences(draw, self.symbols, batch_size * (context // length), length).to(device)
-
-    def loss(self, model: nn.Module, batch: Asked, label_smoothing: float = 0.0) -> Tensor:
-        return mean_nll(model(batch.ids), batch.targets, label_smoothing)
-
-    def num_scored(self, batch: Asked) -> int:
-        return len(batch.answers())
 
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """loss (nats an answer) and recall (share of answers that the most likely token hits).
