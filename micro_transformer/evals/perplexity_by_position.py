@@ -6,7 +6,7 @@ from typing import Literal
 from micro_transformer.config.knobs import Count
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach, spread, token_nll
-from micro_transformer.tasks.language_modeling import perplexity
+from micro_transformer.tasks.token_prediction import perplexity
 
 KILO = 1024
 

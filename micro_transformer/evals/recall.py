@@ -8,7 +8,6 @@ from micro_transformer.config.knobs import Count, Size
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach
 from micro_transformer.stats.proportion import wilson
-from micro_transformer.tasks.recall import answers
 
 
 class RecallAtDistance(Measure):
@@ -34,19 +33,20 @@ class RecallAtDistance(Measure):
         """
         task: Any = subject.task
         trained = task.fixed("test", subject.recipe.context)
-        yield "recall/trained_length", float(answers(subject.model, trained)[1].double().mean())
+        _, hits = task.answers(subject.model, trained)
+        yield "recall/trained_length", float(hits.double().mean())
         asked = {d: task.at_distance(d, self.sequences, self.queries) for d in self.distances}
         counts = Counter(int(t) for a in asked.values() for t in a.answers())
         yield "recall/chance", 1 / task.symbols.pairs
         yield "recall/majority", max(counts.values(), default=0) / max(1, counts.total())
         for distance, sequences in asked.items():
-            hits, n = 0, 0
+            right, n = 0, 0
             length = sequences.ids.shape[1]
             if len(sequences.answers()) and reach(subject, length) == length:
-                right = answers(subject.model, sequences)[1]
-                hits, n = int(right.sum()), len(right)
-            low, high = wilson(hits, n) if n else (None, None)
-            yield f"recall/accuracy@{distance}", hits / n if n else None
+                _, hits = task.answers(subject.model, sequences)
+                right, n = int(hits.sum()), len(hits)
+            low, high = wilson(right, n) if n else (None, None)
+            yield f"recall/accuracy@{distance}", right / n if n else None
             yield f"recall/low@{distance}", low
             yield f"recall/high@{distance}", high
             yield f"recall/n@{distance}", n

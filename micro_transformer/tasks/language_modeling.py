@@ -14,7 +14,7 @@ from micro_transformer.data.prepared import Prepared
 from micro_transformer.data.tokenizer import UNK
 from micro_transformer.data.windows import Windows, fixed_windows, train_windows
 from micro_transformer.tasks.base import evaluating
-from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, TokenPrediction
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, TokenPrediction, perplexity
 from micro_transformer.wording import _
 
 
@@ -80,8 +80,3 @@ def nll_metrics(total: float, tokens: int, num_bytes: float) -> dict[str, Any]:
     loss = total / tokens
     bits = total / math.log(2) / num_bytes
     return {"loss": loss, "ppl": perplexity(loss), "bits_per_byte": bits}
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), infinite where a float ends; of no number none."""
-    return math.inf if loss >= 700 else math.exp(loss)

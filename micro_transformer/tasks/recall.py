@@ -75,7 +75,7 @@ class Recall(TokenPrediction):
 
         Over `sequences` fixed sequences of `window` tokens. Logits are formed at the answers only.
         """
-        nll, hits = answers(model, self.fixed(split, self.window))
+        nll, hits = self.answers(model, self.fixed(split, self.window))
         return {"loss": float(nll.mean()), "recall": float(hits.double().mean())}
 
     def _fixed(self, split: str, length: int) -> Asked:
@@ -92,19 +92,19 @@ class Recall(TokenPrediction):
         draw = np.random.default_rng(stream(0, "recall", "distance", distance))
         return at_distance(draw, self.symbols, num, distance, queries)
 
+    @staticmethod
+    def answers(model: Any, asked: Asked) -> tuple[Tensor, Tensor]:
+        """-log p of each answer, (N,) float64, and whether it is the most likely token, (N,) bool.
 
-def answers(model: Any, asked: Asked) -> tuple[Tensor, Tensor]:
-    """-log p of each answer, (N,) float64, and whether it is the most likely token, (N,) bool.
-
-    Logits are formed at the answers alone, a few sequences at a time: nothing of T x V.
-    """
-    device = next(model.parameters()).device
-    at_once = max(1, SCORED_AT_ONCE // asked.ids.shape[1])
-    nll, hits = [], []
-    with evaluating(model), torch.autocast(device.type, enabled=False):
-        for ids, targets in zip(*(t.to(device).split(at_once) for t in asked), strict=True):
-            here = targets != PAD
-            logits, wanted = model.logits(model.hidden(ids)[here]).double(), targets[here]
-            nll.append(F.cross_entropy(logits, wanted, reduction="none"))
-            hits.append(logits.argmax(-1) == wanted)
-    return torch.cat(nll), torch.cat(hits)
+        Logits are formed at the answers alone, a few sequences at a time: nothing of T x V.
+        """
+        device = next(model.parameters()).device
+        at_once = max(1, SCORED_AT_ONCE // asked.ids.shape[1])
+        nll, hits = [], []
+        with evaluating(model), torch.autocast(device.type, enabled=False):
+            for ids, targets in zip(*(t.to(device).split(at_once) for t in asked), strict=True):
+                here = targets != PAD
+                logits, wanted = model.logits(model.hidden(ids)[here]).double(), targets[here]
+                nll.append(F.cross_entropy(logits, wanted, reduction="none"))
+                hits.append(logits.argmax(-1) == wanted)
+        return torch.cat(nll), torch.cat(hits)

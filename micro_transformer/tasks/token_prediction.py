@@ -1,5 +1,6 @@
 """Prediction of tokens at positions of a sequence: what language modelling and recall share."""
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -25,6 +26,11 @@ def mean_nll(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> T
         label_smoothing=label_smoothing,
     )
     return total / (targets != PAD).sum().clamp(min=1)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where a float ends; of no number none."""
+    return math.inf if loss >= 700 else math.exp(loss)
 
 
 class TokenPrediction(Task):

@@ -1,6 +1,8 @@
 """What a task gives is what its net reads and its evaluators and benches need, or the configuration
 is invalid."""
 
+import ast
+
 import pytest
 
 from micro_transformer.config import compatibility, components
@@ -44,3 +46,13 @@ def test_what_a_task_does_not_give_is_refused_in_one_line(group, choice, monkeyp
         assert len(lines) == bool(needs)
         cure = (f"{', '.join(needs)}, which task kind Toy ", f" or another {home}")
         assert all(words in line for line in lines for words in cure)
+
+
+def test_only_the_module_of_a_task_names_it():
+    """The trainer, evaluators and benches know the base classes alone."""
+    concrete = {task.module for task in components.catalog("task").values()}
+    for path in sorted(components.PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not concrete & set(names), path
