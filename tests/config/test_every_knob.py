@@ -60,9 +60,9 @@ def base_config():
 
 
 def is_offline(kind):
-    """Whether a task generates its data, or its corpus is generated."""
+    """Whether a task or its corpus generates the data, so that nothing is fetched."""
     name = components.find("task", kind).facts["corpus"]
-    return name is None or "grammar" in [origin.tier for origin in corpus(name, {}).origins()]
+    return name is None or {o.tier for o in corpus(name, {}).origins()} == {"grammar"}
 
 
 def fact(group, kind, name):
@@ -197,7 +197,7 @@ def root(tmp_path_factory):
 def trained(config, entry):
     """The training of the configuration is stored in the entry."""
     if name := components.find("task", config["task"]["kind"]).facts["corpus"]:
-        prepare(corpus(name, config["task"]), config["data"]["dir"])
+        prepare(corpus(name, config["task"]), config["data"]["dir"], tier="grammar")
     make_deterministic(config["train"]["threads"])
     task = training.build_task(config)
     trainer = Trainer(
