@@ -36,7 +36,7 @@ class Memory(Measure):
     def run(self, subject: EvalContext) -> Figures:
         """Yields for each length N cache/...@N; all bytes are those of the end, at N tokens.
 
-        cache/bytes beside predicted_bytes and prediction_error, their difference over the bytes
+        cache/bytes, predicted_bytes and prediction_error, their difference over the bytes
         (None of no bytes); used_bytes, of the tokens held; host_bytes, file_bytes, transfers and
         transferred_bytes; the peak and the rise of rss_gb and of vram_gb (None without CUDA), and
         tokens_per_s, from the median of the steps. Error: OverBudget.

@@ -1,4 +1,4 @@
-"""Where the time goes: torch's profiler over a training and a decoding, and parts compared."""
+"""torch's profile of training steps and of decoding, and parts of the net compared."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What each attention head does, measured, with an untrained net as control."""
+"""Scores and labels of the attention heads, with an untrained net as control."""
 
 import json
 import string
@@ -31,7 +31,7 @@ class Heads(Measure):
         self.num, self.context, self.map_len = num, context, map_len
 
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
-        """Yields the mean entropy of each layer and how many heads bear each label."""
+        """Yields the mean entropy of each layer and the number of heads with each label."""
         text, marks = self._text(subject)
         random = self._random(subject)
         scores = probes.head_scores(subject.model, text, marks, random)
@@ -95,7 +95,7 @@ def _histogram(maps: Tensor) -> list[float]:
 
 
 def _by_distance(maps: Tensor) -> list[list[float]]:
-    """Mean weight of each head at each distance back, (H, T)."""
+    """Mean weight of each head by distance to the key, (H, T)."""
     means = [maps.diagonal(-back, -2, -1).mean((0, 2)) for back in range(maps.shape[-1])]
     return _rounded(torch.stack(means, 1))
 

@@ -1,4 +1,4 @@
-"""A password hidden in natural text: what nets of this size cannot do, shown with its chance."""
+"""Retrieval of a password from running text, a negative control: small nets stay at chance."""
 
 import string
 from collections.abc import Iterator

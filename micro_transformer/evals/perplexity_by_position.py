@@ -12,10 +12,11 @@ KILO = 1024
 
 
 class PerplexityByPosition(Measure):
-    """PPL by stretch of context position, in long cold windows that are the same for every model.
+    """PPL by range of context positions, in long windows without earlier context that are the same
+    for every model.
 
-    A token's position is the number of tokens of the window before it, 1 to `window`; the stretch
-    (a, b] holds positions a + 1 to b. A stretch has the exponential of its mean loss.
+    A token's position is the number of tokens before it in its window, 1 to `window`; the range
+    (a, b] covers positions a + 1 to b. PPL is the exponential of the mean loss in the range.
     """
 
     needs = ("running_text",)
@@ -35,7 +36,7 @@ class PerplexityByPosition(Measure):
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields n/windows, then ppl/0-1k, n/0-1k, ...: perplexity and number of targets of each.
 
-        A stretch without targets, or that a table of positions ends in, has None and 0.
+        None and 0 for a range without targets or beyond a learned position table.
         """
         ids, targets = spread(subject.task.tokens(self.split), self.window, self.windows)
         yield "n/windows", len(ids)

@@ -1,4 +1,4 @@
-"""Recall over the distance between a pair and its query."""
+"""Recall by distance between a pair and its query."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ class RecallAtDistance(Measure):
     Distances are `shortest`, twice that, and so on, `doublings` times. Each has sequences of its
     own, as long as it needs, all pairs in front and `queries` asked for behind; the same for every
     model, of a stream that no training draws from. The interval takes answers as independent,
-    though those of one sequence share their pairs. What an arm that does not recall at the trained
-    length does further away says nothing.
+    though those of one sequence share their pairs. If a model does not recall at the trained
+    length, its recall at longer distances means nothing.
     """
 
     needs = ("pairs",)
@@ -29,7 +29,7 @@ class RecallAtDistance(Measure):
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields recall/trained_length, chance (any of the values present) and majority (always
         the most frequent answer of all), then accuracy, its 95 % interval (low, high) and n at each
-        distance: None and 0 past a table of positions.
+        distance: None and 0 beyond a learned position table.
         """
         task: Any = subject.task
         trained = task.fixed("test", subject.recipe.context)

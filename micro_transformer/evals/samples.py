@@ -1,4 +1,4 @@
-"""Text that the model writes, to read."""
+"""Text that the model generates."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Samples(Measure):
 
 
 def distinct(texts: Sequence[str], size: int) -> float | None:
-    """Different runs of `size` words over all of them (Li et al., 2016); None without any."""
+    """Distinct n-grams of `size` words over all of them (Li et al., 2016); None without any."""
     runs = [
         tuple(words[i : i + size])
         for words in map(str.split, texts)
@@ -58,7 +58,7 @@ def distinct(texts: Sequence[str], size: int) -> float | None:
 
 
 def printable(text: str) -> str:
-    """The text without characters that a terminal would obey; new lines and tabs stay."""
+    """The text without control characters except line breaks and tabs."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
 

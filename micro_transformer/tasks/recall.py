@@ -23,11 +23,12 @@ SPLITS = ("train", "val", "test")
 class Recall(TokenPrediction):
     """Multi-query associative recall (Arora et al., 2023): loss and score on answers alone.
 
-    There is no corpus: a batch is a function of (seed, step), so that the code and the knobs, which
+    There is no corpus: a batch is a function of (seed, step), so that code and knobs, which
     are in every fingerprint, are all that the data depend on.
 
     A training starts on short sequences and doubles their length every `grow_every` batches, up to
-    train.context; shorter stages have so many more sequences that every step has as many tokens.
+    train.context. Shorter stages have more sequences, so that all steps have the same number of
+    tokens.
     The stages follow the step, not the loss: a loss would be a state to save, and a resume or
     another checkpoint interval would no longer see the same batches.
     """
