@@ -1,4 +1,4 @@
-"""How fast the model writes under the chosen cache and decoding, and what memory that takes."""
+"""Decoding speed under the chosen cache and strategy, and its memory."""
 
 import itertools
 import statistics
@@ -28,8 +28,10 @@ class DecodingSpeed(Measure):
 
     The net writes `new_tokens` tokens, `repeats` times. Without a cache the time for that grows
     with the square of the length: then `recompute_steps` steps are timed in the middle of each
-    segment and stand for all of its steps. decode/timed_tokens says how many were timed.
+    segment as a sample of its steps. decode/timed_tokens is the number of timed tokens.
     """
+
+    needs = ("tokens",)
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class DecodingSpeed(Measure):
         yield "mem/peak_vram_gb", vram
 
     def _cached(self, subject: EvalContext) -> Timed:
-        """Every token written and timed."""
+        """Every token is generated and timed."""
         first, stamps, written, kept = self._stamps(subject, self.prompt_len, self.new_tokens)
         starts = range(1, written, self.segment)
         ends = [min(start + self.segment, written) for start in starts]
@@ -88,7 +90,7 @@ class DecodingSpeed(Measure):
         return first, segments, len(segments) * self.recompute_steps, 0
 
     def _second_step(self, subject: EvalContext, context: int) -> float:
-        """Seconds of the step that sees `context` tokens, after one that sets the strategy up."""
+        """Seconds of the step at `context` tokens, after one that sets up the strategy."""
         _, (start, end), *_ = self._stamps(subject, context - 1, 2)
         return end - start
 
@@ -136,8 +138,8 @@ def write_tokens(
 
 
 def prompt(subject: EvalContext, length: int) -> Tensor:
-    """(1, length) ids of validation text, from the start again where it ends."""
-    tokens = np.resize(np.asarray(subject.task.data.tokens("val")), length)
+    """(1, length) ids of validation text, repeated if it is shorter."""
+    tokens = np.resize(np.asarray(subject.task.tokens("val")), length)
     return torch.from_numpy(tokens).long()[None].to(subject.device)
 
 

@@ -27,6 +27,8 @@ class Memory(Measure):
     computed at each step, of which `recompute_steps` are timed.
     """
 
+    needs = ("tokens",)
+
     def __init__(self, *, lengths: list[Several], decode_tokens: Count, recompute_steps: Count):
         self.lengths = lengths
         self.decode_tokens, self.recompute_steps = decode_tokens, recompute_steps
@@ -34,7 +36,7 @@ class Memory(Measure):
     def run(self, subject: EvalContext) -> Figures:
         """Yields for each length N cache/...@N; all bytes are those of the end, at N tokens.
 
-        cache/bytes beside predicted_bytes and prediction_error, their difference over the bytes
+        cache/bytes, predicted_bytes and prediction_error, their difference over the bytes
         (None of no bytes); used_bytes, of the tokens held; host_bytes, file_bytes, transfers and
         transferred_bytes; the peak and the rise of rss_gb and of vram_gb (None without CUDA), and
         tokens_per_s, from the median of the steps. Error: OverBudget.

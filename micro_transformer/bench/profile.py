@@ -1,4 +1,4 @@
-"""Where the time goes: torch's profiler over a training and a decoding, and parts compared."""
+"""torch's profile of training steps and of decoding, and parts of the net compared."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,11 @@ from micro_transformer.bench.scenarios import Row
 from micro_transformer.bench.training_step import TrainingStep, stepper
 from micro_transformer.config.knobs import Count, Several
 from micro_transformer.evals.base import EvalContext, Measure
-from micro_transformer.records.cells import Cell, Table
+from micro_transformer.records.cells import NOT_MEASURED, Cell, Table
+from micro_transformer.records.metrics import MS_PER_BATCH, RSS, TOKENS_PER_S, VRAM, measure
 from micro_transformer.records.tables import as_markdown
 from micro_transformer.store.checkpoints import write_file
+from micro_transformer.wording import _
 
 ROWS = 20  # of the table of operations
 PROMPT = 32  # tokens
@@ -25,6 +27,7 @@ Figures = dict[str, float | None]
 class Profile(Measure):
     """trace.json, for Perfetto or chrome://tracing, and profile.md with tables."""
 
+    needs = ("tokens",)
     excerpt = "context"
     excerpt_of = "train"
 
@@ -86,7 +89,7 @@ class Profile(Measure):
             with_stack=True,
         ) as seen:
             with record_function("training"):
-                for _ in range(self.train_steps):
+                for _step in range(self.train_steps):
                     step()
             with record_function("decoding"):
                 write_tokens(subject, PROMPT, self.decode_tokens)
@@ -95,26 +98,34 @@ class Profile(Measure):
         os.replace(part, subject.folder / TRACE)
         key = f"self_{'device' if subject.device == 'cuda' else 'cpu'}_time_total"
         table = seen.key_averages().table(sort_by=key, row_limit=ROWS, max_name_column_width=45)
-        return [
-            f"## Operations of {self.train_steps} training steps ({self.batch_size} x "
-            f"{self.context}) and {self.decode_tokens} tokens decoded, by {key}",
-            f"```\n{table.strip()}\n```\n",
-        ]
+        title = _(
+            "Operations of {steps} training steps ({batch_size} × {context} tokens) and "
+            "{tokens} decoded tokens, by {key}",
+            steps=self.train_steps,
+            batch_size=self.batch_size,
+            context=self.context,
+            tokens=self.decode_tokens,
+            key=key,
+        )
+        return [f"## {title}", f"```\n{table.strip()}\n```\n"]
 
 
 def _summary(subject: EvalContext, quality: dict[str, float], speed: Figures) -> Table:
-    vram = speed["mem/peak_vram_gb"]
+    """Quality on the validation split and costs, in one row."""
+    vram = speed[VRAM.key]
+    scores = {measure(f"val/{name}").title: value for name, value in quality.items()}
+    costs = [m.title for m in (TOKENS_PER_S, VRAM, RSS, MS_PER_BATCH)]
     return Table(
-        "Profile",
-        ["Config", "PPL", "Tokens/s", "Peak VRAM (GB)", "Peak RSS (GB)", "ms/batch"],
+        _("Profile"),
+        [_("Config"), *scores, *costs],
         [
             _cells(
                 subject.title,
-                f"{quality['ppl']:.3f}",
-                _with_spread(speed, "decode/tokens_per_s"),
-                "n/a" if vram is None else f"{vram:.3f}",
-                f"{speed['decode/peak_rss_gb']:.3f}",
-                _with_spread(speed, "train/ms_per_batch"),
+                *(f"{value:.3f}" for value in scores.values()),
+                _with_spread(speed, TOKENS_PER_S.key),
+                NOT_MEASURED if vram is None else f"{vram:.3f}",
+                f"{speed[RSS.key]:.3f}",
+                _with_spread(speed, MS_PER_BATCH.key),
             )
         ],
     )
@@ -122,29 +133,37 @@ def _summary(subject: EvalContext, quality: dict[str, float], speed: Figures) ->
 
 def _with_spread(speed: Figures, key: str) -> str:
     spread = speed[f"{key}/spread"]
-    return f"{speed[key]:.1f}" + ("" if spread is None else f" (IQR {spread:.1f})")
+    return f"{speed[key]:.1f}" + ("" if spread is None else _(" (IQR {iqr:.1f})", iqr=spread))
 
 
 def _against(rows: Sequence[Row], backend: str, repeats: int) -> Table:
     """Each part by hand and by torch, with their ratio."""
+    titles = {
+        "attention": _("Attention alone"),
+        "mhsa": _("QKV + attention + output"),
+        "ffn": _("FFN"),
+    }
     times = {(name, tokens): (median, spread) for name, tokens, median, spread in rows}
     table = Table(
-        f"Forward at batch 1: median of {repeats} (IQR), ms; torch's SDPA ran {backend}",
-        ["Part", "Tokens", "Manual", "SDPA", "Manual / SDPA"],
+        _(
+            "Forward pass at batch size 1, ms: median of {repeats} (IQR); torch's SDPA ran "
+            "{backend}",
+            repeats=repeats,
+            backend=backend,
+        ),
+        [_("Part"), _("Tokens"), _("Manual"), _("SDPA"), _("Manual / SDPA")],
     )
     for name, tokens in times:
-        part, _, kernel = name.partition("/")
+        part, _slash, kernel = name.partition("/")
         if kernel == "sdpa":
             continue
         by_hand, by_torch = times[name, tokens], times.get((f"{part}/sdpa", tokens))
         table.rows.append(
             _cells(
-                {"attention": "Attention alone", "mhsa": "QKV + attention + output", "ffn": "FFN"}[
-                    part
-                ],
+                titles[part],
                 str(tokens),
                 "{:.2f} ({:.2f})".format(*by_hand),
-                "{:.2f} ({:.2f})".format(*by_torch) if by_torch else "the same",
+                "{:.2f} ({:.2f})".format(*by_torch) if by_torch else _("the same"),
                 f"{by_hand[0] / by_torch[0]:.2f}" if by_torch else "",
             )
         )

@@ -1,4 +1,4 @@
-"""Parts of the net compared: kernels, the whole of attention, the feed-forward net."""
+"""Forward times of kernels, of whole attention and of the feed-forward net."""
 
 # B batch, H heads, T time, d head width, D model width
 
@@ -23,10 +23,10 @@ Row = tuple[str, int, float, float]  # what, tokens, median ms, interquartile ra
 
 
 def compare(model: DecoderLM, lengths: Sequence[int], device: str, repeats: int) -> Iterator[Row]:
-    """Forward at batch 1 for each length, of the net's own widths:
+    """Forward pass at batch size 1 for each length, with the net's widths:
 
     attention/*: softmax(q·k) v alone, causal, by hand and by torch; mhsa/*: projections, positions
-    and output with each of them; ffn: the net beside attention.
+    and output with each of them; ffn: the feed-forward net.
     """
     for length in lengths:
         for name, action in _actions(model.eval(), length, device).items():
@@ -63,7 +63,7 @@ def _actions(model: DecoderLM, length: int, device: str) -> dict[str, Callable[[
 
 
 def sdpa_backend(model: DecoderLM, length: int, device: str) -> str:
-    """The operation that torch's SDPA handed its work to, as the profiler saw it."""
+    """Name of the operation that torch's SDPA called, from the profiler."""
     action = _actions(model, length, device)["attention/sdpa"]
     with torch.inference_mode(), torch.profiler.profile(activities=activities(device)) as seen:
         action()
@@ -73,6 +73,6 @@ def sdpa_backend(model: DecoderLM, length: int, device: str) -> str:
 
 
 def activities(device: str) -> list[ProfilerActivity]:
-    """What to profile: the GPU only where there is one, else torch warns."""
+    """Activities to profile; without a GPU torch would warn of CUDA."""
     gpu = [ProfilerActivity.CUDA] if device == "cuda" else []
     return [ProfilerActivity.CPU, *gpu]

@@ -1,4 +1,4 @@
-"""Clocks and what is said of several timings: the median and the interquartile range."""
+"""Clock that waits for the device, and the spread of repeated timings."""
 
 import statistics
 import time
@@ -8,14 +8,14 @@ import torch
 
 
 def clock(device: str) -> float:
-    """Seconds on a monotonic clock, once the device has done all that it was given."""
+    """Seconds on a monotonic clock, after all queued work of the device."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def seconds(action: Callable[[], object], device: str, *, repeats: int, warmup: int) -> list[float]:
-    """How long each of `repeats` calls took, after `warmup` calls that are not counted."""
+    """Seconds of each of `repeats` calls, after `warmup` calls that are not counted."""
     times = []
     for turn in range(warmup + repeats):
         started = clock(device)
@@ -26,7 +26,7 @@ def seconds(action: Callable[[], object], device: str, *, repeats: int, warmup: 
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """Interquartile range, in the unit of the values; None of a single value."""
+    """Interquartile range, in the unit of the values; None for a single value."""
     if len(values) < 2:
         return None
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from micro_transformer.config.components import Component, find
+from micro_transformer.config.data_needs import unmet
 from micro_transformer.config.relations import broken
 from micro_transformer.config.schema import (
     COMPONENTS,
@@ -21,7 +22,7 @@ from micro_transformer.wording import _
 
 def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, one line each; its single values must be valid."""
-    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks)
+    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, unmet)
     found = [line for rule in rules for line in rule(config)]
     for group in COMPONENTS:
         found += broken(group, component(group, config), config[group])
@@ -203,21 +204,10 @@ def _out_of_place(config: dict[str, Any]) -> Iterator[str]:
     task = component("task", config)
     splits = task.facts["splits"].split()
     for name, entry in config["eval"]["measures"].items():
-        where = f"eval.measures.{name}"
-        needs = find("eval", entry["kind"]).facts.get("needs")
-        if needs not in (None, task.facts.get("gives")):
-            yield _(
-                "{where}: kind {measure} needs a task that gives {needs}, and {kind} does not; "
-                "change task or eval",
-                where=where,
-                measure=entry["kind"],
-                needs=needs,
-                kind=task.kind,
-            )
         if entry.get("split", splits[0]) not in splits:
             yield _(
                 "{where}.split={split}: task kind {kind} has no such split; use {splits}",
-                where=where,
+                where=f"eval.measures.{name}",
                 split=entry["split"],
                 kind=task.kind,
                 splits=" or ".join(splits),

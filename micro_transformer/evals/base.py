@@ -28,13 +28,16 @@ class EvalContext:
 
 
 class Measure:
-    """An evaluator or a bench. needs: what the task must give; excerpt: the knob with the number of
-    tokens of a split that it reads; excerpt_of: that split."""
+    """Base class of evaluators and benches.
 
-    needs: str | None = None
+    needs: what the task must give, in the words of `Task.gives`. excerpt: the knob with the number
+    of tokens that it reads from a split; excerpt_of: that split.
+    """
+
+    needs: tuple[str, ...] = ()
     excerpt: str | None = None
     excerpt_of: str | None = None
 
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
-        """(name, value) of each figure; None: it could not be measured."""
+        """Yields (name, value) of each figure; None if it could not be measured."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What each attention head does, measured, with an untrained net as control."""
+"""Scores and labels of the attention heads, with an untrained net as control."""
 
 import json
 import string
@@ -23,6 +23,7 @@ BINS = 20  # of the histogram of attention weights, over [0, 1]
 class Heads(Measure):
     """Scores and labels of every head, and figures of their maps in attention.json."""
 
+    needs = ("tokens",)
     excerpt = "context"
     excerpt_of = "val"
 
@@ -30,7 +31,7 @@ class Heads(Measure):
         self.num, self.context, self.map_len = num, context, map_len
 
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
-        """Yields the mean entropy of each layer and how many heads bear each label."""
+        """Yields the mean entropy of each layer and the number of heads with each label."""
         text, marks = self._text(subject)
         random = self._random(subject)
         scores = probes.head_scores(subject.model, text, marks, random)
@@ -57,7 +58,7 @@ class Heads(Measure):
 
     def _text(self, subject: EvalContext) -> tuple[Tensor, Tensor]:
         """(num, context) ids of validation text, evenly spaced; which of them are punctuation."""
-        ids = excerpts(subject.task.data.tokens("val"), self.context, self.num, "context")
+        ids = excerpts(subject.task.tokens("val"), self.context, self.num, "context")
         tokenizer = subject.task.tokenizer
         signs = [tokenizer.decode([i]) for i in range(subject.task.vocab_size)]
         is_mark = torch.tensor([sign != "" and sign in string.punctuation for sign in signs])
@@ -94,7 +95,7 @@ def _histogram(maps: Tensor) -> list[float]:
 
 
 def _by_distance(maps: Tensor) -> list[list[float]]:
-    """Mean weight of each head at each distance back, (H, T)."""
+    """Mean weight of each head by distance to the key, (H, T)."""
     means = [maps.diagonal(-back, -2, -1).mean((0, 2)) for back in range(maps.shape[-1])]
     return _rounded(torch.stack(means, 1))
 

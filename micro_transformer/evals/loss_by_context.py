@@ -15,11 +15,11 @@ class LossByContext(Measure):
     Let K be the shortest and x_0 ... x_W the tokens of a window and the one after. The targets are
     the last K, x_(W-K+1) ... x_W, under every C; a forward reads x_(W-C) ... x_(W-1), C tokens at
     positions 0 to C-1. So a target has C-K+1 to C tokens before it, and two contexts differ in
-    nothing but what stands further back. Loss that falls: more context helps. Loss that rises,
-    though the nearer text is the same: the positions break.
+    their earlier tokens only. A loss that falls: more context helps. A loss that rises, although
+    the nearer tokens are the same: the positional encoding fails at that length.
     """
 
-    needs = "text"
+    needs = ("running_text",)
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class LossByContext(Measure):
         """Yields context/loss@C (nats per token) for each C, None past a table of positions, and
         context/n, the number of targets."""
         last, window = self.contexts[0], self.contexts[-1]
-        ids, targets = spread(subject.task.data.tokens(self.split), window, self.windows)
+        ids, targets = spread(subject.task.tokens(self.split), window, self.windows)
         limit = reach(subject, window) if len(ids) else 0
         for context in self.contexts:
             name = f"context/loss@{context}"

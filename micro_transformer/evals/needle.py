@@ -1,4 +1,4 @@
-"""A password hidden in natural text: what nets of this size cannot do, shown with its chance."""
+"""Retrieval of a password from running text, a negative control: small nets stay at chance."""
 
 import string
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach
 from micro_transformer.seeds import stream
 from micro_transformer.stats.proportion import wilson
-from micro_transformer.tasks.language_modeling import evaluating
+from micro_transformer.tasks.base import evaluating
 
 
 class Needle(Measure):
@@ -24,7 +24,7 @@ class Needle(Measure):
     the whole word, each letter the most likely one after the right ones.
     """
 
-    needs = "text"
+    needs = ("running_text",)
 
     def __init__(
         self, *, sentence: str, letters: Few, texts: Count, shortest: Count, doublings: Size
@@ -52,7 +52,7 @@ class Needle(Measure):
 
     def _texts(self, subject: EvalContext, alphabet: np.ndarray, distance: int) -> Tensor:
         """(texts, T): sentence and word, `distance` tokens of text, sentence and word."""
-        tokens = np.asarray(subject.task.data.tokens("val")).astype(np.int64)
+        tokens = np.asarray(subject.task.tokens("val")).astype(np.int64)
         if len(tokens) < distance or not len(alphabet):
             return torch.zeros(0, distance, dtype=torch.int64)
         draw = np.random.default_rng(stream(0, "needle", distance))

@@ -6,19 +6,20 @@ from typing import Literal
 from micro_transformer.config.knobs import Count
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import reach, spread, token_nll
-from micro_transformer.tasks.language_modeling import perplexity
+from micro_transformer.tasks.token_prediction import perplexity
 
 KILO = 1024
 
 
 class PerplexityByPosition(Measure):
-    """PPL by stretch of context position, in long cold windows that are the same for every model.
+    """PPL by range of context positions, in long windows without earlier context that are the same
+    for every model.
 
-    A token's position is the number of tokens of the window before it, 1 to `window`; the stretch
-    (a, b] holds positions a + 1 to b. A stretch has the exponential of its mean loss.
+    A token's position is the number of tokens before it in its window, 1 to `window`; the range
+    (a, b] covers positions a + 1 to b. PPL is the exponential of the mean loss in the range.
     """
 
-    needs = "text"
+    needs = ("running_text",)
 
     def __init__(
         self,
@@ -35,9 +36,9 @@ class PerplexityByPosition(Measure):
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
         """Yields n/windows, then ppl/0-1k, n/0-1k, ...: perplexity and number of targets of each.
 
-        A stretch without targets, or that a table of positions ends in, has None and 0.
+        None and 0 for a range without targets or beyond a learned position table.
         """
-        ids, targets = spread(subject.task.data.tokens(self.split), self.window, self.windows)
+        ids, targets = spread(subject.task.tokens(self.split), self.window, self.windows)
         yield "n/windows", len(ids)
         limit = reach(subject, self.window) if len(ids) else 0
         nll = token_nll(subject.model, ids[:, :limit], targets[:, :limit]) if limit else None

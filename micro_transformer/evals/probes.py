@@ -1,4 +1,4 @@
-"""What happens inside attention: a trace in words, maps of every head, scores that name heads.
+"""Attention from the inside: a trace as text, the maps of all heads, scores that label heads.
 
 Everything is read through the named identity seams of the net (`q`, `k`, `v` of each attention,
 `scores` and `weights` of the manual kernel) on a copy whose kernel is the manual one, because the
@@ -62,7 +62,7 @@ def with_weights(model: DecoderLM) -> DecoderLM:
 def heard(
     model: nn.Module, seams: tuple[str, ...], listen: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    """Inside, every seam of these names calls listen(path, value) when the model runs."""
+    """Context manager in which each module of these names calls listen(path, output)."""
     with ExitStack() as stack:
         for path, module in model.named_modules():
             if path.rpartition(".")[2] in seams and not list(module.children()):
@@ -84,12 +84,12 @@ def _first(value: Tensor, count: int = 4) -> str:
 
 
 def previous(maps: Tensor) -> Tensor:
-    """Mean of A[i, i-1]: 1 for a head that reads the token before."""
+    """Mean of A[i, i-1]: 1 for a head that attends to the previous token."""
     return maps.diagonal(-1, -2, -1).mean((0, 2))
 
 
 def nearby(maps: Tensor) -> Tensor:
-    """Mean mass on the NEARBY tokens before: a head that reads the last few characters."""
+    """Mean weight on the NEARBY previous tokens: a head that attends to the last few tokens."""
     near = maps.tril(-1).triu(-NEARBY).sum(-1)  # (B, H, T)
     return near[:, :, 1:].mean((0, 2))
 
@@ -100,10 +100,10 @@ def first(maps: Tensor) -> Tensor:
 
 
 def induction(maps: Tensor, ids: Tensor) -> Tensor:
-    """Mean mass on what followed earlier occurrences of the token read (Olsson et al., 2022).
+    """Mean weight on the tokens after earlier copies of the query's token (Olsson et al., 2022).
 
     Over the queries whose token, ids (B, T), occurred before; ids should be random and repeated,
-    so that nothing but the repetition can lead there.
+    so that only the repetition can cause this weight.
     """
     same = ids[:, :, None] == ids[:, None, :]  # token i = token j
     after = torch.zeros_like(same)
@@ -114,7 +114,7 @@ def induction(maps: Tensor, ids: Tensor) -> Tensor:
 
 
 def punctuation(maps: Tensor, marks: Tensor) -> Tensor:
-    """Mean mass on punctuation, marks (B, T) bool, less its share of the keys seen.
+    """Mean weight on punctuation, marks (B, T) bool, minus its share of the visible keys.
 
     Without the share every even head would seem to read it.
     """
@@ -126,14 +126,14 @@ def punctuation(maps: Tensor, marks: Tensor) -> Tensor:
 
 
 def entropy(maps: Tensor) -> Tensor:
-    """Mean entropy of the rows over ln(keys seen): 1 is an even look, 0 a look at one token."""
+    """Mean of entropy / ln(number of visible keys): 1 for uniform attention, 0 for one token."""
     nats = torch.special.entr(maps).sum(-1)[:, :, 1:]  # (B, H, T - 1)
     most = torch.arange(2, maps.shape[-1] + 1, device=maps.device).log()
     return (nats / most).mean((0, 2))
 
 
 def repeated(vocab: range, length: int, batch: int, generator: torch.Generator) -> Tensor:
-    """(batch, 2 * length): random ids, then the same again. Distinct while the vocabulary lasts."""
+    """(batch, 2 * length): random ids, then the same again. Distinct up to the vocabulary size."""
     rounds = math.ceil(length / len(vocab))
     rows = [
         torch.cat([torch.randperm(len(vocab), generator=generator) for _ in range(rounds)])[:length]
@@ -146,7 +146,7 @@ def repeated(vocab: range, length: int, batch: int, generator: torch.Generator) 
 def head_scores(
     model: DecoderLM, text: Tensor, marks: Tensor, random: Tensor
 ) -> list[dict[str, list[float]]]:
-    """One dict a layer: score -> one value a head.
+    """One dict per layer: score -> one value per head.
 
     text (B, T) and its punctuation marks (B, T) give all but induction, which `random` gives.
     """
@@ -169,8 +169,8 @@ def head_scores(
 def label(scores: Mapping[str, float], control: Mapping[str, float]) -> str:
     """The pattern that a head follows most clearly, or "none".
 
-    A score counts when it is over its threshold and over `control`, the highest that any head of
-    the untrained net reaches; of several the one most above its threshold names the head.
+    A score counts if it exceeds its threshold and `control`, the highest score of any head of the
+    untrained net; of several, the one that exceeds its threshold most names the head.
     """
     clear = {
         name: scores[name] - limit

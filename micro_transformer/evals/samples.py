@@ -1,4 +1,4 @@
-"""Text that the model writes, to read."""
+"""Text that the model generates."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from micro_transformer.store.checkpoints import write_file
 class Samples(Measure):
     """Continuations of validation texts under the chosen decoding, in samples.txt."""
 
+    needs = ("tokens",)
     excerpt = "prompt_len"
     excerpt_of = "val"
 
@@ -42,12 +43,12 @@ class Samples(Measure):
 
     def _prompts(self, subject: EvalContext) -> Tensor:
         """(num, prompt_len) ids from positions spread evenly over the validation text."""
-        tokens = subject.task.data.tokens("val")
+        tokens = subject.task.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
 
 
 def distinct(texts: Sequence[str], size: int) -> float | None:
-    """Different runs of `size` words over all of them (Li et al., 2016); None without any."""
+    """Distinct n-grams of `size` words over all of them (Li et al., 2016); None without any."""
     runs = [
         tuple(words[i : i + size])
         for words in map(str.split, texts)
@@ -57,7 +58,7 @@ def distinct(texts: Sequence[str], size: int) -> float | None:
 
 
 def printable(text: str) -> str:
-    """The text without characters that a terminal would obey; new lines and tabs stay."""
+    """The text without control characters except line breaks and tabs."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
 

@@ -1,4 +1,4 @@
-"""Long windows of running text, and what a model says of their tokens."""
+"""Long windows of running text, and a model's loss on their tokens."""
 
 import logging
 from typing import Any
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from micro_transformer.data.windows import Windows
 from micro_transformer.evals.base import EvalContext
-from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
+from micro_transformer.tasks.base import evaluating
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE
 from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ LOGITS_AT_ONCE = 1024  # tokens whose logits exist at the same time: never all t
 def spread(tokens: np.ndarray, window: int, most: int) -> Windows:
     """At most `most` windows of `window` inputs, evenly over the tokens, (N, T) each; N may be 0.
 
-    They stand on a grid of step `window`, so that no token is a target twice; what the grid leaves
-    over is not scored.
+    They start at multiples of `window`, so that no token is a target twice; the remainder of the
+    text is not scored.
     """
     possible = (len(tokens) - 1) // window
     num = min(most, possible)
@@ -49,8 +50,8 @@ def excerpts(tokens: np.ndarray, length: int, num: int, knob: str) -> Tensor:
 
 
 def reach(subject: EvalContext, length: int) -> int:
-    """How many of `length` tokens have a position that was trained; the log tells of a table whose
-    trained part ends before."""
+    """Number of `length` tokens whose positions were trained; a learned position table that is
+    trained to fewer is logged."""
     posenc = subject.model.posenc
     if not posenc.trained_table:
         return length

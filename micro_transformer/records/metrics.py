@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from micro_transformer.wording import N_, translate
 
@@ -67,10 +68,9 @@ _KNOWN = {
         ),
     )
 }  # fmt: skip
-# What a run is judged by: the first that is there.
-QUALITY = (
-    "recall/trained_length", "val/loss", "test/bleu", "test/f1_macro", "test/accuracy", "test/loss",
-)  # fmt: skip
+# Judges runs whose records do not state their task's quality, or did not measure it: the first
+# that is known.
+QUALITY = ("recall/trained_length", "val/loss")
 SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, CACHE)
 _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")
 
@@ -103,8 +103,11 @@ def measure(key: str) -> Measure:
     return Measure(key, "{}", "", any(word in key for word in _FALLING), margin=0.01, place=key)
 
 
-def quality(keys: set[str]) -> Measure | None:
-    """The measure that runs with these metrics are judged by; None when there is none."""
+def quality(keys: Collection[str], stated: Mapping[str, Any] = {}) -> Measure | None:  # noqa: B006
+    """The measure that runs with these metrics are judged by; None if there is none. stated: the
+    quality of their task, as in a record."""
+    if stated and stated["name"] in keys:
+        return replace(measure(stated["name"]), lower_is_better=stated["lower_is_better"])
     judged = sorted(key for key in keys if not _BESIDE.match(key))
     named = [key for key in QUALITY if key in judged]
     return measure((named or judged)[0]) if judged else None

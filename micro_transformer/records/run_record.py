@@ -85,6 +85,7 @@ class RunRecord:
     metrics: dict[str, float | None] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)  # name, lower_is_better; {}: not stated
     path: Path | None = field(default=None, compare=False)
 
 
@@ -136,7 +137,7 @@ def flat(record: RunRecord) -> dict[str, Any]:
     for name, value in to_dict(record).items():
         if name in ("metrics", "cost"):
             row |= value
-        elif name in ("fingerprints", "git", "env", "size", "data", "phases"):
+        elif name in ("fingerprints", "git", "env", "size", "data", "quality", "phases"):
             row |= {f"{name}.{key}": v for key, v in leaves(value)}
         elif name not in ("config", "choices"):
             row[name] = json.dumps(value) if isinstance(value, list) else value
@@ -192,6 +193,15 @@ def _is_figures(value: Any) -> bool:
     return isinstance(value, dict) and all(v is None or is_number(v) for v in value.values())
 
 
+def _is_quality(value: Any) -> bool:
+    return value == {} or (
+        isinstance(value, dict)
+        and value.keys() == {"name", "lower_is_better"}
+        and isinstance(value["name"], str)
+        and isinstance(value["lower_is_better"], bool)
+    )
+
+
 _TEXTS = ("a list of texts", _is_texts)
 _TEXT = ("text or null", _is_text_or_null)
 _MAPPING = ("a mapping", lambda v: isinstance(v, dict))
@@ -205,6 +215,7 @@ RULES: dict[str, tuple[str, Any]] = {
         lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in v.values()),
     ),
     "seconds": ("a number or null", lambda v: v is None or is_number(v)),
+    "quality": ("empty, or a name and whether lower_is_better", _is_quality),
     **dict.fromkeys(("overrides", "flags"), _TEXTS),
     **dict.fromkeys(("sweep", "started", "error"), _TEXT),
     **dict.fromkeys(("config", "fingerprints", "git", "env", "data"), _MAPPING),

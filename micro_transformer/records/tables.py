@@ -9,9 +9,17 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from micro_transformer.records.cells import NOT_MEASURED, Cell, Table, cost_cell, metric_cell
-from micro_transformer.records.metrics import PPL, SPEED, VRAM, Measure, has_place, is_beside
+from micro_transformer.records.metrics import (
+    LOSS,
+    PPL,
+    SPEED,
+    VRAM,
+    Measure,
+    has_place,
+    is_beside,
+    quality,
+)
 from micro_transformer.records.metrics import measure as measure_of
-from micro_transformer.records.metrics import quality as quality_of
 from micro_transformer.records.rows import ABSENT, Board, setting_of, value_of
 from micro_transformer.records.run_record import OK, flat
 from micro_transformer.records.shared_seeds import seeds_of
@@ -67,11 +75,20 @@ def without_result(board: Board) -> Table:
     return table
 
 
+def judged_quality(board: Board) -> Measure | None:
+    """The metric that judges the runs of a board: the quality of their task, as their records state
+    it, if it was measured. None if nothing was."""
+    return quality(_known(board), next((r.quality for r in board.records if r.quality), {}))
+
+
 def shown_quality(board: Board) -> Measure | None:
-    """The measure in the quality column: PPL where there is a loss."""
-    known = {k for r in board.records for k, v in r.metrics.items() if v is not None}
-    quality = quality_of(known)
-    return PPL if quality and quality.key == "val/loss" and PPL.key in known else quality
+    """The measure in the quality column: PPL in place of the validation loss."""
+    judged = judged_quality(board)
+    return PPL if judged and judged.key == LOSS.key and PPL.key in _known(board) else judged
+
+
+def _known(board: Board) -> set[str]:
+    return {k for r in board.records for k, v in r.metrics.items() if v is not None}
 
 
 def filled(table: Table) -> Table:

@@ -14,7 +14,6 @@ from micro_transformer.records.metrics import (
     TTFT,
     VRAM,
     Measure,
-    quality,
 )
 from micro_transformer.records.rows import Board, value_of
 from micro_transformer.records.shared_seeds import seeds_of
@@ -63,8 +62,8 @@ class Study:
 def study(board: Board) -> Study:
     """The board studied."""
     found = Study(board)
-    judged = quality({k for r in board.records for k, v in r.metrics.items() if v is not None})
-    wanted = dict.fromkeys([*([judged] if judged else []), *farthest(board), *COMPARED])
+    judged = [each] if (each := tables.judged_quality(board)) else []
+    wanted = dict.fromkeys([*judged, *farthest(board), *COMPARED])
     found.effects = [
         analyse(board, m)
         for m in wanted

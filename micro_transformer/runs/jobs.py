@@ -202,6 +202,7 @@ def _record(
         metrics=measured.metrics,
         cost=measured.cost,
         data=measured.data,
+        quality=measured.quality,
         flags=list(outcome.flags),
     )
     if outcome.status == run_record.OK and prints:

@@ -19,5 +19,6 @@ class Measured(Work):
     cost: dict[str, Any] = field(default_factory=dict)
     size: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)  # the task's, as in the record
     dtype: str | None = None  # of the weights as measured
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry per logged step

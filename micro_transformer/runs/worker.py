@@ -103,7 +103,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     task = training.build_task(config)
     model, state = load(config, entry, task)
     if config["run"]["trace"]:
-        print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
+        print(probes.trace(model, torch.tensor([task.tokens("val")[:TRACED].tolist()])))
     subject = EvalContext(
         model=model,
         task=task,
@@ -132,6 +132,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         cost={**progress["cost"], **found["bench"]},
         size=sizes(model),
         data=task.data_record,
+        quality=task.quality._asdict(),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         history=progress["history"],
     )

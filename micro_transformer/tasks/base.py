@@ -1,28 +1,65 @@
-"""What a task is to the trainer and the evaluators: batches, a loss, a score over a whole split."""
+"""The seam between tasks and the rest: batches, a loss, counts, a score over a whole split.
 
-from typing import Any
+A task states what it gives (`gives`), a net what it reads (`reads`), an evaluator or a bench what
+it needs (`needs`), in the same words; a configuration in which one is missing is invalid.
 
+    tokens         batches of `ids` and `targets`, (B, T) each, and `tokens(split)`
+    running_text   `tokens(split)` is text in reading order, so that windows of it can be cut
+    pairs          the sequences of data/recall.py, of any length or distance
+
+The words are data: a new task may state a new one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.data.tokenizer import PAD, Tokenizer
+from micro_transformer.data.tokenizer import Tokenizer
+
+
+class Quality(NamedTuple):
+    """The metric that runs are judged by, as its key in a record, and its direction."""
+
+    name: str
+    lower_is_better: bool = True
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether `value` is strictly better."""
+        return value < other if self.lower_is_better else value > other
+
+
+LOSS = Quality("val/loss")
 
 
 class Task:
-    """Base of all tasks; `corpus` names the prepared data in `micro_transformer/data/corpora`, None
-    for a task that draws its own.
+    """Base class of all tasks.
+
+    corpus: name of the prepared data in `micro_transformer/data/corpora`; None for a task that
+    generates its data. splits: of the data. quality: judges runs in the report and on the Pareto
+    front.
     """
 
     corpus: str | None
-    splits = "train val test"  # what its data are split into
-    watch = "val/loss"  # what early stopping looks at
+    splits = "train val test"
+    gives: tuple[str, ...] = ()
+    quality = LOSS
 
     def __init__(self, data: Any) -> None:
         self.data = data
 
     @property
+    def watch(self) -> Quality:
+        """Selects the best weights and stops early: `quality` if it is measured on the validation
+        split, else the validation loss, since test data must not select anything."""
+        return self.quality if self.quality.name.startswith("val/") else LOSS
+
+    @property
     def tokenizer(self) -> Tokenizer:
-        """Text to ids and back."""
+        """Converts text to ids and back."""
         return self.data.tokenizer
 
     @property
@@ -37,8 +74,12 @@ class Task:
 
     @property
     def train_tokens(self) -> float:
-        """Tokens of the training split: an epoch, as the curves count it; inf for endless draws."""
+        """Tokens of the training split, one epoch; inf if data are generated without end."""
         return sum(c["tokens"] for c in self.data.splits["train"]["columns"].values())
+
+    def tokens(self, split: str) -> np.ndarray:
+        """Ids of a whole split, (N,), of a task that gives tokens."""
+        return self.data.tokens(split)
 
     def train_batch(
         self,
@@ -48,21 +89,36 @@ class Task:
         context: int,
         device: torch.device | str = "cpu",
     ) -> Any:
-        """The batch of a step: a pure function of these arguments and the data."""
+        """The batch of a step, a named tuple of tensors whose first dimension is the row. It
+        depends only on these arguments and the data."""
+        raise NotImplementedError
+
+    def num_tokens(self, batch: Any) -> int | Tensor:
+        """Tokens that the net reads in a batch, without padding; a tensor () on the batch's device
+        if they must be counted there, so that the caller decides when to wait for it."""
+        raise NotImplementedError
+
+    def num_scored(self, batch: Any) -> int | Tensor:
+        """Number of targets that `loss` is a mean over; int or tensor as `num_tokens`."""
         raise NotImplementedError
 
     def loss(self, model: nn.Module, batch: Any, label_smoothing: float = 0.0) -> Tensor:
-        """The training loss, a scalar: mean over the targets that are not padding, 0 when there are
-        none.
-        """
+        """The training loss, a scalar: mean over `num_scored` targets, 0 if there are none."""
         raise NotImplementedError
-
-    def num_scored(self, batch: Any) -> int:
-        """How many targets `loss` is a mean over: those that are not PAD."""
-        return int((batch.targets != PAD).sum())
 
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
-        """Metrics over the whole split, the same for every model, seed and batch size; unsmoothed,
-        in evaluation mode.
-        """
+        """Metrics over the whole split, the same for every batch size; unsmoothed, in evaluation
+        mode. Includes `loss` (nats per target)."""
         raise NotImplementedError
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Context manager with the model in evaluation mode and no gradients; its mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

@@ -3,47 +3,26 @@ bits per byte.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from micro_transformer.data.prepared import Prepared
-from micro_transformer.data.tokenizer import PAD, UNK
+from micro_transformer.data.tokenizer import UNK
 from micro_transformer.data.windows import Windows, fixed_windows, train_windows
-from micro_transformer.tasks.base import Task
+from micro_transformer.tasks.base import evaluating
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, TokenPrediction, perplexity
 from micro_transformer.wording import _
 
-SCORED_AT_ONCE = (
-    4096  # tokens in a batch of `score`: large enough for full speed, small enough for the caches
-)
 
-
-def mean_nll(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """(B, T, V), (B, T) -> scalar: mean of -log p over targets that are not PAD, in float32; 0 if
-    all are PAD.
-    """
-    total = F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        targets.flatten(),
-        ignore_index=PAD,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    return total / (targets != PAD).sum().clamp(min=1)
-
-
-class LanguageModeling(Task):
-    """Base of the tasks on running text. The model is called as model(ids (B, T)) -> logits (B, T,
-    V).
-    """
+class LanguageModeling(TokenPrediction):
+    """Base class of the tasks on running text; window: tokens of the windows that `score` cuts."""
 
     abstract = True
-    gives = "text"
+    gives = ("tokens", "running_text")
 
     def __init__(self, data: Prepared, *, window: int) -> None:
         super().__init__(data)
@@ -57,10 +36,7 @@ class LanguageModeling(Task):
         context: int,
         device: torch.device | str = "cpu",
     ) -> Windows:
-        return train_windows(self.data.tokens("train"), seed, step, batch_size, context, device)
-
-    def loss(self, model: nn.Module, batch: Windows, label_smoothing: float = 0.0) -> Tensor:
-        return mean_nll(model(batch.ids), batch.targets, label_smoothing)
+        return train_windows(self.tokens("train"), seed, step, batch_size, context, device)
 
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """loss (nats per token), ppl, bits_per_byte (bytes of the text as it was before
@@ -69,7 +45,7 @@ class LanguageModeling(Task):
         The split is cut into cold windows of `window` tokens; every token but the very first is
         scored once.
         """
-        tokens = self.data.tokens(split)
+        tokens = self.tokens(split)
         if len(tokens) < 2:
             raise ValueError(
                 _(
@@ -104,20 +80,3 @@ def nll_metrics(total: float, tokens: int, num_bytes: float) -> dict[str, Any]:
     loss = total / tokens
     bits = total / math.log(2) / num_bytes
     return {"loss": loss, "ppl": perplexity(loss), "bits_per_byte": bits}
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), infinite where a float ends; of no number none."""
-    return math.inf if loss >= 700 else math.exp(loss)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model is in evaluation mode and records no gradients; its mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)

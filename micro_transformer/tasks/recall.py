@@ -13,27 +13,29 @@ from micro_transformer.config.knobs import Count, Few
 from micro_transformer.data.recall import Asked, Drawn, Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import PAD
 from micro_transformer.seeds import stream
-from micro_transformer.tasks.base import Task
-from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating, mean_nll
+from micro_transformer.tasks.base import Quality, evaluating
+from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, TokenPrediction
 from micro_transformer.wording import _
 
 SPLITS = ("train", "val", "test")
 
 
-class Recall(Task):
+class Recall(TokenPrediction):
     """Multi-query associative recall (Arora et al., 2023): loss and score on answers alone.
 
-    There is no corpus: a batch is a function of (seed, step), so that the code and the knobs, which
+    There is no corpus: a batch is a function of (seed, step), so that code and knobs, which
     are in every fingerprint, are all that the data depend on.
 
     A training starts on short sequences and doubles their length every `grow_every` batches, up to
-    train.context; shorter stages have so many more sequences that every step has as many tokens.
+    train.context. Shorter stages have more sequences, so that all steps have the same number of
+    tokens.
     The stages follow the step, not the loss: a loss would be a state to save, and a resume or
     another checkpoint interval would no longer see the same batches.
     """
 
     corpus = None
-    gives = "pairs"
+    gives = ("tokens", "pairs")
+    quality = Quality("recall/trained_length", lower_is_better=False)
     train_tokens = float("inf")  # nothing is seen twice
 
     def __init__(
@@ -69,18 +71,12 @@ class Recall(Task):
         draw = np.random.default_rng(stream(seed, "recall", step))
         return sequences(draw, self.symbols, batch_size * (context // length), length).to(device)
 
-    def loss(self, model: nn.Module, batch: Asked, label_smoothing: float = 0.0) -> Tensor:
-        return mean_nll(model(batch.ids), batch.targets, label_smoothing)
-
-    def num_scored(self, batch: Asked) -> int:
-        return len(batch.answers())
-
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
         """loss (nats an answer) and recall (share of answers that the most likely token hits).
 
         Over `sequences` fixed sequences of `window` tokens. Logits are formed at the answers only.
         """
-        nll, hits = answers(model, self.fixed(split, self.window))
+        nll, hits = self.answers(model, self.fixed(split, self.window))
         return {"loss": float(nll.mean()), "recall": float(hits.double().mean())}
 
     def _fixed(self, split: str, length: int) -> Asked:
@@ -97,19 +93,19 @@ class Recall(Task):
         draw = np.random.default_rng(stream(0, "recall", "distance", distance))
         return at_distance(draw, self.symbols, num, distance, queries)
 
+    @staticmethod
+    def answers(model: Any, asked: Asked) -> tuple[Tensor, Tensor]:
+        """-log p of each answer, (N,) float64, and whether it is the most likely token, (N,) bool.
 
-def answers(model: Any, asked: Asked) -> tuple[Tensor, Tensor]:
-    """-log p of each answer, (N,) float64, and whether it is the most likely token, (N,) bool.
-
-    Logits are formed at the answers alone, a few sequences at a time: nothing of T x V.
-    """
-    device = next(model.parameters()).device
-    at_once = max(1, SCORED_AT_ONCE // asked.ids.shape[1])
-    nll, hits = [], []
-    with evaluating(model), torch.autocast(device.type, enabled=False):
-        for ids, targets in zip(*(t.to(device).split(at_once) for t in asked), strict=True):
-            here = targets != PAD
-            logits, wanted = model.logits(model.hidden(ids)[here]).double(), targets[here]
-            nll.append(F.cross_entropy(logits, wanted, reduction="none"))
-            hits.append(logits.argmax(-1) == wanted)
-    return torch.cat(nll), torch.cat(hits)
+        Logits are formed at the answers alone, a few sequences at a time: nothing of T x V.
+        """
+        device = next(model.parameters()).device
+        at_once = max(1, SCORED_AT_ONCE // asked.ids.shape[1])
+        nll, hits = [], []
+        with evaluating(model), torch.autocast(device.type, enabled=False):
+            for ids, targets in zip(*(t.to(device).split(at_once) for t in asked), strict=True):
+                here = targets != PAD
+                logits, wanted = model.logits(model.hidden(ids)[here]).double(), targets[here]
+                nll.append(F.cross_entropy(logits, wanted, reduction="none"))
+                hits.append(logits.argmax(-1) == wanted)
+        return torch.cat(nll), torch.cat(hits)

@@ -40,6 +40,7 @@ class Progress:
     """Progress of a training: all of its state except tensors."""
 
     step: int = 0
+    tokens: int = 0  # that the model has read in training, without padding
     best: float | None = None
     best_step: int = 0
     bad_evaluations: int = 0
@@ -91,7 +92,7 @@ class Trainer:
                 progress.train_seconds += time.monotonic() - started
                 progress.step += 1
                 self._record(line, display)
-                said = {k: line[k] for k in ("train/loss", self.task.watch) if k in line}
+                said = {k: line[k] for k in ("train/loss", self.task.watch.name) if k in line}
                 display.advance(**said)
                 stored = progress.step % recipe.checkpoint_every == 0
                 if stored and progress.step < recipe.steps:
@@ -109,7 +110,8 @@ class Trainer:
         torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for batch, weight in self._shares(step):
+        batches = self._batches(step)
+        for batch, weight in self._shares(batches):
             with self.optimizers.autocast():
                 loss = self.task.loss(self.forward, batch, self.recipe.label_smoothing)
                 loss = loss * weight + auxiliary_loss(self.model) / self.recipe.accumulate
@@ -118,6 +120,7 @@ class Trainer:
         self.ranks.average_gradients(self.model)
         norm = self.optimizers.update()
         line = {"train/loss": self.ranks.mean(total).item(), "grad_norm": norm}
+        self.progress.tokens += int(sum(map(self.task.num_tokens, batches)))
         for name, value in line.items():
             if value is not None and not math.isfinite(value):
                 raise NonFinite(
@@ -125,12 +128,10 @@ class Trainer:
                 )
         return {"step": step + 1, "lr": rate, **line}
 
-    def _shares(self, step: int) -> list[tuple[Any, float]]:
-        """(this rank's rows, loss weight) of each micro-batch. With these weights, summing mean
-        losses over micro-batches and averaging over ranks gives the mean over all targets.
-        """
-        recipe, scored = self.recipe, self.task.num_scored
-        wholes = [
+    def _batches(self, step: int) -> list[Any]:
+        """The micro-batches of a step, with the rows of all ranks."""
+        recipe = self.recipe
+        return [
             self.task.train_batch(
                 seed=stream(self.seed, "data"),
                 step=step * recipe.accumulate + part,
@@ -140,38 +141,44 @@ class Trainer:
             )
             for part in range(recipe.accumulate)
         ]
-        targets = max(1, sum(map(scored, wholes)))
-        shares = map(self.ranks.share, wholes)
+
+    def _shares(self, batches: list[Any]) -> list[tuple[Any, Tensor]]:
+        """(this rank's rows, loss weight ()) of each micro-batch. With these weights, summing mean
+        losses over micro-batches and averaging over ranks gives the mean over all targets.
+        """
+        scored = self.task.num_scored
+        targets = torch.as_tensor(sum(map(scored, batches))).clamp(min=1)
+        shares = map(self.ranks.share, batches)
         return [(share, self.ranks.size * scored(share) / targets) for share in shares]
 
     def _record(self, line: dict[str, Any], display: Display) -> None:
         """The step's line is appended to the history, with an evaluation if one is due."""
         progress, recipe = self.progress, self.recipe
-        line["epoch"] = round(progress.step * self._tokens_a_step() / self.task.train_tokens, 4)
+        line["epoch"] = round(progress.tokens / self.task.train_tokens, 4)
         line["seconds"] = round(progress.train_seconds, 3)
         if progress.step % recipe.eval_every == 0 or progress.step == recipe.steps:
             display.begin("evaluation")
             self.model.eval()
             scores = self.task.score(self.model, "val") if self.ranks.is_first else {}
             found = {f"val/{name}": value for name, value in scores.items()}
-            self._judge(self.ranks.from_first(found.get(self.task.watch, math.nan)))
+            self._judge(self.ranks.from_first(found.get(self.task.watch.name, math.nan)))
             line |= {k: v if math.isfinite(v) else None for k, v in found.items()}
         progress.history.append(line)
 
     def _judge(self, value: float) -> None:
-        """Best weights and early stopping are updated by an evaluation's `value` (lower is better).
+        """Best weights and early stopping are updated by an evaluation's `value` of `task.watch`.
         Patience counts evaluations without improvement."""
         progress = self.progress
         if not math.isfinite(value):
             raise NonFinite(
                 _(
                     "{watch} is {value} at step {step}",
-                    watch=self.task.watch,
+                    watch=self.task.watch.name,
                     value=value,
                     step=progress.step,
                 )
             )
-        if progress.best is None or value < progress.best:
+        if progress.best is None or self.task.watch.is_better(value, progress.best):
             progress.best, progress.best_step, progress.bad_evaluations = value, progress.step, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
         else:
@@ -186,13 +193,10 @@ class Trainer:
         return {
             "train/seconds": progress.train_seconds,
             "train/ms_per_step": 1e3 * progress.train_seconds / progress.step,
-            "train/tokens_per_s": progress.step * self._tokens_a_step() / progress.train_seconds,
+            "train/tokens_per_s": progress.tokens / progress.train_seconds,
             "train/peak_rss_gb": memory.peak_rss_bytes() / memory.GB,
             "train/peak_vram_gb": memory.peak_vram_gb(self.device),
         }
-
-    def _tokens_a_step(self) -> int:
-        return self.recipe.batch_size * self.recipe.context * self.recipe.accumulate
 
     def _stop_in_good_order(self, stored: bool) -> None:
         """On a stop request, a snapshot of this step is stored before Interrupted is raised."""

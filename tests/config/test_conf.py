@@ -15,7 +15,30 @@ FILES = sorted(schema.CONF.rglob("*.yaml"))
 GROUPS = [g for g in schema.groups() if g not in ("option", "sweep")]
 CHOICES = [(g, c) for g in GROUPS for c in schema.choices_of(g)]
 
-BESIDE = {"eval=recall": ["task=recall"]}  # what a choice is made for, where not the default
+
+def stated(group, choice, fact):
+    """What the components of a choice state: of a list of measures, all together."""
+    content = schema.read_choice(group, choice)
+    nodes = content["measures"].values() if group in schema.LISTS else [content]
+    kinds = [components.find(group, node["kind"]) for node in nodes if "kind" in node]
+    return {word for kind in kinds for word in kind.facts.get(fact, ())}
+
+
+def suited(group, choice):
+    """The choice with a task, a net and measures that go with it: the default ones if they do."""
+    chosen = {**make_plan([]).jobs[0].choices, group: choice}
+
+    def first(other, fits):
+        names = [chosen[other], *schema.choices_of(other)]
+        return chosen[other] if other == group else next(filter(fits, names))
+
+    needs = stated(group, choice, "reads" if group == "arch" else "needs")
+    chosen["task"] = first("task", lambda name: needs <= stated("task", name, "gives"))
+    gives = stated("task", chosen["task"], "gives")
+    chosen["arch"] = first("arch", lambda name: stated("arch", name, "reads") <= gives)
+    for g in schema.LISTS:
+        chosen[g] = first(g, lambda name, g=g: stated(g, name, "needs") <= gives)
+    return [f"{g}={chosen[g]}" for g in {group: 0, "task": 0, "arch": 0, "eval": 0, "bench": 0}]
 
 
 def leaves(node, path=()):
@@ -36,7 +59,7 @@ def test_a_yaml_says_what_it_is_and_asks_for_no_call(path):
 
 @pytest.mark.parametrize("group, choice", CHOICES, ids=lambda v: v)
 def test_every_choice_composes_without_a_complaint(group, choice):
-    (job,) = make_plan([f"{group}={choice}", *BESIDE.get(f"{group}={choice}", [])]).jobs
+    (job,) = make_plan(suited(group, choice)).jobs
     assert job.choices[group] == choice
     assert job.config[group] == schema.read_choice(group, choice)
     assert not compatibility.conflicts(job.config)

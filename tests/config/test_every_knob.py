@@ -32,8 +32,6 @@ WORDS = ["task=micro", "task.stories=60", "task.window=32", "model=tiny", "model
 WORDS += ["model.max_len=64", "train=smoke", "train.steps=2", "train.batch_size=2"]
 WORDS += ["train.context=16", "train.warmup_steps=1", "train.checkpoint_every=1"]
 WORDS += ["train.threads=1", "bench.threads=1", "device=cpu", "eval=none", "bench=none"]
-RECALL = {"task": {"kind": "Recall", "pairs": 4, "spare": 4, "start": 16, "grow_every": 1}}
-RECALL["task"] |= {"window": 32, "sequences": 2}
 # Lengths of the yamls in the place of which these will do, where a knob of that name is not tried.
 SHORT = {"window": 16, "block": 4, "group": 2, "residual": 4, "sinks": 2, "hot": 1, "prompt_len": 4}
 SHORT |= {"new_tokens": 8, "length": 8, "segment": 4, "decode_tokens": 4, "lengths": [8, 16]}
@@ -46,16 +44,44 @@ SHORT |= {
     "warmup": 1,
     "sentence": " the ",
     "letters": 3,
+    "pairs": 4,
+    "spare": 4,
+    "start": 16,
+    "grow_every": 1,
 }
 TRAINED = schema.TRAINED_GROUPS
 MEASURED = [*(g for g in GROUPS if g not in schema.TRAINED_GROUPS), "budget"]
-OFFLINE = {"Micro", "Recall"}
 ELSEWHERE = {"train": {"base", "scaling"}}
 
 
 @cache
 def base_config():
     return make_plan(WORDS).jobs[0].config
+
+
+def is_offline(kind):
+    """Whether a task or its corpus generates the data, so that nothing is fetched."""
+    name = components.find("task", kind).facts["corpus"]
+    return name is None or {o.tier for o in corpus(name, {}).origins()} == {"grammar"}
+
+
+def fact(group, kind, name):
+    return set(components.find(group, kind).facts.get(name, ()))
+
+
+def suited(config, group, node):
+    """The configuration with a task that gives what the node needs and a net that reads it."""
+    wanted = fact(group, node["kind"], "reads" if group == "arch" else "needs")
+    tasks = [config["task"], *(schema.read_choice("task", c) for c in schema.choices_of("task"))]
+    tasks = [node] if group == "task" else [t for t in tasks if is_offline(t["kind"])]
+    task = next(t for t in tasks if wanted <= fact("task", t["kind"], "gives"))
+    nets = [config["arch"], *(schema.read_choice("arch", c) for c in schema.choices_of("arch"))]
+    nets = [node] if group == "arch" else nets
+    given = fact("task", task["kind"], "gives")
+    net = next(n for n in nets if fact("arch", n["kind"], "reads") <= given)
+    if task is not config["task"] and group != "task":
+        task = short(task, knobs_of("task", task["kind"]))
+    return {**config, "task": task, "arch": net}
 
 
 def contents(group):
@@ -69,7 +95,7 @@ def contents(group):
         nodes = whole["measures"] if group in schema.LISTS else {None: whole}
         for name, node in nodes.items():
             kind = node.get("kind")
-            if kind not in seen and not (group == "task" and kind not in OFFLINE):
+            if kind not in seen and (group != "task" or is_offline(kind)):
                 yield choice, name, node, knobs_of(group, kind)
                 seen.add(kind)
 
@@ -113,7 +139,7 @@ def cases(groups):
     for group in groups:
         for choice, name, node, knobs in contents(group):
             if group in schema.LISTS:
-                changed = short(node)
+                changed = short(node, knobs)
                 yield pytest.param(group, name, changed, "kind", [node["kind"]], id=node["kind"])
                 knobs = {k: each for k, each in knobs.items() if k not in SHORT}
                 node = changed
@@ -133,10 +159,14 @@ def allowed(group, knob, annotation):
     return typing.Literal[tuple(schema.choices_of(names))] if names else annotation
 
 
-def short(node):
+def short(node, knobs):
     """The content with every number replaced by another one that is small enough for a test."""
     changed = {**node, **{knob: SHORT[knob] for knob in node.keys() & SHORT.keys()}}
-    assert all(changed[k] != v for k, v in node.items() if isinstance(v, int | float | list)), node
+    for knob, value in node.items():
+        if isinstance(value, int | float | list) and changed[knob] == value:
+            smaller = [[number(v)[-2] for v in value]] if isinstance(value, list) else number(value)
+            fitting = [v for v in reversed(smaller) if not components.complaint(v, knobs[knob])]
+            changed[knob] = next(v for v in fitting if v != value)
     return changed
 
 
@@ -146,8 +176,8 @@ def configured(group, name, node, knob, candidates, root):
     said = []
     for value in candidates:
         config = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
-        if node.get("kind") in ("Recall", "RecallAtDistance"):
-            config |= copy.deepcopy(RECALL)
+        if group in ("task", "arch", *schema.LISTS):
+            config = suited(config, group, node)
         if group in schema.LISTS:
             config[group]["measures"] = {name: {**node, knob: value}}
         else:
@@ -166,8 +196,8 @@ def root(tmp_path_factory):
 
 def trained(config, entry):
     """The training of the configuration is stored in the entry."""
-    if config["task"]["kind"] == "Micro":
-        prepare(corpus("micro", config["task"]), config["data"]["dir"])
+    if name := components.find("task", config["task"]["kind"]).facts["corpus"]:
+        prepare(corpus(name, config["task"]), config["data"]["dir"], tier="grammar")
     make_deterministic(config["train"]["threads"])
     task = training.build_task(config)
     trainer = Trainer(
@@ -207,13 +237,19 @@ def test_a_net_of_any_knobs_is_trained_stored_and_loaded(
 
 @pytest.fixture(scope="module")
 def stored(root, tmp_path_factory):
-    """kind of the task -> a configuration and the entry of its training."""
+    """(configuration) -> the entry of a training of its task and net, made when first needed."""
     found = {}
-    for kind, words in (("Micro", {}), ("Recall", RECALL)):
-        config = resolve({**copy.deepcopy(base_config()), "data": {"dir": str(root)}, **words})
-        found[kind] = opened(tmp_path_factory.mktemp("store"), config)
-        trained(config, found[kind])
-    return found
+
+    def entry_of(config):
+        kind = config["task"]["kind"]
+        if kind not in found:
+            plain = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
+            config = resolve({**plain, **{g: config[g] for g in ("task", "arch")}})
+            found[kind] = opened(tmp_path_factory.mktemp("store"), config)
+            trained(config, found[kind])
+        return found[kind]
+
+    return entry_of
 
 
 @pytest.mark.parametrize("group, name, node, knob, candidates", list(cases(MEASURED)))
@@ -226,7 +262,8 @@ def test_a_net_is_measured_whatever_the_knob(
         return
     if group not in schema.LISTS:
         samples = schema.read_choice("eval", "quality")["measures"]["samples"]
-        config["eval"] = {"measures": {"samples": short(samples)}}
-    found = worker.measure(config, stored[config["task"]["kind"]], tmp_path, ("eval", "bench"))
+        samples = short(samples, knobs_of("eval", samples["kind"]))
+        config["eval"] = {"measures": {"samples": samples}}
+    found = worker.measure(config, stored(config), tmp_path, ("eval", "bench"))
     figures = {**found.metrics, **found.cost}
     assert all(value is None or math.isfinite(value) for value in figures.values())

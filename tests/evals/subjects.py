@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
+from micro_transformer.config import components
 from micro_transformer.config.components import find
-from micro_transformer.config.schema import read_choice
+from micro_transformer.config.schema import choices_of, read_choice
 from micro_transformer.config.sections import Train
 from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.evals.base import EvalContext
@@ -20,18 +22,19 @@ from micro_transformer.records.record_files import load_records
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import LanguageModeling
-from micro_transformer.tasks.recall import Recall
 
 TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("train.threads=1", "bench.threads=1", "device=cpu")
 TRAIN = {**read_choice("train", "smoke"), "precision": "fp32", "matrix_dtype": "fp32"}
 TRAIN |= {"threads": 1}
+FEW = {"pairs": 4, "spare": 4, "start": 16, "grow_every": 2, "window": 32, "sequences": 3}
 
 
 def component(group: str, choice: str, *runtime):
-    """A component as its yaml makes it."""
+    """A component as its yaml makes it; tasks that generate data generate little."""
     knobs = read_choice(group, choice)
+    knobs |= {k: v for k, v in FEW.items() if group == "task" and k in knobs}
     return find(group, knobs.pop("kind")).load()(*runtime, **knobs)
 
 
@@ -50,8 +53,21 @@ def tiny_subject(
 
 def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
     """The same net before pairs and queries."""
-    task = Recall(pairs=4, spare=4, start=16, grow_every=2, window=32, sequences=3)
-    return _subject(folder, task, posenc, "contiguous", "top_k")
+    return _subject(folder, component("task", "recall", ""), posenc, "contiguous", "top_k")
+
+
+def subjects(folder: Path) -> Iterator[EvalContext]:
+    """A net before running text, and one before each task that generates its data."""
+    yield tiny_subject(folder)
+    for choice in choices_of("task"):
+        if find("task", read_choice("task", choice)["kind"]).facts["corpus"] is None:
+            yield _subject(folder, component("task", choice, ""), "alibi", "contiguous", "top_k")
+
+
+def subject_for(group: str, kind: str, folder: Path) -> EvalContext:
+    """A subject whose task gives all that the evaluator or bench needs."""
+    needs = set(find(group, kind).facts.get("needs", ()))
+    return next(s for s in subjects(folder) if needs <= set(s.task.gives))
 
 
 def run(folder: Path, *words: str) -> RunRecord:
@@ -71,13 +87,19 @@ def with_model(subject: EvalContext, model: torch.nn.Module) -> EvalContext:
     return replace(subject, model=model)
 
 
+def net_for(task: Task) -> type[DecoderLM]:
+    """A net that reads what the task gives."""
+    nets = components.catalog("arch").values()
+    return next(n.load() for n in nets if set(n.facts["reads"]) <= set(task.gives))
+
+
 def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> EvalContext:
     dims = Dims(task.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
 
     def new_model() -> DecoderLM:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return DecoderLM(
+            return net_for(task)(
                 dims,
                 component("posenc", posenc, dims),
                 component("pattern", "full"),

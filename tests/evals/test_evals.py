@@ -10,7 +10,7 @@ from micro_transformer.config.components import find
 from micro_transformer.config.schema import choices_of, read_choice
 from micro_transformer.evals.heads import Heads
 from micro_transformer.evals.samples import Samples
-from tests.evals.subjects import recall_subject, tiny_subject
+from tests.evals.subjects import subject_for, tiny_subject
 
 SMALL = {"num": 2, "length": 12, "prompt_len": 4, "context": 16, "map_len": 8}
 SMALL |= {"window": 64, "windows": 2, "shortest": 8, "doublings": 2, "texts": 2, "sequences": 2}
@@ -21,11 +21,6 @@ ENTRIES = {
 }
 
 
-def subject_for(entry, folder):
-    needs = find("eval", entry["kind"]).facts.get("needs")
-    return {"pairs": recall_subject}.get(needs, tiny_subject)(folder)
-
-
 def make(entry):
     knobs = {k: SMALL.get(k, v) for k, v in entry.items() if k != "kind"}
     return find("eval", entry["kind"]).load()(**knobs)
@@ -33,7 +28,7 @@ def make(entry):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_evaluator_repeats_itself_and_leaves_net_and_random_state_alone(name, tmp_path):
-    subject = subject_for(ENTRIES[name], tmp_path)
+    subject = subject_for("eval", ENTRIES[name]["kind"], tmp_path)
     weights = {k: v.clone() for k, v in subject.model.state_dict().items()}
     state = torch.get_rng_state()
     first = dict(make(ENTRIES[name]).run(subject))

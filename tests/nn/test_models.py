@@ -10,7 +10,7 @@ from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
 from micro_transformer.nn.linear import Linear
 from micro_transformer.runs import worker
-from micro_transformer.tasks.language_modeling import mean_nll
+from micro_transformer.tasks.token_prediction import mean_nll
 from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
 
 FAMILIES = ("posenc", "pattern", "scaling", "ffn", "attention", "cache", "decoding")

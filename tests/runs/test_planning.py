@@ -40,7 +40,7 @@ def complaint(*words):
         (["model.d_model=20", "model.num_heads=4"], "rotates pairs of channels"),
         (["posenc=learned", "model.max_len=512"], "do not fit the table .* model.max_len=512"),
         (["posenc=learned", "task=regenta"], "task.window=8192: does not fit the table"),
-        (["eval=recall", "task=shakespeare"], "RecallAtDistance needs a task that gives pairs"),
+        (["eval=recall", "task=shakespeare"], "RecallAtDistance needs pairs, which task kind"),
         (["posenc=learned", "bench=memory"], "bench.measures.memory: 8192 tokens do not fit the"),
         (["cache=paged", "cache.block=0"], r"cache.block=0: must be in \[1, 2\^63\)"),
         (["cache=paged", "cache.block=4096"], "cache.block=4096: longer than the longest .* 2080"),

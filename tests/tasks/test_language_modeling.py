@@ -15,11 +15,11 @@ from micro_transformer.data.tokenizer import PAD, train
 from micro_transformer.tasks import language_modeling
 from micro_transformer.tasks.language_modeling import (
     LanguageModeling,
-    mean_nll,
     nll_metrics,
     perplexity,
 )
 from micro_transformer.tasks.micro import Micro
+from micro_transformer.tasks.token_prediction import mean_nll
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from micro_transformer.data.recall import Symbols, at_distance, sequences
 from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.store.fingerprints import fingerprints
-from micro_transformer.tasks.recall import Recall, answers
+from micro_transformer.tasks.recall import Recall
 
 SYMBOLS = Symbols(pairs=8, num=24)
 DISTANCES = [2, 3, 7, 15, 16, 17, 40, 100]
@@ -63,7 +63,7 @@ def test_a_lookup_of_the_pairs_answers_everything():
     assert score["recall"] == 1 and score["loss"] < 1e-9
     assert task.score(Lookup(task, blind=True))["recall"] == 0
     for distance in DISTANCES:
-        assert answers(Lookup(task), task.at_distance(distance, 10, 4))[1].all()
+        assert task.answers(Lookup(task), task.at_distance(distance, 10, 4))[1].all()
 
 
 @pytest.mark.parametrize("kind", ["training", *DISTANCES])

@@ -117,14 +117,10 @@ def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ran
     wholes = list(map(Windows, torch.randint(1, 9, size), torch.randint(0, 3, size)))  # 0 is PAD
     wholes[-1].targets[:2] = 0
     task, table = object.__new__(LanguageModeling), torch.randn(9, 9)
-    task.train_batch = lambda seed, step, **_: wholes[step - 5 * accumulate]
-    recipe = SimpleNamespace(accumulate=accumulate, batch_size=6, context=5)
     plain, weighted = [], []
     for rank in range(ranks):
-        trainer = SimpleNamespace(
-            ranks=Ranks(rank, ranks), task=task, recipe=recipe, seed=1, device="cpu"
-        )
-        shares = Trainer._shares(trainer, 5)
+        trainer = SimpleNamespace(ranks=Ranks(rank, ranks), task=task)
+        shares = Trainer._shares(trainer, wholes)
         losses = [task.loss(lambda ids: table[ids], share) for share, _ in shares]
         plain.append(sum(losses) / accumulate)
         weighted.append(sum(w * loss for (_, w), loss in zip(shares, losses, strict=True)))
@@ -136,11 +132,8 @@ def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ran
 
 def test_a_step_without_a_target_has_no_loss():
     empty = Windows(torch.ones(2, 5, dtype=torch.long), torch.zeros(2, 5, dtype=torch.long))
-    task = object.__new__(LanguageModeling)
-    task.train_batch = lambda **_: empty
-    recipe = SimpleNamespace(accumulate=2, batch_size=2, context=5)
-    trainer = SimpleNamespace(ranks=Ranks(), task=task, recipe=recipe, seed=1, device="cpu")
-    assert [weight for _, weight in Trainer._shares(trainer, 0)] == [0, 0]
+    trainer = SimpleNamespace(ranks=Ranks(), task=object.__new__(LanguageModeling))
+    assert [weight for _, weight in Trainer._shares(trainer, [empty, empty])] == [0, 0]
 
 
 def test_shares_are_all_rows_once_and_draws_differ():

@@ -1,6 +1,5 @@
-"""The trainer: equal seeds give bit-identical weights, also if killed and resumed at any step."""
+"""The trainer: equal seeds give bit-identical curves, and a step is that of all its targets."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -14,165 +13,10 @@ from micro_transformer.config import schema
 from micro_transformer.config.resolve import resolve
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.seeds import stream
-from micro_transformer.store.checkpoints import Damaged, Entry, read_snapshot
+from micro_transformer.store.checkpoints import Entry, read_snapshot
 from micro_transformer.training.optimizers import Optimizers, rate_factor
-from micro_transformer.training.trainer import NonFinite, Trainer
-
-STORIES = ["task=micro", "task.stories=300"]
-WORDS = ["model=tiny", "train=smoke", "model.d_model=32", "train.threads=1"]
-
-
-class Stop(BaseException):
-    """Stands for a kill."""
-
-
-@pytest.fixture
-def config(micro_data):
-    def make(*words):
-        task = [] if any(word.startswith("task=") for word in words) else STORIES
-        (job,) = make_plan([*task, *WORDS, f"data.dir={micro_data}", *words]).jobs
-        return resolve(job.config)
-
-    return make
-
-
-def train(config, entry, stop_after=None):
-    seen = 0
-
-    def check_stop():
-        nonlocal seen
-        seen += 1
-        if seen == stop_after:
-            raise Stop
-
-    return make_trainer(config, entry, check_stop=check_stop).run()
-
-
-def make_trainer(config, entry, **recipe_or_stop):
-    """The trainer of a configuration; keywords override recipe knobs unchecked, as fp16 on CPU."""
-    task, check_stop = training.build_task(config), recipe_or_stop.pop("check_stop", lambda: None)
-    return Trainer(
-        training.build_model(config, task),
-        task,
-        dataclasses.replace(training.recipe(config), **recipe_or_stop),
-        seed=config["seed"],
-        device="cpu",
-        entry=entry,
-        check_stop=check_stop,
-    )
-
-
-def curve(progress):
-    timeless = ("seconds",)
-    return [{k: v for k, v in line.items() if k not in timeless} for line in progress.history]
-
-
-def weights(entry):
-    return read_snapshot(entry.final)["weights.safetensors"]
-
-
-RECIPES = ["train.optimizer=adamw", "train.optimizer=muon", "train.precision=bf16"]
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("stop_after", [1, 2, 5, 7])
-def test_a_stopped_training_goes_on_with_the_same_bits(config, tmp_path, recipe, stop_after):
-    cfg = config(recipe)
-    whole = train(cfg, Entry(tmp_path, "whole"))
-    cut = Entry(tmp_path, "cut")
-    with pytest.raises(Stop):
-        train(cfg, cut, stop_after)
-    resumed = train(cfg, cut)
-    assert resumed.resumes == 1
-    assert weights(cut) == weights(Entry(tmp_path, "whole"))
-    assert curve(resumed) == curve(whole)
-
-
-def test_a_damaged_state_is_passed_over_for_the_one_before(config, tmp_path, caplog):
-    cfg = config()
-    train(cfg, Entry(tmp_path, "whole"))
-    cut = Entry(tmp_path, "cut")
-    with pytest.raises(Stop):
-        train(cfg, cut, 5)
-    newest = cut.steps()[0]
-    path = newest / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    train(cfg, cut)
-    assert str(path) in caplog.text
-    assert weights(cut) == weights(Entry(tmp_path, "whole"))
-
-
-def other_tensor(name, change):
-    """A corruption of a tensor file: its first tensor is replaced or removed."""
-
-    def harm(files):
-        tensors = safetensors.torch.load(files[name])
-        first = sorted(tensors)[0]
-        files[name] = safetensors.torch.save(change(first, tensors))
-
-    return harm
-
-
-def drop(first, tensors):
-    return {key: tensor for key, tensor in tensors.items() if key != first}
-
-
-def without_muon(first, tensors):
-    return {key: tensor for key, tensor in tensors.items() if not key.startswith("muon.")}
-
-
-def shrink(first, tensors):
-    return tensors | {first: tensors[first].flatten()[:1].repeat(3)}
-
-
-def spoil(first, tensors):
-    return tensors | {first: tensors[first].float() * math.nan}
-
-
-def rename(first, tensors):
-    return drop(first, tensors) | {"strange": tensors[first]}
-
-
-def state(change):
-    def harm(files):
-        content = json.loads(files["state.json"])
-        change(content)
-        files["state.json"] = json.dumps(content).encode()
-
-    return harm
-
-
-WRONG_STATES = {
-    **{f"{change.__name__} {name}": other_tensor(f"{name}.safetensors", change)
-       for name in ("weights", "best") for change in (drop, shrink, spoil, rename)},
-    **{f"{change.__name__} optimizer": other_tensor("optimizer.safetensors", change)
-       for change in (drop, without_muon, shrink, spoil, rename)},
-    "no best": lambda files: files.pop("best.safetensors"),
-    "endless": state(lambda s: s["progress"].update(train_seconds=math.inf)),
-    "no optimizer": lambda files: files.pop("optimizer.safetensors"),
-    "step beyond": state(lambda s: s["progress"].update(step=10**6)),
-    "stray": state(lambda s: s["progress"].update(stray=1)),
-    "no scaler": state(lambda s: s.pop("scaler")),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("harm", WRONG_STATES)
-def test_a_state_of_another_net_is_passed_over_though_its_hashes_fit(config, tmp_path, harm):
-    cfg, cut = config(), Entry(tmp_path, "cut")
-    with pytest.raises(Stop):
-        train(cfg, cut, 5)
-    newest, *_ = cut.steps()
-    files = cut.read_step(newest)
-    task = training.build_task(cfg)
-    model, recipe = training.build_model(cfg, task), training.recipe(cfg)
-    trainer = Trainer(model, task, recipe, seed=1, device="cpu", entry=cut)
-    fresh = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
-    WRONG_STATES[harm](files)
-    with pytest.raises(Damaged):
-        trainer._load(files)
-    assert trainer.progress.step == 0 and not trainer.best_weights
-    assert all(torch.equal(t, fresh[key]) for key, t in trainer.model.state_dict().items())
-    assert not any(member.state for member in trainer.optimizers.members.values())
+from micro_transformer.training.trainer import NonFinite
+from tests.training.trained import curve, make_trainer, train, weights
 
 
 def test_same_seed_same_curve_and_another_seed_another(config, tmp_path):
@@ -206,7 +50,7 @@ def test_accumulated_parts_make_one_step_of_all_their_targets(config, tmp_path, 
     ffn.auxiliary_loss = lambda: 3 * ffn.up.weight.square().mean()
     draw = functools.partial(task.train_batch, stream(cfg["seed"], "data"))
     parts = [draw(part, size, cfg["train"]["context"]) for part in range(3)]
-    counts = [task.num_scored(part) for part in parts]
+    counts = [int(task.num_scored(part)) for part in parts]
     assert (len(set(counts)) > 1) == bool(words)
     whole = sum(task.loss(model, part) * n for part, n in zip(parts, counts, strict=True))
     loss = whole / sum(counts) + ffn.auxiliary_loss()
@@ -230,7 +74,6 @@ def test_the_best_weights_are_restored_and_patience_is_kept(config, tmp_path):
     assert progress.stopped_early and progress.step == progress.best_step + 2
     task = training.build_task(cfg)
     model = training.build_model(cfg, task)
-    import safetensors.torch
 
     model.load_state_dict(safetensors.torch.load(weights(entry)))
     assert task.score(model, "val")["loss"] == pytest.approx(progress.best, rel=1e-6)

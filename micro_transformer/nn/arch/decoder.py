@@ -25,6 +25,8 @@ class DecoderLM(nn.Module):
     mask_fn is the attention predicate (see nn/masks.py); it may be replaced on a trained net.
     """
 
+    reads = ("tokens",)  # in the words of Task.gives
+
     def __init__(
         self,
         dims: Dims,

@@ -1,0 +1,26 @@
+"""A fine-tuning small enough for a test: eight steps at 32 tokens, then four at 64."""
+
+from pathlib import Path
+
+from micro_transformer.config.resolve import resolve
+from micro_transformer.runs.planning import make_plan
+from micro_transformer.store import trainings
+from micro_transformer.store.fingerprints import fingerprints
+from tests.conftest import members
+
+ROOT = Path(__file__).resolve().parents[2]
+SCALINGS = members("scaling")
+# Eight steps at 32 tokens, then four at 64.
+SHORT = ["train=extend", "train.base=smoke", "train.steps=4", "train.context=64"]
+SHORT += ["train.warmup_steps=1", "train.eval_every=4", "train.checkpoint_every=2"]
+TINY = ["task=micro", "task.stories=300", "model=tiny", "model.d_model=32", "train.threads=1"]
+
+
+def config_of(*words):
+    (job,) = make_plan(words).jobs
+    return resolve(job.config)
+
+
+def training_of(*words):
+    config = config_of(*words)
+    return trainings.of(config, fingerprints(config, "0123456789ab"))

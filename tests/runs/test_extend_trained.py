@@ -1,0 +1,161 @@
+"""Fine-tuning, trained: the base once, then from its weights, whatever is stopped or pruned."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from micro_transformer.data.configured import data_digest
+from micro_transformer.records import record_files
+from micro_transformer.runs import worker
+from micro_transformer.store import trainings
+from micro_transformer.store.checkpoints import read_snapshot
+from micro_transformer.store.fingerprints import fingerprints
+from tests.runs.extending import ROOT, SHORT, TINY, config_of
+
+
+class Stop(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def train(micro_data, monkeypatch):
+    """Trains the overrides' recipe as a job would, stopped at a step of the base or later."""
+    monkeypatch.setattr(worker, "make_deterministic", lambda threads: None)
+
+    def run(store, *words, base_stop=None, stop=None):
+        config = config_of(*TINY, *SHORT, *words, f"data.dir={micro_data}", f"store.dir={store}")
+        training = trainings.of(config, fingerprints(config, data_digest(config)))
+        for part, last in ((training.base, base_stop), (training, stop)):
+            monkeypatch.setattr(worker, "StopRequest", lambda last=last: _Stopping(last))
+            worker.train(*part.work)
+        return training
+
+    return run
+
+
+class _Stopping:
+    """A request to stop after N steps."""
+
+    number = None
+
+    def __init__(self, last):
+        self.last, self.seen = last, 0
+
+    def install(self):
+        return self
+
+    def check(self):
+        self.seen += 1
+        if self.seen == self.last:
+            raise Stop
+
+
+def final(training):
+    files = read_snapshot(training.entry.final)
+    return files["weights.safetensors"], json.loads(files["state.json"])["progress"]
+
+
+def curve(progress):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in progress["history"]]
+
+
+@pytest.mark.parametrize("stops", [{"base_stop": 3}, {"base_stop": 8}, {"stop": 1}, {"stop": 3}])
+def test_a_stop_in_either_part_changes_no_bit(train, tmp_path, stops):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", **stops)
+    resumed = train(tmp_path / "cut")
+    for one, other in ((whole, resumed), (whole.base, resumed.base)):
+        assert final(one)[0] == final(other)[0]
+        assert curve(final(one)[1]) == curve(final(other)[1])
+    spent = final(whole)[1]["cost"]
+    assert spent.keys() == final(resumed)[1]["cost"].keys()
+    base = final(resumed.base)[1]["cost"]
+    assert {f"base/{k}": v for k, v in base.items()}.items() <= final(resumed)[1]["cost"].items()
+
+
+def test_a_fine_tuning_changes_weights_from_those_of_its_base_on(train, tmp_path):
+    """A step with a tiny learning rate keeps the base's weights; four real ones, under another
+    scaling, give others."""
+    still = train(tmp_path, "train.lr=1e-12", "train.matrix_lr=1e-12")
+    linear, yarn = (train(tmp_path, f"train.scaling={name}") for name in ("linear", "yarn"))
+    base = final(linear.base)[0]
+    assert close(final(still)[0], base)
+    assert not close(final(linear)[0], base) and not close(final(linear)[0], final(yarn)[0])
+    assert linear.base.entry.folder == yarn.base.entry.folder == still.base.entry.folder
+
+
+def close(one, other):
+    import safetensors.torch
+
+    a, b = safetensors.torch.load(one), safetensors.torch.load(other)
+    return all(torch.allclose(a[name], b[name], rtol=0, atol=1e-6) for name in a)
+
+
+# --- by the command ---
+
+
+@pytest.fixture
+def lab(tmp_path, micro_data):
+    def run(*words, module="run.py"):
+        start = [str(ROOT / "run.py"), *TINY, f"data.dir={micro_data}", "bench=none"]
+        command = [sys.executable, *(start if module == "run.py" else ["-m", module]), *words]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    run.folder = tmp_path
+    run.data = str(micro_data)
+    return run
+
+
+def stored(lab):
+    return {folder.name for folder in (lab.folder / "checkpoints").iterdir()}
+
+
+def test_two_extensions_and_the_base_itself_train_three_nets(lab):
+    words = [*SHORT, "train.scaling=linear,yarn", "run.sweep=two", "-m"]
+    assert "trainings  3: 0 stored, 3 to train" in lab(*words, "run.plan=true").stdout
+    done = lab(*words)
+    assert done.returncode == 0, done.stderr
+    assert "trainings  2: 2 stored, 0 to train" in lab(*words, "run.plan=true").stdout
+    trained = stored(lab)
+    assert len(trained) == 3
+    assert lab("train=smoke", "hydra.run.dir=plain").returncode == 0 and stored(lab) == trained
+    (plain,) = record_files.load_records(lab.folder / "plain").records
+    found = record_files.load_records(lab.folder / "multirun").records
+    assert sorted("base" in r.phases for r in found) == [False, True]
+    assert "train" not in plain.phases
+    for record in found:
+        assert record.status == "ok" and record.config["origin"]["train"]["steps"] == 8
+        for name in ("seconds", "ms_per_step", "tokens_per_s", "peak_rss_gb"):
+            assert record.cost[f"base/train/{name}"] == plain.cost[f"train/{name}"]
+            assert record.cost[f"train/{name}"] > 0
+        history = record_files.read_history(record.path)
+        assert [line["step"] for line in history] == [1, 2, 3, 4]
+        # measured under the scaling that it was trained under
+        assert record.metrics["val/loss"] == pytest.approx(history[-1]["val/loss"], rel=1e-5)
+
+
+def test_a_base_may_be_pruned_and_its_children_live(lab):
+    words = [*SHORT, "hydra.run.dir=one"]
+    assert lab(*words).returncode == 0
+    (record,) = record_files.load_records(lab.folder / "one").records
+    own = record.fingerprints["train"]
+    (base,) = stored(lab) - {own}
+    store = "micro_transformer.store"
+    assert lab("prune", base, "--yes", module=store).returncode == 0
+    assert lab(*words, "run.force=true").returncode == 0 and stored(lab) == {own}
+    scored = lab(
+        f"checkpoints/{own}",
+        "--json",
+        "--data",
+        lab.data,
+        module="micro_transformer.evaluate",
+    )
+    assert json.loads(scored.stdout)["val/loss"] == pytest.approx(
+        record.metrics["val/loss"], rel=1e-6
+    )
