@@ -11,7 +11,7 @@ from torch import Tensor
 # Shapes: (n, A, B) with A <= B is a batch of n matrices of equal shape; E experts.
 
 
-class Muon(torch.optim.Muon):
+class Muon(torch.optim.Optimizer):
     """torch's Muon with three differences: the dtype of Newton-Schulz is configurable (torch uses
     bf16 even on CPUs that emulate it), matrices of equal shape are processed in one batch, and an
     expert stack (E, out, in) is E matrices.
@@ -20,10 +20,9 @@ class Muon(torch.optim.Muon):
     def __init__(
         self, params: Iterable[Tensor], *, lr: float, weight_decay: float, dtype: torch.dtype
     ):
-        params = list(params)
-        super().__init__([p for p in params if p.ndim == 2], lr=lr, weight_decay=weight_decay)
-        if stacks := [p for p in params if p.ndim == 3]:  # torch's constructor refuses them
-            self.add_param_group({"params": stacks})
+        # torch's constructor refuses stacks: only its defaults are taken
+        torchs = torch.optim.Muon([torch.empty(1, 1)], lr=lr, weight_decay=weight_decay)
+        super().__init__(params, torchs.defaults)
         self.dtype = dtype
 
     @torch.no_grad()

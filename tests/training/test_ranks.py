@@ -18,7 +18,7 @@ from micro_transformer.records import record_files
 from micro_transformer.store.checkpoints import read_snapshot
 from micro_transformer.tasks.language_modeling import LanguageModeling
 from micro_transformer.training.ranks import Ranks
-from micro_transformer.training.trainer import Trainer
+from micro_transformer.training.step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "device=cpu"]
@@ -124,7 +124,7 @@ def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ran
         trainer = SimpleNamespace(
             ranks=Ranks(rank, ranks), task=task, recipe=recipe, seed=1, device="cpu"
         )
-        shares = Trainer._shares(trainer, 5)
+        shares = TrainingStep.shares(trainer, 5)
         losses = [task.loss(lambda ids: table[ids], share) for share, _ in shares]
         plain.append(sum(losses) / accumulate)
         weighted.append(sum(w * loss for (_, w), loss in zip(shares, losses, strict=True)))
@@ -140,7 +140,7 @@ def test_a_step_without_a_target_has_no_loss():
     task.train_batch = lambda **_: empty
     recipe = SimpleNamespace(accumulate=2, batch_size=2, context=5)
     trainer = SimpleNamespace(ranks=Ranks(), task=task, recipe=recipe, seed=1, device="cpu")
-    assert [weight for _, weight in Trainer._shares(trainer, 0)] == [0, 0]
+    assert [weight for _, weight in TrainingStep.shares(trainer, 0)] == [0, 0]
 
 
 def test_shares_are_all_rows_once_and_draws_differ():
