@@ -7,7 +7,7 @@ from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.decoding.base import Step, StepOutput, Strategy
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 from micro_transformer.wording import _
 
@@ -27,13 +27,11 @@ class ModelStep:
     vocabulary, and for a row that does not end with a token or has a PAD after one.
     """
 
-    def __init__(
-        self, model: DecoderLM, make_layer: MakeLayer, *, max_len: int, eos: int | None = None
-    ):
+    def __init__(self, model: Net, make_layer: MakeLayer, *, max_len: int, eos: int | None = None):
         self.model, self.make_layer, self.max_len = model, make_layer, max_len
         self.cache: Cache | None = None
         unwritten = [id for id in range(FIRST) if id != eos]
-        self._unwritten = torch.tensor(unwritten, device=model.embedding.weight.device)
+        self._unwritten = torch.tensor(unwritten, device=model.device)
         self._seen: Tensor | None = None  # all ids so far, if the cache stores nothing
 
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
@@ -86,10 +84,9 @@ class ModelStep:
             )
 
     def _start(self, batch: int) -> Cache:
-        dims, weight = self.model.dims, self.model.embedding.weight
-        device = weight.device
+        dims, device = self.model.dims, self.model.device
         autocast = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if autocast else weight.dtype
+        dtype = torch.get_autocast_dtype(device.type) if autocast else self.model.dtype
         spec = CacheSpec(batch, dims.num_heads, dims.head_dim, self.max_len, dtype, device)
         self.cache = Cache.make(self.make_layer, spec, dims.num_layers)
         return self.cache
@@ -104,7 +101,7 @@ class ModelStep:
 
 @torch.inference_mode()
 def generate(
-    model: DecoderLM,
+    model: Net,
     prompt: Tensor,
     strategy: Strategy,
     max_new_tokens: int,
@@ -138,7 +135,7 @@ def positions(ids: Tensor) -> Tensor:
     return (real.cumsum(-1) - 1).masked_fill(~real, -1)
 
 
-def _check(model: DecoderLM, prompt: Tensor, max_new_tokens: int) -> None:
+def _check(model: Net, prompt: Tensor, max_new_tokens: int) -> None:
     length = prompt.shape[1]
     if max_new_tokens < 1:
         raise ValueError(_("max_new_tokens={n}: must be at least 1", n=max_new_tokens))

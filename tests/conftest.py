@@ -16,6 +16,7 @@ from micro_transformer.config.components import find
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
+from micro_transformer.nn.posenc.base import PositionalEncoding
 from tests.sweeps import run_sweep
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -79,6 +80,12 @@ def tiny_decoder(
     return net.eval()
 
 
+def rotated(posenc: PositionalEncoding, x: Tensor, pos: Tensor, length: int = 0) -> Tensor:
+    """(B, H, T, d) -> same, as self-attention rotates it; unchanged by encodings without one."""
+    rotation = posenc.rotation(pos, x.dtype, length)
+    return x if rotation is None else rotation.turn(x)
+
+
 def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
     """Real tokens: none is 0, which is PAD."""
     return torch.randint(1, vocab_size, shape)
@@ -86,8 +93,8 @@ def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
 
 def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Cache:
     """An empty cache for a net."""
-    dims, weight = net.dims, net.embedding.weight
-    spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, weight.dtype, weight.device)
+    dims = net.dims
+    spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, net.dtype, net.device)
     return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)
 
 

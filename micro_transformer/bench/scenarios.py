@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity
 
 from micro_transformer.bench import timing
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.kernels.manual import Manual
@@ -22,7 +22,7 @@ KERNELS: dict[str, Callable[[], Kernel]] = {"manual": Manual, "sdpa": Sdpa}
 Row = tuple[str, int, float, float]  # what, tokens, median ms, interquartile range in ms
 
 
-def compare(model: DecoderLM, lengths: Sequence[int], device: str, repeats: int) -> Iterator[Row]:
+def compare(model: Net, lengths: Sequence[int], device: str, repeats: int) -> Iterator[Row]:
     """Forward pass at batch size 1 for each length, with the net's widths:
 
     attention/*: softmax(q·k) v alone, causal, by hand and by torch; mhsa/*: projections, positions
@@ -35,7 +35,7 @@ def compare(model: DecoderLM, lengths: Sequence[int], device: str, repeats: int)
             yield name, length, 1e3 * statistics.median(times), 1e3 * (timing.spread(times) or 0)
 
 
-def _actions(model: DecoderLM, length: int, device: str) -> dict[str, Callable[[], Tensor]]:
+def _actions(model: Net, length: int, device: str) -> dict[str, Callable[[], Tensor]]:
     dims, block = model.dims, model.blocks()[0]
     qkv = torch.randn(3, 1, dims.num_heads, length, dims.head_dim, device=device)
     x = torch.randn(1, length, dims.d_model, device=device)
@@ -62,7 +62,7 @@ def _actions(model: DecoderLM, length: int, device: str) -> dict[str, Callable[[
     }
 
 
-def sdpa_backend(model: DecoderLM, length: int, device: str) -> str:
+def sdpa_backend(model: Net, length: int, device: str) -> str:
     """Name of the operation that torch's SDPA called, from the profiler."""
     action = _actions(model, length, device)["attention/sdpa"]
     with torch.inference_mode(), torch.profiler.profile(activities=activities(device)) as seen:

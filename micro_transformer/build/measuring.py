@@ -7,14 +7,14 @@ from typing import Any
 from micro_transformer.config.components import make
 from micro_transformer.config.schema import NO_SCALING, component
 from micro_transformer.decoding.base import Strategy
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
 
 Config = dict[str, Any]
 MB = 1e6
 
 
-def stretch(net: DecoderLM, config: Config) -> None:
+def stretch(net: Net, config: Config) -> None:
     """The configured RoPE scaling is applied to the net, relative to its training context; with
     `scaling=none` the scaling of its recipe stays."""
     scalable = component("posenc", config).facts.get("scalable")

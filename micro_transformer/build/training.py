@@ -12,7 +12,7 @@ import torch
 from micro_transformer.config import schema
 from micro_transformer.config.components import find, make
 from micro_transformer.config.sections import Train
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.seeds import stream
@@ -26,7 +26,7 @@ def build_task(config: Config) -> Task:
     return make("task", config["task"], config["data"]["dir"])
 
 
-def build_model(config: Config, task: Task) -> DecoderLM:
+def build_model(config: Config, task: Task) -> Net:
     """The model on the configured device, with initial weights drawn from the seed and the RoPE
     scaling of its recipe applied."""
     dims = make_dims(config, task.vocab_size)
@@ -45,7 +45,7 @@ def build_model(config: Config, task: Task) -> DecoderLM:
     return net.to(config["device"])
 
 
-def _stretch(net: DecoderLM, config: Config) -> None:
+def _stretch(net: Net, config: Config) -> None:
     start = config["origin"]
     if start is not None and schema.component("posenc", config).facts.get("scalable"):
         scaling = make("scaling", start["scaling"])

@@ -44,7 +44,7 @@ class Group:
 
 
 GROUPS = {
-    "arch": Group("nn/arch", "Module", trained=True),
+    "arch": Group("nn/arch", "Net", trained=True),
     "model": Group(trained=True, named=True),
     "posenc": Group("nn/posenc", "PositionalEncoding", trained=True, named=True),
     "pattern": Group("nn/patterns", "Pattern", trained=True),

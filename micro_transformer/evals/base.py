@@ -6,7 +6,7 @@ from pathlib import Path
 
 from micro_transformer.config.sections import Train
 from micro_transformer.decoding.base import Strategy
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
 from micro_transformer.tasks.base import Task
 
@@ -15,12 +15,12 @@ from micro_transformer.tasks.base import Task
 class EvalContext:
     """One trained model under one choice of kernel, cache and decoding."""
 
-    model: DecoderLM  # in evaluation mode
+    model: Net  # in evaluation mode
     task: Task
     recipe: Train  # as the model was trained
     strategy: Strategy
     make_cache: Callable[[CacheSpec], CacheLayer]
-    new_model: Callable[[], DecoderLM]  # with initial weights and the kernel of training
+    new_model: Callable[[], Net]  # with initial weights and the kernel of training
     title: str  # the choices, as a table shows them
     folder: Path  # of samples and traces
     device: str

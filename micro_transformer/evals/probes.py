@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.kernels.manual import Manual
 
 SEAMS = ("q", "k", "v", "scores", "weights")
@@ -27,7 +27,7 @@ NEARBY = 4  # tokens back
 UNNAMED = "none"
 
 
-def trace(model: DecoderLM, ids: Tensor) -> str:
+def trace(model: Net, ids: Tensor) -> str:
     """Q, K, V, scores and weights of every layer for ids (B, T), as text: shapes, a few values."""
     lines = [f"ids {tuple(ids.shape)}"]
 
@@ -42,7 +42,7 @@ def trace(model: DecoderLM, ids: Tensor) -> str:
     return "\n".join(lines)
 
 
-def attention_maps(model: DecoderLM, ids: Tensor) -> list[Tensor]:
+def attention_maps(model: Net, ids: Tensor) -> list[Tensor]:
     """ids (B, T) -> the attention weights of each layer, (B, H, T, T) each: rows sum to 1."""
     maps: list[Tensor] = []
     probe = with_weights(model)
@@ -51,7 +51,7 @@ def attention_maps(model: DecoderLM, ids: Tensor) -> list[Tensor]:
     return maps
 
 
-def with_weights(model: DecoderLM) -> DecoderLM:
+def with_weights(model: Net) -> Net:
     """A copy of the model, in evaluation mode, whose kernel forms the attention weights."""
     probe = copy.deepcopy(model).eval()
     probe.use_kernel(Manual)
@@ -144,7 +144,7 @@ def repeated(vocab: range, length: int, batch: int, generator: torch.Generator) 
 
 
 def head_scores(
-    model: DecoderLM, text: Tensor, marks: Tensor, random: Tensor
+    model: Net, text: Tensor, marks: Tensor, random: Tensor
 ) -> list[dict[str, list[float]]]:
     """One dict per layer: score -> one value per head.
 

@@ -13,11 +13,12 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.norms import make_norm
+from micro_transformer.nn.sublayer import SubLayer
 
 # B batch, H heads, T tokens (Tq queries, Tk keys), d head_dim, D = H·d model width
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(SubLayer):
     """Multi-head self-attention (Vaswani et al., 2017, 3.2.2), q, k and v by one fused projection.
 
     Queries, keys and values (B, H, T, d) pass through the identity modules `q`, `k`, `v` (for
@@ -82,6 +83,5 @@ class SelfAttention(nn.Module):
             moved = moved * (context.pos > 0)[:, None, :, None]
         return torch.cat((moved, staying), 1)
 
-    def outputs(self) -> list[Tensor]:
-        """Weights whose output is added to the residual stream."""
+    def residual_outputs(self) -> list[Tensor]:
         return [self.out.weight]

@@ -1,5 +1,7 @@
 """State shared by all layers of a forward pass: positions, masks, bias, rotation, cache."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,8 @@ class Context:
     planned for the cache; without a cache, that of this forward pass.
     """
 
+    aux_scale: Tensor | None = None  # factor of the gradients of auxiliary losses; None: none
+
     def __init__(
         self,
         posenc: PositionalEncoding,
@@ -46,6 +50,12 @@ class Context:
         self.first_visible = 0 if reach is None else max(0, self.first + 1 - reach)
         self._rotations: dict[tuple[QueryView, torch.dtype], Rotation | None] = {}
         self._spans: dict[tuple[int, int, QueryView], KeySpan] = {}
+
+    def fresh(self) -> "Context":
+        """The same forward pass with no mask, bias or rotation computed yet."""
+        other = copy.copy(self)
+        other._rotations, other._spans = {}, {}
+        return other
 
     def rotate(self, x: Tensor, view: QueryView = AS_IS) -> Tensor:
         """(..., B, H, Tq, d) -> same, rotated by this pass's positions as the view maps them."""

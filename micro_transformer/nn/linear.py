@@ -1,8 +1,10 @@
-"""The linear layer used throughout the net."""
+"""The linear layer used throughout the net, and the vocabulary head."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from micro_transformer.nn.parameter_kinds import TABLE
 
 
 class Linear(nn.Linear):
@@ -20,3 +22,9 @@ class Linear(nn.Linear):
         # (in_features,), then (..., out_features)
         out = torch.linalg.vecdot(self.weight, x.view(-1)).view(*x.shape[:-1], -1)
         return out if self.bias is None else out + self.bias
+
+
+class VocabularyHead(Linear):
+    """Logits of every token; W has one row per token, as the embedding that it may be tied to."""
+
+    kinds = {"weight": TABLE}

@@ -1,7 +1,8 @@
 """The Transformer block, the stack of blocks, and initialisation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -10,39 +11,48 @@ from micro_transformer.nn.attention import SelfAttention
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
-from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.norms import make_norm
+from micro_transformer.nn.parameter_kinds import STD, parameter_kinds
+from micro_transformer.nn.sublayer import SubLayer
 
 # B batch, T tokens, D model width
 
-STD = 0.02  # standard deviation of initial weights (Radford et al., 2018)
-
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + ffn(norm(x)): pre-LN (Xiong et al., 2020)."""
+    """x + dropout(f(norm(x))) for each sub-layer f in order: pre-LN (Xiong et al., 2020).
 
-    def __init__(self, dims: Dims, ffn: FFN, make_kernel: Callable[[], Kernel]):
+    Encoder and decoder blocks differ in their sub-layers only: `attention` and `ffn`, with
+    cross-attention in between where a net reads two texts. The norm of f is `<name of f>_norm`.
+    """
+
+    attention: SelfAttention
+    ffn: FFN
+
+    def __init__(self, dims: Dims, sublayers: Mapping[str, SubLayer]):
         super().__init__()
-        self.attention_norm = make_norm(dims, dims.d_model)
-        self.attention = SelfAttention(dims, make_kernel)
-        self.ffn_norm = make_norm(dims, dims.d_model)
-        self.ffn = ffn
+        self.names = tuple(sublayers)
+        for name, sublayer in sublayers.items():
+            self.add_module(f"{name}_norm", make_norm(dims, dims.d_model))
+            self.add_module(name, sublayer)
         self.dropout = nn.Dropout(dims.dropout) if dims.dropout else nn.Identity()
 
+    def branches(self) -> list[tuple[nn.Module, SubLayer]]:
+        """(norm, sub-layer) of each residual branch, in order."""
+        return [(getattr(self, f"{name}_norm"), getattr(self, name)) for name in self.names]
+
     def forward(self, x: Tensor, context: Context, index: int) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), context, index))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+        """(B, T, D) -> (B, T, D). index: of this block, and of its layer in the cache."""
+        for norm, sublayer in self.branches():
+            x = x + self.dropout(sublayer.residual(norm(x), context, index))
+        return x
 
 
 class Stack(nn.Module):
-    """All blocks, followed by a final norm."""
+    """Blocks with a common residual stream, followed by a final norm."""
 
-    def __init__(self, dims: Dims, make_ffn: Callable[[], FFN], make_kernel: Callable[[], Kernel]):
+    def __init__(self, dims: Dims, blocks: Iterable[Block]):
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(dims, make_ffn(), make_kernel) for _ in range(dims.num_layers)
-        )
+        self.blocks = nn.ModuleList(blocks)
         self.norm = make_norm(dims, dims.d_model)
         self.checkpointed = False  # True: gradient checkpointing per block
 
@@ -50,26 +60,35 @@ class Stack(nn.Module):
         """(B, T, D) -> (B, T, D)."""
         for index, block in enumerate(self.blocks):
             if self.checkpointed and self.training:
-                x = checkpoint(block, x, context, index, use_reentrant=False)
+                x = checkpoint(_anew, block, x, context, index, use_reentrant=False)
             else:
                 x = block(x, context, index)
         return self.norm(x)
 
+    def sublayers(self) -> list[SubLayer]:
+        """The sub-layer of every residual branch, first to last."""
+        return [sublayer for block in self.blocks for _, sublayer in block.branches()]  # type: ignore[operator]
 
-def initialise(net: nn.Module, dims: Dims) -> None:
-    """Matrices are drawn from N(0, 0.02²), biases are 0, residual output weights are smaller.
 
-    Residual output weights: std 0.02 / sqrt(2 num_layers), so that the variance of the residual
-    stream does not grow with depth (Radford et al., 2019); 0 with zero_init, so that each block
-    starts as the identity.
+def _anew(block: Any, x: Tensor, context: Context, index: int) -> Tensor:
+    """The block's output, with masks, bias and rotation computed by this call: if the first block
+    computed them for all, its recomputation would find them and record fewer operations."""
+    return block(x, context.fresh(), index)
+
+
+def initialise(net: nn.Module, stacks: Iterable[Stack], *, zero_init: bool) -> None:
+    """Every parameter has its kind's initial values; residual output weights are smaller.
+
+    Residual output weights: std 0.02 / sqrt(number of residual branches of the stack), so that the
+    variance of the residual stream does not grow with depth (Radford et al., 2019); 0 with
+    zero_init, so that each block starts as the identity.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=STD)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    std = 0.0 if dims.zero_init else STD / math.sqrt(2 * dims.num_layers)
-    for block in net.modules():
-        if isinstance(block, Block):
-            for weight in (*block.attention.outputs(), *block.ffn.outputs()):
+    for parameter, kind in parameter_kinds(net):
+        if kind.initial is not None:
+            kind.initial(parameter)
+    for stack in stacks:
+        sublayers = stack.sublayers()
+        std = 0.0 if zero_init else STD / math.sqrt(len(sublayers))
+        for sublayer in sublayers:
+            for weight in sublayer.residual_outputs():
                 nn.init.normal_(weight, std=std)

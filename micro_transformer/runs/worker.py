@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
 
 from micro_transformer.build import measuring, training
 from micro_transformer.evals import probes
 from micro_transformer.evals.base import EvalContext
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.progress import Display, shown
 from micro_transformer.runs.work import Measured, Work
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
@@ -74,7 +73,7 @@ def train(config: Config, entry: Entry, factors: dict[str, Any], base: Entry | N
         return Work(time.monotonic() - started)
 
 
-def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
+def _start(model: Net, base: Entry | None) -> tuple[Net, dict[str, float | None]]:
     """The model with the base's weights, and their training costs as `base/<cost>`; without a base
     the model unchanged and no costs."""
     if base is None:
@@ -83,7 +82,7 @@ def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, f
     return model, {f"base/{name}": value for name, value in state["progress"]["cost"].items()}
 
 
-def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
+def _load(model: Net, entry: Entry) -> dict[str, Any]:
     """The model has the stored weights; returns the stored training state. Raises Damaged if a file
     is corrupted or its weights do not fit the model."""
     files = entry.read()
@@ -138,7 +137,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     )
 
 
-def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
+def load(config: Config, entry: Entry, task: Any) -> tuple[Net, dict[str, Any]]:
     """The trained model in eval mode, with the kernel and RoPE scaling configured for evaluation,
     and its training state. Raises Damaged if a file is corrupted or does not fit the model."""
     model = training.build_model(config, task)
@@ -148,22 +147,14 @@ def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, 
     return model.eval(), state
 
 
-def sizes(model: DecoderLM) -> dict[str, int]:
-    """Parameter counts (total, trainable, active per token) and forward FLOPs per token.
-
-    flops_per_token: 2 FLOPs per weight of every matrix, including the output projection even if it
-    is tied to the embedding; attention over the context is not included.
-    """
+def sizes(model: Net) -> dict[str, int]:
+    """Parameter counts (total, trainable, active per token) and forward FLOPs per token."""
     parameters = list(model.parameters())
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    total = sum(p.numel() for p in parameters)
-    matrices = {id(p): p.numel() for p in parameters if p.ndim == 2 and id(p) not in tables}
-    matrices |= {id(p): p.numel() for p in model.output_weights()}
     return {
-        "params": total,
+        "params": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "active_params": total,
-        "flops_per_token": 2 * sum(matrices.values()),
+        "active_params": model.active_params(),
+        "flops_per_token": model.flops_per_token(),
     }
 
 

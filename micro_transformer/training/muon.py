@@ -8,18 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Shapes: (n, A, B) with A <= B is a batch of n matrices of equal shape.
+# Shapes: (n, A, B) with A <= B is a batch of n matrices of equal shape; E experts.
 
 
-class Muon(torch.optim.Muon):
-    """torch's Muon with two differences: the dtype of Newton-Schulz is configurable (torch uses
-    bf16 even on CPUs that emulate it), and matrices of equal shape are processed in one batch.
+class Muon(torch.optim.Optimizer):
+    """torch's Muon with three differences: the dtype of Newton-Schulz is configurable (torch uses
+    bf16 even on CPUs that emulate it), matrices of equal shape are processed in one batch, and an
+    expert stack (E, out, in) is E matrices.
     """
 
     def __init__(
         self, params: Iterable[Tensor], *, lr: float, weight_decay: float, dtype: torch.dtype
     ):
-        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        # torch's constructor refuses stacks: only its defaults are taken
+        torchs = torch.optim.Muon([torch.empty(1, 1)], lr=lr, weight_decay=weight_decay)
+        super().__init__(params, torchs.defaults)
         self.dtype = dtype
 
     @torch.no_grad()
@@ -27,12 +30,14 @@ class Muon(torch.optim.Muon):
         """Every matrix that has a gradient is updated by one step."""
         for group in self.param_groups:
             for alike in _by_shape(p for p in group["params"] if p.grad is not None):
-                updates = torch.stack([_wide(self._momentum(p, group)) for p in alike])
-                steps = orthogonal(updates, self.dtype, group)
-                for p, step in zip(alike, steps, strict=True):
-                    stretch = max(1, p.shape[0] / p.shape[1]) ** 0.5
+                updates = [_batched(self._momentum(p, group)) for p in alike]
+                steps = orthogonal(torch.cat(updates), self.dtype, group)
+                for p, step in zip(alike, steps.split([len(u) for u in updates]), strict=True):
+                    rows, columns = p.shape[-2:]
+                    factor = max(1, rows / columns) ** 0.5
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(step if p.shape == step.shape else step.T, alpha=-group["lr"] * stretch)
+                    step = step if step.shape[-2:] == p.shape[-2:] else step.mT
+                    p.add_(step.view_as(p), alpha=-group["lr"] * factor)
 
     def _momentum(self, p: Tensor, group: dict[str, Any]) -> Tensor:
         """Nesterov momentum after adding this gradient to the momentum buffer."""
@@ -56,13 +61,14 @@ def orthogonal(x: Tensor, dtype: torch.dtype, knobs: dict[str, Any]) -> Tensor:
 
 
 def _by_shape(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters grouped by their shape after `_wide`."""
+    """The parameters grouped by the shape of their matrices in `_batched`."""
     found: dict[tuple[int, ...], list[Tensor]] = {}
     for p in parameters:
-        found.setdefault(_wide(p).shape, []).append(p)
+        found.setdefault(_batched(p).shape[1:], []).append(p)
     yield from found.values()
 
 
-def _wide(x: Tensor) -> Tensor:
-    """(A, B) or (B, A) -> (A, B) with A <= B: transposed if it is tall."""
-    return x.T if x.shape[0] > x.shape[1] else x
+def _batched(x: Tensor) -> Tensor:
+    """(A, B) or (B, A) -> (1, A, B) with A <= B, transposed if tall; (E, …) -> (E, A, B)."""
+    x = x.mT if x.shape[-2] > x.shape[-1] else x
+    return x if x.ndim == 3 else x[None]

@@ -1,5 +1,5 @@
 """Optimizers with learning-rate schedule and mixed precision: AdamW for all parameters, or Muon for
-the matrices and AdamW for the rest.
+matrices and expert stacks and AdamW for the rest.
 """
 
 import math
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from micro_transformer.config.sections import Train
+from micro_transformer.nn.parameter_kinds import parameter_kinds
 from micro_transformer.training.muon import Muon
 
-# What each member keeps of a parameter, as a stored state must have it.
-KEPT = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "muon": {"momentum_buffer"}}
+# State of a parameter in each optimizer, as a snapshot must have it.
+STATE_KEYS = {"adamw": {"step", "exp_avg", "exp_avg_sq"}, "muon": {"momentum_buffer"}}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,7 +26,7 @@ class Optimizers:
     def __init__(self, model: nn.Module, recipe: Train, device: str):
         self.model, self.recipe, self.device = model, recipe, device
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
-        matrices, decayed, others = _partition(model, recipe.optimizer == "muon")
+        orthogonalized, decayed, others = _partition(model, recipe.optimizer == "muon")
         groups = [
             {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -35,9 +36,9 @@ class Optimizers:
         self.members: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(groups, lr=recipe.lr, betas=(beta1, beta2), fused=True)
         }
-        if matrices:
+        if orthogonalized:
             self.members["muon"] = Muon(
-                matrices,
+                orthogonalized,
                 lr=recipe.matrix_lr,
                 weight_decay=recipe.weight_decay,
                 dtype=DTYPES[recipe.matrix_dtype],
@@ -71,6 +72,10 @@ class Optimizers:
             return nullcontext()
         return torch.autocast(self.device, dtype=DTYPES[self.recipe.precision])
 
+    def scaled(self, factor: float) -> Tensor:
+        """factor times the loss scale of fp16, a scalar on the device."""
+        return self.scaler.scale(torch.tensor(factor, device=self.device))
+
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss are accumulated, multiplied by the loss scale in fp16."""
         self.scaler.scale(loss).backward()
@@ -99,19 +104,19 @@ class Optimizers:
         }
 
     def fit(self, step: int) -> bool:
-        """Whether the state is one that `step` steps leave: every entry whole, of the parameter's
-        shape, and none missing but where fp16 has skipped steps."""
+        """Whether the state can be that after `step` steps: entries have all keys and the shape of
+        their parameter; an optimizer without any is right at step 0 and where fp16 skips steps."""
         entries = [
-            (KEPT[name], parameter, entry)
+            (STATE_KEYS[name], parameter, entry)
             for name, member in self.members.items()
             for parameter, entry in member.state.items()
         ]
-        whole = all(
-            entry.keys() == kept and all(x.shape in ((), parameter.shape) for x in entry.values())
-            for kept, parameter, entry in entries
+        is_whole = all(
+            entry.keys() == keys and all(x.shape in ((), parameter.shape) for x in entry.values())
+            for keys, parameter, entry in entries
         )
         is_begun = all(member.state for member in self.members.values())
-        return whole and (is_begun or step == 0 or self.scaler.is_enabled())
+        return is_whole and (is_begun or step == 0 or self.scaler.is_enabled())
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """The optimizers have the state that `state` returned."""
@@ -136,16 +141,15 @@ def rate_factor(step: int, recipe: Train) -> float:
 
 
 def _partition(model: nn.Module, muon: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(matrices for Muon, matrices for AdamW with weight decay, parameters without decay). The
-    embedding and output tables count as non-matrices."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    tables |= {id(weight) for weight in getattr(model, "output_weights", list)()}
-    matrices: list[Tensor] = []
+    """(parameters for Muon, parameters for AdamW with weight decay, and without), by their kinds
+    (see nn/parameter_kinds.py). Frozen parameters are in none."""
+    kinds = dict(parameter_kinds(model))
+    orthogonalized: list[Tensor] = []
     decayed: list[Tensor] = []
     others: list[Tensor] = []
     for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue
-        is_matrix = parameter.ndim == 2 and id(parameter) not in tables
-        (matrices if is_matrix and muon else decayed if is_matrix else others).append(parameter)
-    return matrices, decayed, others
+        if parameter.requires_grad:
+            kind = kinds[parameter]
+            by_muon = muon and kind.orthogonalized
+            (orthogonalized if by_muon else decayed if kind.decays else others).append(parameter)
+    return orthogonalized, decayed, others

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from micro_transformer import memory
 from micro_transformer.config.sections import Train
-from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.progress import Display, shown
-from micro_transformer.seeds import stream
 from micro_transformer.store import contents
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.tasks.base import Task
 from micro_transformer.training.optimizers import Optimizers
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.training.step import TrainingStep
 from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,13 @@ class Progress:
 class Trainer:
     """Trains a model on a task by a recipe, with snapshots in a store entry.
 
-    Random draws are stateless: batch and dropout of step n depend only on (seed, n), so that
-    resumes and evaluations do not change them. Each rank processes its rows of the global batch;
-    the first rank evaluates and stores.
+    The draws of a step (see TrainingStep) do not depend on resumes and evaluations. The first rank
+    evaluates and stores.
     """
 
     def __init__(
         self,
-        model: DecoderLM,
+        model: Net,
         task: Task,
         recipe: Train,
         *,
@@ -72,12 +71,12 @@ class Trainer:
         ranks: Ranks = Ranks(),  # noqa: B008 - frozen
     ):
         self.model, self.task, self.recipe = model, task, recipe
-        self.seed, self.device, self.entry, self.check_stop = seed, device, entry, check_stop
-        self.ranks = ranks
-        self.optimizers = Optimizers(model, recipe, device)
+        self.device, self.entry, self.check_stop, self.ranks = device, entry, check_stop, ranks
+        self.training_step = TrainingStep(
+            model, task, recipe, seed=seed, device=device, ranks=ranks
+        )
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
-        self.forward: Any = torch.compile(model) if recipe.compile else model
 
     def run(self) -> Progress:
         """The model has the weights of its best evaluation, and is stored as finished training.
@@ -97,59 +96,23 @@ class Trainer:
                 stored = progress.step % recipe.checkpoint_every == 0
                 if stored and progress.step < recipe.steps:
                     self._store()
-                self._stop_in_good_order(stored)
+                self._stop_if_asked(stored)
         self.model.load_state_dict(self.best_weights)
         progress.cost |= self._cost()
         if self.ranks.is_first:
             self.entry.finish({contents.WEIGHTS: self._weights(), contents.STATE: self._state()})
         return progress
 
-    def _step(self, step: int) -> dict[str, Any]:
-        """One optimizer step has been made; returns its line of the history."""
-        rate = self.optimizers.set_rate(step)
-        torch.manual_seed(stream(self.seed, "dropout", step, *self.ranks.name))
-        self.model.train()
-        total = torch.zeros((), device=self.device)
-        batches = self._batches(step)
-        for batch, weight in self._shares(batches):
-            with self.optimizers.autocast():
-                loss = self.task.loss(self.forward, batch, self.recipe.label_smoothing)
-                loss = loss * weight + auxiliary_loss(self.model) / self.recipe.accumulate
-            self.optimizers.backward(loss)
-            total += loss.detach()
-        self.ranks.average_gradients(self.model)
-        norm = self.optimizers.update()
-        line = {"train/loss": self.ranks.mean(total).item(), "grad_norm": norm}
-        self.progress.tokens += int(sum(map(self.task.num_tokens, batches)))
+    def _step(self, number: int) -> dict[str, Any]:
+        """One optimizer step has been made; returns its line of the history. Raises NonFinite."""
+        line, tokens = self.training_step(number)
+        self.progress.tokens += tokens
         for name, value in line.items():
             if value is not None and not math.isfinite(value):
                 raise NonFinite(
-                    _("{name} is {value} at step {step}", name=name, value=value, step=step + 1)
+                    _("{name} is {value} at step {step}", name=name, value=value, step=number + 1)
                 )
-        return {"step": step + 1, "lr": rate, **line}
-
-    def _batches(self, step: int) -> list[Any]:
-        """The micro-batches of a step, with the rows of all ranks."""
-        recipe = self.recipe
-        return [
-            self.task.train_batch(
-                seed=stream(self.seed, "data"),
-                step=step * recipe.accumulate + part,
-                batch_size=recipe.batch_size,
-                context=recipe.context,
-                device=self.device,
-            )
-            for part in range(recipe.accumulate)
-        ]
-
-    def _shares(self, batches: list[Any]) -> list[tuple[Any, Tensor]]:
-        """(this rank's rows, loss weight ()) of each micro-batch. With these weights, summing mean
-        losses over micro-batches and averaging over ranks gives the mean over all targets.
-        """
-        scored = self.task.num_scored
-        targets = torch.as_tensor(sum(map(scored, batches))).clamp(min=1)
-        shares = map(self.ranks.share, batches)
-        return [(share, self.ranks.size * scored(share) / targets) for share in shares]
+        return {"step": number + 1, **line}
 
     def _record(self, line: dict[str, Any], display: Display) -> None:
         """The step's line is appended to the history, with an evaluation if one is due."""
@@ -211,7 +174,7 @@ class Trainer:
         return _tensors(self.model.state_dict())
 
     def _state(self) -> bytes:
-        scaler = self.optimizers.scaler.state_dict()
+        scaler = self.training_step.optimizers.scaler.state_dict()
         state = {"progress": vars(self.progress), "scaler": scaler}
         return json.dumps(state, allow_nan=False).encode()
 
@@ -221,7 +184,7 @@ class Trainer:
             return
         files = {
             contents.WEIGHTS: self._weights(),
-            OPTIMIZERS: _tensors(self.optimizers.state()),
+            OPTIMIZERS: _tensors(self.training_step.optimizers.state()),
             contents.STATE: self._state(),
         }
         if self.best_weights:
@@ -246,7 +209,7 @@ class Trainer:
             try:
                 self._load(self.entry.read_step(folder))
             except Damaged as damage:
-                log.warning(_("%s: %s; going on from the state before"), folder, damage)
+                log.warning(_("%s: %s; resuming from the snapshot before it"), folder, damage)
                 continue
             log.info(_("resumed at step %d of %d"), self.progress.step, self.recipe.steps)
             return
@@ -265,15 +228,16 @@ class Trainer:
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise Damaged(
                 _(
-                    "a state does not fit: {name__}: {error}",
-                    name__=type(error).__name__,
+                    "the state is of another net or recipe: {kind}: {error}",
+                    kind=type(error).__name__,
                     error=error,
                 )
             ) from error
         if not fits or progress.step > self.recipe.steps:
-            raise Damaged(_("a state does not fit: of another net or recipe"))
+            raise Damaged(_("the state is of another net or recipe"))
         self.model.load_state_dict(weights)
-        self.progress, self.best_weights, self.optimizers = progress, best, optimizers
+        self.progress, self.best_weights = progress, best
+        self.training_step.optimizers = optimizers
         self.progress.resumes += 1
 
 

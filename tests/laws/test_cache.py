@@ -14,7 +14,16 @@ from micro_transformer.generation import positions
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
 from micro_transformer.nn.masks import all_of, window
-from tests.conftest import SMALL, build, facts, make_cache, members, random_ids, tiny_decoder
+from tests.conftest import (
+    SMALL,
+    build,
+    facts,
+    make_cache,
+    members,
+    random_ids,
+    rotated,
+    tiny_decoder,
+)
 
 CACHES, PATTERNS = members("cache"), members("pattern")
 POSITIONS = [(p, "none") for p in members("posenc")]
@@ -105,8 +114,8 @@ def streamed(net: DecoderLM, ids: Tensor) -> Tensor:
             k, v = torch.cat(keys, 1)[None], torch.cat(values, 1)[None]
             places = torch.arange(len(keys))
             here = places[-1:]
-            q = net.posenc.rotate(q[None], here, len(ids))
-            k = net.posenc.rotate(k, places, len(ids))
+            q = rotated(net.posenc, q[None], here, len(ids))
+            k = rotated(net.posenc, k, places, len(ids))
             scale = net.posenc.score_scale(len(ids)) / attention.head_dim**0.5
             scores = q @ k.mT * scale
             bias = net.posenc.bias(here, places)

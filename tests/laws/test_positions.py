@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.posenc.alibi import slopes
-from tests.conftest import build, members, random_ids, tiny_decoder, tiny_dims
+from tests.conftest import build, members, random_ids, rotated, tiny_decoder, tiny_dims
 
 POSENCS = members("posenc")
 
@@ -58,7 +58,7 @@ def test_hooks_broadcast_over_rows(posenc: str) -> None:
             encoding.embed(x, pos)[one], encoding.embed(x[one], pos[row]), rtol=0, atol=1e-6
         )
         torch.testing.assert_close(
-            encoding.rotate(heads, pos)[one], encoding.rotate(heads[one], pos[row])
+            rotated(encoding, heads, pos)[one], rotated(encoding, heads[one], pos[row])
         )
         if bias is not None:
             torch.testing.assert_close(bias[row], encoding.bias(pos[row], pos[row]))
@@ -87,7 +87,7 @@ def test_rope_turns_each_pair_as_complex_multiplication_does() -> None:
     angles = pos.double()[:, None] * frequencies
     turned = torch.complex(x[..., :16], x[..., 16:]) * torch.polar(torch.ones_like(angles), angles)
     expected = torch.cat((turned.real, turned.imag), -1)
-    torch.testing.assert_close(rope.rotate(x, pos), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(rotated(rope, x, pos), expected, rtol=0, atol=1e-12)
     rope.inv_freq = 10_000.0 ** (-torch.arange(16).double() / 16)
 
 
@@ -95,7 +95,7 @@ def test_rope_keeps_norms() -> None:
     """Relative tolerance 1e-6: an absolute one would depend on head_dim."""
     rope = build("posenc", "rope", tiny_dims(d_model=256, num_heads=4))
     x = torch.randn(1, 4, 8192, 64)
-    turned = rope.rotate(x, torch.arange(8192))
+    turned = rotated(rope, x, torch.arange(8192))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
     assert not torch.allclose(turned[:, :, 1:], x[:, :, 1:])
     assert torch.equal(turned[:, :, 0], x[:, :, 0])
@@ -105,7 +105,7 @@ def test_rope_scores_depend_on_the_distance_alone() -> None:
     rope = build("posenc", "rope", tiny_dims())
     q, k = torch.randn(2, 1, 4, 1, 8)
     scores = [
-        rope.rotate(q, torch.tensor([i])) @ rope.rotate(k, torch.tensor([j])).mT
+        rotated(rope, q, torch.tensor([i])) @ rotated(rope, k, torch.tensor([j])).mT
         for i, j in ((7, 2), (105, 100), (2007, 2002))
     ]
     torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=2e-3)
@@ -117,8 +117,8 @@ def test_rope_angles_stay_float32_in_a_bf16_net() -> None:
     rope = build("posenc", "rope", tiny_dims()).bfloat16()
     exact = build("posenc", "rope", tiny_dims())
     pos, x = torch.tensor([8191]), torch.randn(1, 4, 1, 8)
-    wide = exact.rotate(x.bfloat16().float(), pos)
-    narrow = rope.rotate(x.bfloat16(), pos)
+    wide = rotated(exact, x.bfloat16().float(), pos)
+    narrow = rotated(rope, x.bfloat16(), pos)
     assert narrow.dtype == torch.bfloat16
     torch.testing.assert_close(narrow.float(), wide, rtol=0, atol=0.03)
 

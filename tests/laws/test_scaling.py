@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
+from tests.conftest import build, make_cache, members, random_ids, rotated, tiny_decoder, tiny_dims
 
 SCALINGS = members("scaling")
 D, L, S = 64, 512, 4.0
@@ -98,12 +98,12 @@ def test_every_scaling_keeps_norms_and_distances(scaling: str) -> None:
     rope = build("posenc", "rope", tiny_dims(d_model=256, num_heads=4))
     rope.stretch(build("scaling", scaling), original_len=2048)
     x, pos = torch.randn(1, 4, 8192, 64), torch.arange(8192)
-    turned = rope.rotate(x, pos, 8192)
+    turned = rotated(rope, x, pos, 8192)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
     assert turned.isfinite().all()
     q, k = x[:, :, :1], x[:, :, 1:2]
     near, far = (
-        rope.rotate(q, torch.tensor([i + 5]), 8192) @ rope.rotate(k, torch.tensor([i]), 8192).mT
+        rotated(rope, q, torch.tensor([i + 5]), 8192) @ rotated(rope, k, torch.tensor([i]), 8192).mT
         for i in (0, 8000)
     )
     torch.testing.assert_close(far, near, rtol=0, atol=2e-2)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from micro_transformer.nn.ffn.relu2 import SquaredReLU
-from tests.conftest import build, members, tiny_dims
+from tests.conftest import build, members, tiny_decoder, tiny_dims
+from tests.nn.toys import Routed
 
 ACTIVATIONS = {"gelu": F.gelu, "relu2": lambda x: F.relu(x) ** 2}
 
@@ -36,5 +38,36 @@ def test_every_ffn_counts_the_same_parameters_and_names_its_outputs(name: str) -
     ffn = build("ffn", name, tiny_dims(d_model=96))
     count = sum(p.numel() for p in ffn.parameters())
     assert count == pytest.approx(8 * 96**2, rel=0.01)
-    assert [tuple(w.shape)[0] for w in ffn.outputs()] == [96]
-    assert ffn.auxiliary_loss() == 0
+    assert [tuple(w.shape)[0] for w in ffn.residual_outputs()] == [96]
+
+
+@pytest.mark.parametrize("name", [*members("ffn"), "routed"])
+def test_operations_and_parameters_per_token_are_those_counted(name: str) -> None:
+    """Operations as torch counts them in a forward pass."""
+    dims = tiny_dims(bias=True)
+    ffn = Routed(dims) if name == "routed" else build("ffn", name, dims)
+    total = sum(p.numel() for p in ffn.parameters())
+    x = torch.randn(2, 5, 32)
+    with FlopCounterMode(display=False) as counted:
+        ffn(x)
+    if name == "routed":  # the toy runs every expert on every token
+        unused = 2 * ffn.up[1:].numel() + 2 * ffn.down[1:].numel()
+        assert ffn.active_params() < total
+        assert counted.get_total_flops() / 10 == ffn.flops_per_token() + unused
+    else:
+        assert ffn.active_params() == total
+        assert counted.get_total_flops() / 10 == ffn.flops_per_token()
+
+
+def test_a_net_counts_the_experts_that_a_token_goes_through() -> None:
+    net = tiny_decoder(num_layers=1)
+    dense = net.blocks()[0].ffn
+    params, flops = net.active_params(), net.flops_per_token()
+    routed = net.blocks()[0].ffn = Routed(net.dims)
+    assert params == sum(p.numel() for p in net.parameters()) - _count(routed) + _count(dense)
+    assert net.active_params() - params == routed.active_params() - _count(dense)
+    assert net.flops_per_token() - flops == 2 * (routed.active_params() - _count(dense))
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

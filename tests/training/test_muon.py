@@ -85,3 +85,25 @@ KNOBS = {"ns_coefficients": (3.4445, -4.7750, 2.0315), "eps": 1e-7, "ns_steps": 
 def test_a_matrix_of_zeros_stays_as_it_is():
     zeros = torch.zeros(1, 4, 6)
     assert torch.equal(muon.orthogonal(zeros, torch.float32, KNOBS), zeros)
+
+
+def test_an_expert_of_a_stack_is_updated_as_a_matrix_alone():
+    """Tall and wide stacks, in a batch with matrices of their shape; also its state."""
+    draws = torch.Generator().manual_seed(0)
+    shapes = [(3, 16, 40), (2, 40, 16), (16, 40)]
+    together = [torch.nn.Parameter(torch.randn(s, generator=draws)) for s in shapes]
+    alone = [
+        torch.nn.Parameter(m.clone()) for p in together for m in p.data.reshape(-1, *p.shape[-2:])
+    ]
+    optimizers = [Muon(each, **RATES, dtype=torch.float32) for each in (together, alone)]
+    for _ in range(3):
+        for p in together:
+            p.grad = torch.randn(p.shape, generator=draws)
+        matrices = [m for p in together for m in p.grad.reshape(-1, *p.shape[-2:])]
+        for p, gradient in zip(alone, matrices, strict=True):
+            p.grad = gradient
+        for optimizer in optimizers:
+            optimizer.step()
+    found = [m for p in together for m in p.data.reshape(-1, *p.shape[-2:])]
+    for one, expected in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, expected.data, rtol=0, atol=1e-6)

@@ -18,7 +18,7 @@ from micro_transformer.records import record_files
 from micro_transformer.store.checkpoints import read_snapshot
 from micro_transformer.tasks.language_modeling import LanguageModeling
 from micro_transformer.training.ranks import Ranks
-from micro_transformer.training.trainer import Trainer
+from micro_transformer.training.step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "device=cpu"]
@@ -119,8 +119,8 @@ def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ran
     task, table = object.__new__(LanguageModeling), torch.randn(9, 9)
     plain, weighted = [], []
     for rank in range(ranks):
-        trainer = SimpleNamespace(ranks=Ranks(rank, ranks), task=task)
-        shares = Trainer._shares(trainer, wholes)
+        step = SimpleNamespace(ranks=Ranks(rank, ranks), task=task)
+        shares = TrainingStep.shares(step, wholes)
         losses = [task.loss(lambda ids: table[ids], share) for share, _ in shares]
         plain.append(sum(losses) / accumulate)
         weighted.append(sum(w * loss for (_, w), loss in zip(shares, losses, strict=True)))
@@ -132,8 +132,8 @@ def test_the_ranks_mean_is_the_mean_over_all_targets_however_they_are_spread(ran
 
 def test_a_step_without_a_target_has_no_loss():
     empty = Windows(torch.ones(2, 5, dtype=torch.long), torch.zeros(2, 5, dtype=torch.long))
-    trainer = SimpleNamespace(ranks=Ranks(), task=object.__new__(LanguageModeling))
-    assert [weight for _, weight in Trainer._shares(trainer, [empty, empty])] == [0, 0]
+    step = SimpleNamespace(ranks=Ranks(), task=object.__new__(LanguageModeling))
+    assert [weight for _, weight in TrainingStep.shares(step, [empty, empty])] == [0, 0]
 
 
 def test_shares_are_all_rows_once_and_draws_differ():

@@ -113,4 +113,4 @@ def test_a_state_of_another_net_is_passed_over_though_its_hashes_fit(config, tmp
         trainer._load(files)
     assert trainer.progress.step == 0 and not trainer.best_weights
     assert all(torch.equal(t, fresh[key]) for key, t in trainer.model.state_dict().items())
-    assert not any(member.state for member in trainer.optimizers.members.values())
+    assert not any(member.state for member in trainer.training_step.optimizers.members.values())

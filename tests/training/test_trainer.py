@@ -11,6 +11,7 @@ import torch
 from micro_transformer.build import training
 from micro_transformer.config import schema
 from micro_transformer.config.resolve import resolve
+from micro_transformer.nn.auxiliary import attach
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.seeds import stream
 from micro_transformer.store.checkpoints import Entry, read_snapshot
@@ -42,19 +43,23 @@ UNEVEN += ["task.window=64", "task.sequences=2", "train.context=64", "train.batc
 @pytest.mark.parametrize("words", [[], UNEVEN])
 def test_accumulated_parts_make_one_step_of_all_their_targets(config, tmp_path, words):
     """Loss and gradient of the first step are those over the targets of its three micro-batches at
-    once, however these are spread; what the net adds to its loss is added once."""
+    once, however these are spread; an auxiliary loss counts once, and not in train/loss."""
     cfg = config(*words, "train.accumulate=3", "train.dropout=0", "train.clip=1e9")
     trainer = make_trainer(cfg, Entry(tmp_path, "a"))
     model, task, size = trainer.model, trainer.task, cfg["train"]["batch_size"]
     ffn = model.blocks()[0].ffn
-    ffn.auxiliary_loss = lambda: 3 * ffn.up.weight.square().mean()
+
+    def auxiliary():
+        return 3 * ffn.up.weight.square().mean()
+
+    ffn.residual = lambda x, context, index: attach(ffn(x), auxiliary(), context.aux_scale)
     draw = functools.partial(task.train_batch, stream(cfg["seed"], "data"))
     parts = [draw(part, size, cfg["train"]["context"]) for part in range(3)]
     counts = [int(task.num_scored(part)) for part in parts]
     assert (len(set(counts)) > 1) == bool(words)
     whole = sum(task.loss(model, part) * n for part, n in zip(parts, counts, strict=True))
-    loss = whole / sum(counts) + ffn.auxiliary_loss()
-    grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    loss = whole / sum(counts)
+    grads = torch.autograd.grad(loss + auxiliary(), list(model.parameters()), allow_unused=True)
     norm = torch.cat([g.flatten() for g in grads if g is not None]).norm()
     first = trainer._step(0)
     assert first["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -106,10 +111,10 @@ def test_in_fp16_a_gradient_that_overflows_skips_the_step_of_every_weight(
     trainer._step(0)
     change_gradient(trainer.model, weight, value)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    scale = trainer.optimizers.scaler.get_scale()
+    scale = trainer.training_step.optimizers.scaler.get_scale()
     line = trainer._step(1)
     assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
-    assert trainer.optimizers.scaler.get_scale() < scale
+    assert trainer.training_step.optimizers.scaler.get_scale() < scale
     assert line["grad_norm"] is None
 
 

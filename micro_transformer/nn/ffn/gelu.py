@@ -19,5 +19,5 @@ class GELU(FFN):
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))
 
-    def outputs(self) -> list[Tensor]:
+    def residual_outputs(self) -> list[Tensor]:
         return [self.down.weight]

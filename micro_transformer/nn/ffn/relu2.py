@@ -22,7 +22,7 @@ class ReLU2(FFN):
     def forward(self, x: Tensor) -> Tensor:
         return self.down(SquaredReLU.apply(self.up(x)))
 
-    def outputs(self) -> list[Tensor]:
+    def residual_outputs(self) -> list[Tensor]:
         return [self.down.weight]
 
 

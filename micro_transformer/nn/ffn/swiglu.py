@@ -26,5 +26,5 @@ class SwiGLU(FFN):
         gate, up = self.gate_up(x).chunk(2, -1)  # (B, T, hidden) each
         return self.down(F.silu(gate) * up)
 
-    def outputs(self) -> list[Tensor]:
+    def residual_outputs(self) -> list[Tensor]:
         return [self.down.weight]

@@ -65,11 +65,6 @@ class PositionalEncoding(nn.Module):
         """Factor on q·k in a text of `length` tokens."""
         return 1.0
 
-    def rotate(self, x: Tensor, pos: Tensor, length: int = 0) -> Tensor:
-        """(B, H, T, d) -> (B, H, T, d), rotated by positions pos."""
-        rotation = self.rotation(pos, x.dtype, length)
-        return x if rotation is None else rotation.turn(x)
-
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:
         """Added to the scores: (H, Tq, Tk), or (B, H, Tq, Tk) where positions differ by row."""
         return None
