@@ -8,7 +8,9 @@ import torch
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
+from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.linear import Linear
+from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.runs import worker
 from micro_transformer.tasks.language_modeling import mean_nll
 from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
@@ -124,6 +126,35 @@ def test_checkpointing_changes_no_gradient_and_runs_blocks_twice() -> None:
     for ours, expected in zip(gradients(), plain, strict=True):
         assert torch.equal(ours, expected)
     assert len(calls) == 3
+
+
+class LearnedBias(PositionalEncoding):
+    """A learned bias by distance, as in T5 (Raffel et al., 2020), without its buckets."""
+
+    adds_bias = True
+    relative = True
+
+    def __init__(self, dims: Dims):
+        super().__init__(dims)
+        self.table = torch.nn.Parameter(torch.randn(dims.num_heads, dims.max_len))
+
+    def bias(self, q_pos: torch.Tensor, k_pos: torch.Tensor) -> torch.Tensor:
+        return self.table[:, (q_pos[:, None] - k_pos).abs()]
+
+
+@pytest.mark.parametrize("attention", members("attention"))
+def test_a_learned_bias_has_the_same_gradient_under_checkpointing(attention: str) -> None:
+    """Kept by the first layer, it would be recomputed there and in no other."""
+    net, ids = tiny_decoder(attention=attention).train(), random_ids(2, 6)
+    net.posenc = LearnedBias(net.dims)
+
+    def gradients() -> list[torch.Tensor]:
+        return list(torch.autograd.grad(net(ids).logsumexp(-1).sum(), list(net.parameters())))
+
+    plain = gradients()
+    net.use_checkpointing()
+    for ours, expected in zip(gradients(), plain, strict=True):
+        assert torch.equal(ours, expected) and expected.any()
 
 
 def test_dropout_is_off_in_evaluation() -> None:

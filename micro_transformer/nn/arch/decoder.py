@@ -10,11 +10,11 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import Linear
-from micro_transformer.nn.masks import MaskFn, all_of, causal, padding
 from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
+from micro_transformer.nn.visibility import CAUSAL, Visibility, all_of
 
 # B batch, T tokens, D model width, V vocabulary size
 
@@ -22,7 +22,7 @@ from micro_transformer.nn.transformer import Block, Stack, initialise
 class DecoderLM(nn.Module):
     """A decoder-only language model (Radford et al., 2018): embedding, blocks, vocabulary head.
 
-    mask_fn is the attention predicate (see nn/masks.py); it may be replaced on a trained net.
+    visibility: which keys a query sees, pads apart; it may be replaced on a trained net.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class DecoderLM(nn.Module):
         self.head = Linear(dims.d_model, dims.vocab_size, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
-        self.mask_fn: MaskFn = pattern.join(causal)
-        self.reach = pattern.reach
+        self.visibility: Visibility = all_of(CAUSAL, pattern)
         initialise(self, dims)
 
     def forward(self, ids: Tensor, cache: Cache | None = None, pos: Tensor | None = None) -> Tensor:
@@ -59,17 +58,16 @@ class DecoderLM(nn.Module):
         pos: (B, T), -1 at pads. None: the positions that follow the cached tokens, no pads; this is
         cheaper, as no padding mask is needed.
         """
-        plain = pos is None and (cache is None or cache.plain)
+        padded = pos is not None or (cache is not None and not cache.plain)
         if pos is None:
             pos = (cache or Cache([])).positions(ids.shape[1], ids.device)
         context = Context(
             self.posenc,
-            self.mask_fn if plain else all_of(self.mask_fn, padding),
+            self.visibility,
             pos,
             batch=ids.shape[0],
             num_heads=self.dims.num_heads,
-            plain=plain and self.mask_fn is causal,
-            reach=self.reach,
+            padded=padded,
             cache=cache,
         )
         x = self.dropout(self.embedding_norm(self.posenc.embed(self.embedding(ids), pos)))

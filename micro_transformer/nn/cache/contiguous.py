@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.visibility import Wanted
 
 # B batch, H heads, d head_dim
 
@@ -34,8 +35,10 @@ class Contiguous(CacheLayer):
         self._v.narrow(2, start, num_new).copy_(v)
         self._length += num_new
 
-    def segments(self, first: int) -> Sequence[Segment]:
-        return [Segment(0, *self._held())]
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        seen = slice(wanted.columns.start, wanted.columns.stop)
+        k, v = self._held()
+        return [Segment(seen.start, k[:, :, seen], v[:, :, seen])]
 
     def reorder(self, rows: Tensor) -> None:
         if len(rows) == len(self._k):
