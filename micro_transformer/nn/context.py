@@ -34,12 +34,13 @@ class SharedMasks:
         self.batch, self.num_heads, self.posenc = batch, num_heads, posenc
         stop = k_pos.shape[-1]
         self.columns = range(stop - q_pos.shape[-1], stop)  # of the queries
-        self._masks: dict[tuple[int, int, QueryView], Mask] = {}
+        self._joined: dict[QueryView, Visibility] = {}
+        self._masks: dict[tuple[object, ...], Mask] = {}
         self._wanted: Wanted | None = None
 
     def of(self, start: int, stop: int, view: QueryView = AS_IS) -> Mask:
         """The mask of all queries over the columns start to stop - 1."""
-        key = (start, stop, view)
+        key = (start, stop) if view is AS_IS else (start, stop, view)  # few hashes in decoding
         if key not in self._masks:
             q = view.columns(self.columns)
             self._masks[key] = Mask(
@@ -62,8 +63,10 @@ class SharedMasks:
         return self._wanted
 
     def _visibility(self, view: QueryView) -> Visibility:
-        joined = all_of(self.visibility, view)
-        return Padded(joined) if self.padded else joined
+        if view not in self._joined:
+            joined = all_of(self.visibility, view)
+            self._joined[view] = Padded(joined) if self.padded else joined
+        return self._joined[view]
 
 
 class Context:

@@ -2,6 +2,7 @@
 
 import bisect
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +114,7 @@ class AllOf(Visibility):
         return min(part.coverage(q, k) for part in self.parts)
 
     def within(self, q: range, k: range) -> Visibility:
-        return all_of(*(part.within(q, k) for part in self.parts))
+        return _joined(part for part in self.parts if part.coverage(q, k) is not ALL)
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,20 @@ class Padded(Visibility):
 
 
 EVERYTHING, CAUSAL = Everything(), Causal()
+ANYWHERE = range(2**62)  # all positions of all texts
 
 
 def all_of(*parts: Visibility) -> Visibility:
-    """The logical and of the parts."""
+    """The logical and of the parts, without those that hide nothing anywhere."""
     flat = [each for part in parts for each in (part.parts if isinstance(part, AllOf) else [part])]
-    real = tuple(part for part in flat if part != EVERYTHING)
-    if len(real) > 1:
-        return AllOf(real)
-    return real[0] if real else EVERYTHING
+    return _joined(part for part in flat if part.coverage(ANYWHERE, ANYWHERE) is not ALL)
+
+
+def _joined(parts: Iterable[Visibility]) -> Visibility:
+    parts = tuple(parts)
+    if len(parts) > 1:
+        return AllOf(parts)
+    return parts[0] if parts else EVERYTHING
 
 
 def visible_range(visibility: Visibility, q: range, k: range) -> range:

@@ -36,9 +36,8 @@ class Contiguous(CacheLayer):
         self._length += num_new
 
     def segments(self, wanted: Wanted) -> Sequence[Segment]:
-        seen = slice(wanted.columns.start, wanted.columns.stop)
-        k, v = self._held()
-        return [Segment(seen.start, k[:, :, seen], v[:, :, seen])]
+        start, num = wanted.columns.start, len(wanted.columns)
+        return [Segment(start, self._k.narrow(2, start, num), self._v.narrow(2, start, num))]
 
     def reorder(self, rows: Tensor) -> None:
         if len(rows) == len(self._k):

@@ -45,10 +45,10 @@ def attend(
     scale: float,
 ) -> Tensor:
     """(B, H, Tq, d), exact over all segments; queries(view) is q (B, H, Tq, d) for that view."""
+    if len(segments) == 1:
+        [s] = segments
+        return kernel(queries(s.view), s.k, s.v, masks.of(s.start, s.stop, s.view), scale)
     pieces = [Piece(queries(s.view), s, masks.of(s.start, s.stop, s.view)) for s in segments]
-    if len(pieces) == 1:
-        [(q, keys, mask)] = pieces
-        return kernel(q, keys.k, keys.v, mask, scale)
     return kernel.over_segments(pieces, scale)
 
 
@@ -62,6 +62,8 @@ def mask_scores(scores: Tensor, pieces: Sequence[Piece]) -> Tensor | None:
 
     These, True in (..., Tq, 1), hide no key, so that a softmax is finite. None: there are none.
     """
+    if all(mask.coverage is ALL and mask.posenc is None for _, _, mask in pieces):
+        return None
     for part, (_, _, mask) in zip(split(scores, pieces), pieces, strict=True):
         bias = mask.bias
         if bias is not None:
@@ -95,4 +97,4 @@ def weigh(weights: Tensor, pieces: Sequence[Piece]) -> Tensor:
 def split(x: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
     """Views (..., n) of x (..., all n), one per segment."""
     sizes = [keys.stop - keys.start for _, keys, _ in pieces]
-    return [x] if len(sizes) == 1 else list(x.split(sizes, -1))  # (..., n) each
+    return [x] if len(sizes) == 1 else list(x.split_with_sizes(sizes, -1))  # (..., n) each
