@@ -7,10 +7,11 @@ TASK        ?= shakespeare
 ENGINE      ?= docker
 VENV        := .venv
 PY          := $(VENV)/bin/python
+POT         := micro_transformer/locale/micro_transformer.pot
 PIP_INDEX   := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train eval decode profile sweep report readme test lint types image docker-check lock clean
+.PHONY: help setup data train eval decode profile sweep report readme messages test lint types image docker-check lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +41,7 @@ train: setup data/.$(TASK)  ## Train and measure the default (option A, quick re
 eval: setup data/.$(TASK)  ## Score the default's trained model over the whole validation split
 	$(PY) run.py task=$(TASK) bench=none eval=quality
 
-decode: setup data/.$(TASK)  ## Write 10 samples a decoding strategy under samples/
+decode: setup data/.$(TASK)  ## Write 10 samples per decoding strategy under samples/
 	$(PY) run.py task=$(TASK) sweep=decode
 
 profile: setup data/.$(TASK)  ## Write profile/trace.json and a Markdown table
@@ -51,6 +52,17 @@ sweep: setup data/.$(TASK)  ## Positions x seeds on real text, with the table
 
 readme: setup  ## Make the results in the READMEs and docs/findings.md from results/
 	$(PY) -m micro_transformer.report.readme
+
+messages:  ## Collect the text to translate (needs GNU gettext)
+	@command -v xgettext >/dev/null || { echo "make messages: needs xgettext of GNU gettext"; exit 1; }
+	@mkdir -p $(dir $(POT))
+	@find micro_transformer -name '*.py' | sort | xgettext --files-from=- --language=Python --from-code=UTF-8 \
+	  --keyword --keyword=_ --keyword=N_ --keyword=plural:2,3 --keyword=Display:1 --sort-by-file --no-wrap \
+	  --package-name=micro-transformer --output=$(POT)
+	@awk 'FNR == 1 {seen = 0} /^# [^@]/ && !seen++ {gsub(/["\\]/, "\\\\&"); printf "_(\"%s\")\n", substr($$0, 3)}' \
+	  conf/*/*.yaml | xgettext --language=Python --from-code=UTF-8 --keyword --keyword=_ --no-wrap --no-location \
+	  --join-existing --output=$(POT) -
+	@echo "$(POT): $$(grep -c '^msgid ' $(POT)) messages"
 
 report: setup  ## Make the report of the demo sweep again from its records
 	$(PY) -m micro_transformer.report multirun/demo

@@ -1,12 +1,12 @@
-"""Ratios between caches at model=8m on a CPU: steps in turn, in one process.
+"""Speed and memory ratios between caches at model=8m on a CPU, interleaved in one process.
 
     python benchmarks/cache_speed.py [--parts decode int8 offload story] [--rounds 40]
 
-decode: tokens/s at context 2048 of every cache over no cache, and of the paged one, its table
-shuffled, over the contiguous. int8: bytes at 8192 over fp32's. offload: a step at 32768 tokens
-against the time that copying the same bytes takes. story: at 32768 tokens under budget.kv_mb=64,
-which caches end and which go on, and how much memory the process takes beyond that at 2048.
-Run it alone on the machine.
+decode: tokens/s of every cache at context 2048 over no cache, and of the paged cache with a
+shuffled block table over the contiguous one. int8: bytes at 8192 tokens over those of fp32.
+offload: time of a step at 32768 tokens over the time to copy the same bytes. story: which caches
+reach 32768 tokens under budget.kv_mb=64, and their resident memory beyond that at 2048. Run it
+alone on the machine.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def net():
         vocab_size = VOCAB
 
     torch.manual_seed(0)
-    return training.model(config("contiguous"), Bytes()).eval()
+    return training.build_model(config("contiguous"), Bytes()).eval()
 
 
 def filled(model, cache, length, extra, *words):
@@ -64,7 +64,7 @@ def empty(model, cache, max_len, *words):
 
 
 def shuffle_table(cache):
-    """The blocks of each layer's row lie in the pool in another order; the text is the same."""
+    """The blocks of each layer's row are permuted in the pool; the text is the same."""
     for layer in cache.layers:
         order = list(range(len(layer.pool)))
         random.Random(0).shuffle(order)
@@ -85,7 +85,7 @@ def summary(values):
 
 
 def decode(model, rounds):
-    """Each round is a token of every cache; ratios are round by round."""
+    """A round is one token of every cache; ratios are taken per round."""
     steps = {cache: filled(model, cache, CONTEXT, rounds + 4) for cache in CACHES}
     shuffle_table(steps["paged"].cache)
     token, text = torch.tensor([[7]]), torch.randint(1, VOCAB, (1, CONTEXT))
@@ -108,13 +108,13 @@ def decode(model, rounds):
 
 
 def int8(model, rounds):
-    """Real bytes of all layers over those of the same tokens in fp32."""
+    """Bytes of all layers over those of the same tokens in fp32."""
     sizes = {c: filled(model, c, 8192, 0).cache.nbytes() for c in ("contiguous", "paged_int8")}
     return {**sizes, "share": round(sizes["paged_int8"] / sizes["contiguous"], 4)}
 
 
 def offload(model, rounds):
-    """A step's speed over that of reading the bytes it brings back, from the same kind of file."""
+    """Time of a step over that of reading the bytes it loads, from the same kind of file."""
     step, token = filled(model, "paged_offload", LONG, rounds), torch.tensor([[7]])
     layers = step.cache.layers
     before = sum(layer.traffic().transferred_bytes for layer in layers)
@@ -142,7 +142,7 @@ def offload(model, rounds):
 
 
 def story(model, rounds):
-    """Who holds 32768 tokens in 64 MB, and the resident memory after eight more."""
+    """Which caches reach 32768 tokens in 64 MB, and the resident memory after eight more."""
     found = {}
     for cache in ("paged_offload", *CACHES[:3]):
         resident = {}

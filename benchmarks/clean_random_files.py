@@ -1,4 +1,4 @@
-"""10,000 files of random bytes through reading and cleaning: no crash, valid text, bounded memory.
+"""Reads and cleans 10,000 files of random bytes: no crash, valid text, bounded memory.
 
 python benchmarks/clean_random_files.py [files]
 """
@@ -16,7 +16,7 @@ FORBIDDEN = set(map(chr, CONTROLS))
 
 
 def random_file(seed: int) -> bytes:
-    """Text, noise, odd line ends, marks, NULs, lone surrogates and huge lines, in any order."""
+    """Text, noise, irregular line ends, marks, NULs, lone surrogates, huge lines, in any order."""
     rng = random.Random(seed)
     odd = [
         b"\r",

@@ -1,10 +1,10 @@
-"""What a cross costs beyond its trainings and its measurements, and how many trainings it saves.
+"""What a cross costs beyond its trainings and measurements, and how many trainings it saves.
 
     python benchmarks/cross_cost.py [--model 1m] [--train quick] [WORD ...]
 
-3 positions x 3 seeds x all caches x 5 decodings on our own stories. Goal: the whole command takes
-at most 1.2 times the seconds that its training loops and its measures took by themselves, as the
-processes that ran them say. Without the store every job would train.
+3 positional encodings x 3 seeds x all caches x 5 decodings on our own stories. Goal: the whole
+command takes at most 1.2 times the seconds of its training loops and measures, as reported by the
+processes that ran them. Without the store every job would train.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--model", default="1m")
     parser.add_argument("--train", default="quick")
     parser.add_argument("--stories", type=int, default=2000)
-    parser.add_argument("words", nargs="*", help="more words; the last of a key holds")
+    parser.add_argument("words", nargs="*", help="more overrides; the last of a key counts")
     asked = parser.parse_args()
     sizes = [f"model={asked.model}", f"train={asked.train}", f"task.stories={asked.stories}"]
     said = " ".join([*sizes, *asked.words])
@@ -39,7 +39,7 @@ def main() -> None:
     for name, seconds in work.items():
         print(f"  {name}: {seconds:.1f} s of work in {whole[name]:.1f} s of processes")
     print(f"  the jobs: {sum(r.seconds or 0.0 for r in records):.1f} s")
-    print(f"without the store {len(records) / trained:.0f} x the trainings")
+    print(f"without the store: {len(records) / trained:.0f} x the trainings")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Seconds that a job of a sweep takes beyond its own work.
+"""Seconds per job of a sweep beyond its own work.
 
     python benchmarks/job_overhead.py [--jobs 40]
 
-The work is what the training loop and the measures took, as the processes that ran them say; all
-else is overhead. Goals: 0.5 s a job, aim 0.1. Two sweeps of one grid differ by their number of jobs
-alone, so the difference of their times holds neither the start of the command nor the report. The
-jobs of the second kind train as well.
+The work is the time of the training loop and the measures, as reported by the processes that ran
+them; the rest is overhead. Goals: 0.5 s per job, aim 0.1. Two sweeps of the same grid differ only
+in their number of jobs, so the difference of their times excludes the start of the command and the
+report. The jobs of the second kind also train.
 """
 
 import argparse
@@ -17,14 +17,14 @@ FEW = 10
 
 
 def grid(key: str, count: int) -> list[str]:
-    """A sweep of so many jobs."""
+    """A sweep of `jobs` jobs."""
     values = {"decoding.top_p": lambda i: f"{0.1 + 0.8 * i / count:.4f}", "seed": str}[key]
     swept = f"{key}={','.join(values(i) for i in range(count))}"
     return [*MICRO, *ONE_THREAD, *MEASURED, "decoding=top_p", swept, f"run.sweep=jobs{count}", "-m"]
 
 
 def overhead(lab: Lab, key: str, many: int) -> tuple[float, float]:
-    """(seconds beyond the work, seconds of work), a job."""
+    """(seconds beyond the work, seconds of work) per job."""
     spent = []
     for count in (FEW, many):
         seconds = lab.run(*grid(key, count))
@@ -44,7 +44,7 @@ def main() -> None:
         for words, key in (("measured only", "decoding.top_p"), ("trained and measured", "seed")):
             here = lab.at(key)
             beyond, work = overhead(here, key, asked.jobs)
-            print(f"{words}: {beyond:.3f} s a job beyond {work:.3f} s of work")
+            print(f"{words}: {beyond:.3f} s per job beyond {work:.3f} s of work")
 
 
 if __name__ == "__main__":

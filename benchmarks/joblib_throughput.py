@@ -1,8 +1,8 @@
-"""Two joblib workers of one thread against one process of two threads, on two cores.
+"""Two joblib workers with one thread each against one process with two threads, on two cores.
 
     python benchmarks/joblib_throughput.py [--jobs 8] [--steps 100] [--model tiny]
 
-Whole commands, start and report included, in turn. Aim: 1.3 times the throughput.
+Whole commands, with start and report, interleaved. Aim: 1.3 times the throughput.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Kill -9 at random moments, run the same command again: the weights must be the same bits.
+"""Kills a run with -9 at random moments and reruns it: the weights must be bit-identical.
 
     python benchmarks/kill_and_resume.py [--kills 20]
 
 Each kill hits a fresh run of `task=micro model=tiny` (its whole process group, at a random moment
-of its undisturbed time); the command is then repeated until it ends.
+of its undisturbed duration); the command is then repeated until it ends.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main():
             process.wait()
             subprocess.run(command(folder), check=True, **quiet)
             assert weights(folder) == expected, f"other bits after a kill at {moment:.2f} s"
-        print(f"{asked.kills} runs, {during} killed on the way: all bit-identical")
+        print(f"{asked.kills} runs, {during} killed midway: all bit-identical")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Kill sweeps at random moments; the same command again must end with the same records and bits.
+"""Kills sweeps at random moments; the rerun command must end with the same records and weights.
 
     python benchmarks/kill_sweeps.py [--sweeps 50] [--first 0] [--kills 3] [--jobs 1]
 
-Each sweep of six micro jobs, of which --jobs run at once, is killed several times (-9 or TERM, the
-command alone or all of its processes) and then run to its end. Sweep n draws its moments from n, so
-that a long count can be taken in pieces.
+Each sweep of six micro jobs, --jobs of them concurrent, is killed several times (-9 or TERM, the
+command alone or all of its processes) and then run to its end. The moments of sweep n follow from
+n, so a long count can be split over several commands.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def harm(process: subprocess.Popen, rng: random.Random, span: float) -> bool:
 
 
 def lasting(lab: Lab) -> dict[str, dict]:
-    """What must be equal of every record, by the name of its job."""
+    """Maps job name -> the part of its record that must be equal."""
     return {r.path.parent.name: run_record.lasting(r) for r in lab.records("killed") if r.path}
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=50)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="jobs that run at once")
+    parser.add_argument("--jobs", type=int, default=1, help="number of concurrent jobs")
     asked = parser.parse_args()
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={asked.jobs}"]
     command = [*SWEEP, *launcher * (asked.jobs > 1)]

@@ -1,4 +1,4 @@
-"""A folder of its own with our own small stories, in which benchmarks start run.py."""
+"""An empty folder with prepared data (our own stories), in which benchmarks run run.py."""
 
 import os
 import subprocess
@@ -17,18 +17,18 @@ ONE_THREAD = ["train.threads=1", "bench.threads=1"]
 
 
 class Lab:
-    """run.py, started in a folder; what it says goes to `out` there."""
+    """Runs run.py in a folder, with its output in `out`."""
 
     def __init__(self, folder: Path, data: Path):
         self.folder, self.data = folder, data
         folder.mkdir(exist_ok=True)
 
     def at(self, name: str) -> "Lab":
-        """Another empty folder on the same data."""
+        """Another empty folder with the same data."""
         return Lab(self.folder / name, self.data)
 
     def start(self, *words: str) -> subprocess.Popen:
-        """The command is under way, in a process group of its own."""
+        """The command has started, in its own process group."""
         with open(self.folder / "out", "a") as out:
             return subprocess.Popen(
                 [sys.executable, str(ROOT / "run.py"), *words, f"data.dir={self.data}"],
@@ -40,14 +40,14 @@ class Lab:
             )
 
     def run(self, *words: str) -> float:
-        """Seconds that the whole command took; it ended well."""
+        """Seconds of the whole command, which has succeeded."""
         started = time.monotonic()
         code = self.start(*words).wait()
         assert code == 0, f"exit {code}:\n{self.said()[-2000:]}"
         return time.monotonic() - started
 
     def said(self) -> str:
-        """All that the commands printed."""
+        """All output of the commands."""
         return (self.folder / "out").read_text()
 
     def records(self, sweep: str) -> list[run_record.RunRecord]:
@@ -59,7 +59,7 @@ class Lab:
 
 @contextmanager
 def new_lab(task: str = "task=micro", *knobs: str) -> Iterator[Lab]:
-    """A lab whose data are prepared; it is gone afterwards."""
+    """Context manager with a lab whose data are prepared; deleted at the end."""
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
         prepare = ["prepare", task, *knobs, f"root={data}"]

@@ -1,12 +1,11 @@
-"""The optimizers' share of a training step: torch's Muon, ours one by one, ours stacked, in turn.
+"""Share of the optimizer in a training step: torch's Muon, ours unstacked, ours stacked.
 
     python benchmarks/optimizer_share.py [--rounds 7] [--sizes quick 8m]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/optimizer_share.py
 
-quick: the default net and recipe; 8m: the same recipe on 8 texts of 256 tokens. Each round is one
-step of each optimizer on a net of its own: forward and backward, then the optimizers' part. The
-second line is the same machine as an AVX2 one, where torch's Muon takes minutes. Run it alone on
-the machine.
+quick: the default net and recipe; 8m: the same recipe on 8 texts of 256 tokens. A round is one step
+of each optimizer, in turn, on its own net: forward and backward, then the optimizers. The second
+line imitates an AVX2 machine, where torch's Muon takes minutes. Run it alone on the machine.
 """
 
 import argparse
@@ -29,10 +28,10 @@ VOCAB = 70
 
 
 class OneByOne(muon.Muon):
-    """Ours without stacking."""
+    """Our Muon without stacking."""
 
     def step(self, closure=None):
-        """Every matrix is moved, each by a product of its own."""
+        """Every matrix is updated, each by its own product."""
         for group in self.param_groups:
             everything = group["params"]
             for p in everything:
@@ -42,7 +41,7 @@ class OneByOne(muon.Muon):
 
 
 class Torchs(torch.optim.Muon):
-    """torch's, which takes no dtype."""
+    """torch's Muon, which has no dtype."""
 
     def __init__(self, params, *, lr, weight_decay, dtype):
         super().__init__(params, lr=lr, weight_decay=weight_decay)
@@ -52,14 +51,14 @@ KINDS = {"torch.optim.Muon": Torchs, "ours, one by one": OneByOne, "ours": muon.
 
 
 class Stepper:
-    """A net and its optimizers; each call is a step and says its two parts in seconds."""
+    """A net and its optimizers; each call is a step and returns the seconds of its two parts."""
 
     def __init__(self, config, kind):
         class Characters:
             vocab_size = VOCAB
 
         self.recipe = training.recipe(config)
-        self.model = training.model(config, Characters()).train()
+        self.model = training.build_model(config, Characters()).train()
         self.optimizers = Optimizers(self.model, self.recipe, "cpu")
         knobs = {"lr": self.recipe.matrix_lr, "weight_decay": self.recipe.weight_decay}
         matrices = self.optimizers.members["muon"].param_groups[0]["params"]

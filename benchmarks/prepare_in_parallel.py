@@ -1,10 +1,9 @@
-"""50 rounds of 8 processes that prepare the same data at once: one and the same hash, nothing left
-behind.
+"""50 rounds of 8 processes that prepare the same data concurrently: one hash, nothing left behind.
 
     python benchmarks/prepare_in_parallel.py [rounds]
 
 Two corpora: our grammar with characters, and with byte-level BPE, whose training must not depend on
-threads.
+the number of threads.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ CORPORA = (Micro(stories=40), Micro(stories=200, language="es", tokenizer="bpe_1
 
 
 def hash_of(task: tuple[Micro, str]) -> str:
-    """SHA-256 over every file that one process finds after its preparation."""
+    """SHA-256 over every prepared file, as one process sees them."""
     data = prepare(*task)
     names = sorted(path.name for path in data.folder.iterdir())
     whole = b"".join(name.encode() + (data.folder / name).read_bytes() for name in names)
@@ -30,7 +29,7 @@ def hash_of(task: tuple[Micro, str]) -> str:
 
 
 def main(rounds: int) -> None:
-    """Prints the number of hashes and of things left behind; both must be as expected."""
+    """Prints the number of hashes and of files left behind; both must be as expected."""
     start = time.monotonic()
     with multiprocessing.get_context("forkserver").Pool(WRITERS) as pool:
         for corpus in CORPORA:

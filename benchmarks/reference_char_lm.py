@@ -1,8 +1,8 @@
-"""The reference: the widely used character-level recipe for a CPU, written anew in plain PyTorch.
+"""The reference: the widely used character-level recipe for a CPU, reimplemented in plain PyTorch.
 
 4 layers, 4 heads, width 128, context 64, batch 12, 2000 steps of AdamW in float32; pre-LN without
 biases, GELU, learned positions, tied embeddings. It is scored once, at its end, over the whole
-validation split in cold windows of 64. Usage: reference_char_lm.py TEXT SEED
+validation split in windows of 64 without earlier context. Usage: reference_char_lm.py TEXT SEED
 """
 
 import json

@@ -1,8 +1,8 @@
-"""A finished sweep of 100 jobs, asked for again: seconds of the same command and of `check`.
+"""Seconds to rerun a finished sweep of 100 jobs, and of `check=true`.
 
     python benchmarks/rerun_sweep.py
 
-Goals: under 5 s without a training; `check` under 1 s. The sweep has 10 trainings, each measured
+Goals: under 5 s, without a training; `check` under 1 s. The sweep has 10 trainings, each measured
 at 10 values of top_p.
 """
 

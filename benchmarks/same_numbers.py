@@ -54,12 +54,13 @@ def checkout(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def run(tree: Path, folder: Path, *words: str) -> None:
-    """One command of that tree ended well."""
+def run(tree: Path, folder: Path, *words: str, threads: str | None = "1") -> None:
+    """A command in that tree has succeeded. threads: of OpenMP; None: no limit."""
+    limit = {} if threads is None else {"OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(tree), **limit},
         capture_output=True,
         text=True,
     )
@@ -68,7 +69,7 @@ def run(tree: Path, folder: Path, *words: str) -> None:
 
 
 def numbers(tree: Path, folder: Path, words: list[str]) -> dict[str, object]:
-    """name -> value of all that one run computed: losses, metrics, digests of tensors."""
+    """Maps name -> value of all results of a run: losses, metrics, digests of tensors."""
     run(tree, folder, str(tree / "run.py"), *words, f"data.dir={folder}/data")
     (path,) = folder.glob("outputs/*/record.json")
     record = json.loads(path.read_text())
@@ -87,7 +88,7 @@ def numbers(tree: Path, folder: Path, words: list[str]) -> dict[str, object]:
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
-    """What differs, one line each; tensors that only changed their name are no difference."""
+    """The differences, one line each; a renamed tensor is no difference."""
     moved = {k: v for k, v in one.items() if k.startswith("weights") and k not in other}
     fresh = {k: v for k, v in other.items() if k.startswith("weights") and k not in one}
     if sorted(map(str, moved.values())) == sorted(map(str, fresh.values())):

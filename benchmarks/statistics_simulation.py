@@ -1,12 +1,13 @@
-"""How often the statistics are right, over simulated sweeps whose truth is known.
+"""Coverage and error rates of the statistics over simulated sweeps with known effects.
 
     python benchmarks/statistics_simulation.py [--sweeps 2000]
 
 Two train factors (3 x 2 levels), one factor measured on the trained weights (2 levels), 3 seeds;
 noise of the seed, of the training and of the measurement. Prints, for complete sweeps and for
-sweeps with cells and runs missing: how many 95 % intervals cover the truth, how often anything at
-all is claimed where nothing is (family-wise), how often "no difference larger than the margin" is
-said when the true difference is the margin, and how often the stated detectable effect is found.
+sweeps with missing cells and runs: how many 95 % intervals cover the true effect, how often an
+effect is claimed where there is none (family-wise), how often "no difference larger than the
+margin" is claimed when the true difference is the margin, and how often the stated detectable
+effect is found.
 """
 
 import argparse
@@ -26,7 +27,7 @@ MARGIN = 0.01
 
 
 def simulate(draw, effect: dict[str, float], missing: bool, noise: float = 0.005) -> list[Value]:
-    """One sweep. Missing: a whole cell, one training, and one measurement are not there."""
+    """One sweep; missing: without a whole cell, a training, and a measurement."""
     by_seed = {s: draw.normal(0, 2 * noise) for s in SEEDS}
     lost = draw.integers(0, 6), draw.integers(0, 18), draw.integers(0, 36)
     values = []
@@ -48,7 +49,7 @@ def analysed(values: list[Value]) -> Effects:
 
 
 def study(sweeps: int, missing: bool, seed: int = 0) -> dict[str, float]:
-    """Shares over the simulated sweeps, keyed by what they are shares of."""
+    """Maps claim -> its share over the simulated sweeps."""
     draw = np.random.default_rng(seed)
     truth = {"b": 0.02, "c": -0.01, "y": 0.004, "n": 0.003}
     covered, claimed, wrong, found = [], [], [], []

@@ -1,9 +1,9 @@
-"""What the store saves in a cross of positions, caches and decodings.
+"""Time saved by the store in a cross of positional encodings, caches and decodings.
 
     python benchmarks/store_saves.py
 
 Runs a micro cross of 2 positions x 2 caches x 4 decodings. Prints its trainings and seconds, the
-overhead of a job beyond its processes, and what the finished sweep takes when asked for again.
+overhead per job beyond its processes, and the time to rerun the finished sweep.
 """
 
 import os
@@ -48,8 +48,8 @@ def main() -> None:
         again = run(root, *GRID, "run.sweep=shared", "-m")
         print(f"{len(records)} jobs, one store: {len(trained)} trainings, {shared:.1f} s")
         overhead = sum((r.seconds or 0.0) for r in records) - phases
-        print(f"overhead of a job beyond its processes: {overhead / len(records):.3f} s")
-        print(f"the finished sweep again: {again:.1f} s")
+        print(f"overhead per job beyond its processes: {overhead / len(records):.3f} s")
+        print(f"rerun of the finished sweep: {again:.1f} s")
         training = sum(r.phases["train"] or 0.0 for r in trained) / len(trained)
         measuring = sum(r.phases["measure"] or 0.0 for r in records)
         pure = training * len(trained) + measuring

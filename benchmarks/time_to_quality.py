@@ -1,11 +1,12 @@
-"""Seconds to the reference's loss, and the loss at its number of steps: whole processes in turn.
+"""Seconds to the reference's loss, and the loss at its number of steps.
 
     python benchmarks/time_to_quality.py [--seeds 1 2 3] [--long] > time_to_quality.json
 
-A: `reference_char_lm.py`, 2000 steps. B: `run.py train=quick` at the same size (4 layers of 128),
-with an empty store. Both are scored over the whole validation split in cold windows of 64. --long
-adds one run of the quick recipe with the reference's 2000 steps, context and batch.
-Run it alone on the machine; TinyShakespeare must be prepared (`make data`).
+Whole processes, in turn. A: `reference_char_lm.py`, 2000 steps. B: `run.py train=quick` at the same
+size (4 layers of 128), with an empty store. Both are scored over the whole validation split in
+windows of 64 without earlier context. --long adds a run of the quick recipe with the reference's
+2000 steps, context and batch. Run it alone on the machine; TinyShakespeare must be prepared (`make
+data`).
 """
 
 import argparse
@@ -23,7 +24,7 @@ SAME_STEPS = ["train.steps=2000", "train.context=64", "train.batch_size=12"]
 
 
 def timed(command, folder):
-    """Wall seconds of a whole process, and what it printed."""
+    """Wall seconds of a whole process, and its output."""
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return time.monotonic() - started, done.stdout
@@ -48,7 +49,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--long", action="store_true")
-    parser.add_argument("--text", type=Path, help="TinyShakespeare as text; default: as prepared")
+    parser.add_argument(
+        "--text", type=Path, help="TinyShakespeare as text; default: from the prepared data"
+    )
     asked = parser.parse_args()
     rounds = []
     for seed in asked.seeds:
@@ -71,7 +74,7 @@ def main():
 
 
 def prepared_text(folder):
-    """TinyShakespeare as one file, put together from its prepared splits."""
+    """TinyShakespeare as one file, joined from its prepared splits."""
     from micro_transformer.data.prepared import open_prepared
 
     knobs = {"text": "raw", "split": "contiguous", "tokenizer": "char"}

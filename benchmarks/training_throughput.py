@@ -1,11 +1,10 @@
-"""Milliseconds of a training step at 8m, batch 8 x 256: ours against the peers, in turn.
+"""Milliseconds per training step at 8m, batch 8 x 256: ours and the peers, interleaved.
 
     python benchmarks/training_throughput.py [--rounds 7] [--precision fp32 bf16]
 
-One process, one step of each peer a round, ratios round by round: forward, backward, clipping and
-fused AdamW, eager; in bf16 only where the CPU has it. Ours is the default net (`model=8m`) with the
-kernel of `train.kernel=auto`.
-Run it alone on the machine.
+One process; a round is one step of each peer, and ratios are taken per round: forward, backward,
+clipping and fused AdamW, eager; in bf16 only where the CPU has it. Ours is the default net
+(`model=8m`) with the kernel of `train.kernel=auto`. Run it alone on the machine.
 """
 
 import argparse
@@ -30,7 +29,7 @@ def ours(*words):
     class Bytes:
         vocab_size = VOCAB
 
-    return training.model(resolve(job.config), Bytes())
+    return training.build_model(resolve(job.config), Bytes())
 
 
 def gpt2():
@@ -75,7 +74,7 @@ OUTSIDE = [name for name in PEERS if not name.startswith("ours")]
 
 
 def step(model, optimizer, ids, precision):
-    """Milliseconds of one whole step."""
+    """Milliseconds of a whole step."""
     started = time.monotonic()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         out = model(ids[:, :-1])
@@ -89,7 +88,7 @@ def step(model, optimizer, ids, precision):
 
 
 def measure(precision, rounds):
-    """name -> parameters and milliseconds of each round; ratios to the best outside peer."""
+    """Maps name -> parameters and milliseconds per round; ratios to the best other peer."""
     torch.manual_seed(0)
     models = {name: make().train() for name, make in PEERS.items()}
     optimizers = {n: torch.optim.AdamW(m.parameters(), fused=True) for n, m in models.items()}

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from micro_transformer import temporary_files
 from micro_transformer.durable import durable, sync_folder
+from micro_transformer.wording import _
 
 BAD_IO = 3  # exit code of a command that could not read or write
 LARGEST_JSON = 16 << 20
@@ -48,9 +49,9 @@ def read_bytes(path: Path, limit: int = LARGEST_JSON) -> bytes:
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            raise Unreadable(f"{path}: not a regular file")
+            raise Unreadable(_("{path}: not a regular file", path=path))
         if about.st_size > limit:
-            raise Unreadable(f"{path}: larger than {limit >> 20} MiB")
+            raise Unreadable(_("{path}: larger than {limit} MiB", path=path, limit=limit >> 20))
         with open(handle, "rb", closefd=False) as file:
             return file.read(about.st_size)
     finally:
@@ -73,13 +74,13 @@ def parse_json(data: bytes) -> Any:
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"no JSON: {_short(str(error))}") from None
+        raise Unreadable(_("no JSON: {fault}", fault=_short(str(error)))) from None
 
 
 def plain(value: Any, depth: int = 0) -> Any:
     """The value with lone surrogates in strings replaced by `?`; Unreadable if nested too deep."""
     if depth > DEEPEST:
-        raise Unreadable(f"nested deeper than {DEEPEST}")
+        raise Unreadable(_("nested deeper than {deepest}", deepest=DEEPEST))
     if isinstance(value, dict):
         return {plain(k, depth): plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
@@ -153,16 +154,21 @@ def is_locked(path: Path, asked: int = fcntl.LOCK_SH) -> bool:
     return False
 
 
-CURES = {
-    errno.EROFS: "the file system is read-only; name a folder that can be written",
-    errno.EACCES: "permission denied; name a folder of your own",
-    errno.EPERM: "permission denied; name a folder of your own",
-    errno.ENOTDIR: "a file is in the place of a folder; move it away",
-    errno.EEXIST: "a file is in the place of a folder; move it away",
-    errno.EISDIR: "a folder is in the place of a file; move it away",
-    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.EDQUOT: "disk full: your quota is used up; make room and run again",
-}
+def _cure(number: int | None) -> str | None:
+    """The reason and the cure of an I/O error, by its number; None for the system's own words."""
+    other_user = _("permission denied; name a folder of your own")
+    file_there = _("a file is in the place of a folder; move it away")
+    cures = {
+        errno.EROFS: _("the file system is read-only; name a folder that can be written"),
+        errno.EACCES: other_user,
+        errno.EPERM: other_user,
+        errno.ENOTDIR: file_there,
+        errno.EEXIST: file_there,
+        errno.EISDIR: _("a folder is in the place of a file; move it away"),
+        errno.ENAMETOOLONG: _("the name is too long; choose a shorter one"),
+        errno.EDQUOT: _("disk full: your quota is used up; make room and run again"),
+    }
+    return cures.get(number or 0)
 
 
 def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
@@ -170,10 +176,10 @@ def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
     if isinstance(error, CannotWrite):
         return str(error)
     named = error.filename if isinstance(error.filename, str | bytes) else path
-    where = Path(os.fsdecode(named or "the disk"))
+    where = Path(os.fsdecode(named or _("the disk")))
     if error.errno == errno.ENOSPC:
         return _full(path or where, size)
-    said = CURES.get(error.errno or 0) or error.strerror or str(error)
+    said = _cure(error.errno) or error.strerror or str(error)
     if path is None:
         return f"{_short(str(where), LONGEST)}: {said}"
     inside = "" if where.is_relative_to(path) else f" ({_short(str(where), LONGEST)})"
@@ -185,11 +191,13 @@ def _full(path: Path, size: int) -> str:
     place = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
     room = os.statvfs(place)
     if room.f_files and not room.f_favail:
-        return f"disk full: {shown} is one file too many; remove some and run again"
+        return _("disk full: {path}: no free inodes; remove files and run again", path=shown)
     free = shutil.disk_usage(place).free
-    return (
-        f"disk full: {shown} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB free; "
-        "make room and run again"
+    return _(
+        "disk full: {path} needs {needed} MB, {free} MB free; make room and run again",
+        path=shown,
+        needed=f"{size / 1e6:.1f}",
+        free=f"{free / 1e6:.1f}",
     )
 
 
@@ -201,7 +209,7 @@ def one_line(main: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return main(*args, **kwargs)
         except OSError as error:
-            print(f"error: {in_words(error)}", file=sys.stderr)
+            print(_("error: {fault}", fault=in_words(error)), file=sys.stderr)
             return BAD_IO
 
     return guarded
@@ -210,18 +218,18 @@ def one_line(main: Callable[..., Any]) -> Callable[..., Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Unreadable("a key is given twice")
+        raise Unreadable(_("a key is given twice"))
     return found
 
 
 def _whole(text: str) -> int:
     if len(text) > DIGITS:
-        raise Unreadable(f"a number of {len(text)} digits")
+        raise Unreadable(_("a number of {n} digits", n=len(text)))
     return int(text)
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise Unreadable(f"{constant} is not JSON")
+    raise Unreadable(_("{constant} is not JSON", constant=constant))
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_constant=_refuse)

@@ -9,6 +9,7 @@ from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.decoding.base import Step, StepOutput, Strategy
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
+from micro_transformer.wording import _
 
 # B rows of the batch, T tokens, n new tokens, V vocabulary size
 
@@ -62,18 +63,26 @@ class ModelStep:
 
     def _check(self, ids: Tensor) -> None:
         if ids.shape[1] < 1:
-            raise ValueError("prompt: has no tokens; give at least one")
+            raise ValueError(_("prompt: has no tokens; give at least one"))
         real, size = ids != PAD, self.model.dims.vocab_size
         strange = (ids < 0) | (ids >= size)
         if strange.any():
             raise ValueError(
-                f"prompt: id {int(ids[strange][0])} is none of the {size} of the vocabulary"
+                _(
+                    "prompt: id {id} is not in the vocabulary of {size}",
+                    id=int(ids[strange][0]),
+                    size=size,
+                )
             )
         wrong = ~real[:, -1] | (real[:, :-1] & ~real[:, 1:]).any(1)
         if wrong.any():
             raise ValueError(
-                f"prompt: row {int(wrong.nonzero()[0])} has no token, or pads (id {PAD}) after "
-                "one; a short row is filled on its left"
+                _(
+                    "prompt: row {row} has no token, or pads (id {pad}) after "
+                    "one; a short row is filled on its left",
+                    row=int(wrong.nonzero()[0]),
+                    pad=PAD,
+                )
             )
 
     def _start(self, batch: int) -> Cache:
@@ -132,10 +141,16 @@ def positions(ids: Tensor) -> Tensor:
 def _check(model: DecoderLM, prompt: Tensor, max_new_tokens: int) -> None:
     length = prompt.shape[1]
     if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+        raise ValueError(_("max_new_tokens={n}: must be at least 1", n=max_new_tokens))
     limit = model.posenc.max_len
     if limit is not None and length + max_new_tokens > limit:
         raise ValueError(
-            f"max_new_tokens={max_new_tokens}: with a prompt of {length} tokens it passes the "
-            f"{limit} positions of the learned table; raise model.max_len or ask for less"
+            _(
+                "max_new_tokens={n}: with a prompt of {length} "
+                "tokens it passes the {limit} positions of the learned table; "
+                "raise model.max_len or ask for less",
+                n=max_new_tokens,
+                length=length,
+                limit=limit,
+            )
         )

@@ -64,6 +64,13 @@ def cpu_name() -> str:
     return name if cpu_flags() == _all_flags() else f"{name} limited to {isa()}"
 
 
+@cache
+def gpu_name() -> str | None:
+    """Name of the first GPU that CUDA may use; None if nvidia-smi fails."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return next(iter(_nvidia_smi("name", visible)), None)
+
+
 def has_bf16(device: str) -> bool:
     """Whether the device ("cuda" or "cpu") has native bf16 matrix multiplication."""
     if device == "cuda":
@@ -125,12 +132,19 @@ def _lines(key: str) -> list[str]:
 @cache
 def _compute_capability() -> float:
     """The lowest compute capability of the GPUs; BF16_ON_GPU if nvidia-smi fails."""
-    command = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        return min(map(float, said.stdout.split()))
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return BF16_ON_GPU
+    with suppress(ValueError):
+        return min(map(float, _nvidia_smi("compute_cap")))
+    return BF16_ON_GPU
+
+
+def _nvidia_smi(query: str, gpu: str | None = None) -> list[str]:
+    """The answer of nvidia-smi, one line per GPU; empty if it fails."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+    command += [] if gpu is None else [f"--id={gpu}"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return [line.strip() for line in done.stdout.splitlines()]
+    return []
 
 
 def _quotas() -> Iterator[float]:
@@ -181,6 +195,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "cores": cores(),
         "device": device,
         "threads": threads,
+        "gpu": gpu_name() if device == "cuda" else None,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

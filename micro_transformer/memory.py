@@ -4,6 +4,8 @@ import resource
 import sys
 from pathlib import Path
 
+from micro_transformer.wording import _
+
 GB = 1e9
 
 
@@ -47,4 +49,4 @@ def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+    raise OSError(_("/proc/self/status has no {field}", field=field))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from micro_transformer.wording import _, translated
+
 FIRST_S, EVERY_S, BAR_S = 1.0, 5.0, 0.2
 
 
@@ -34,11 +36,18 @@ class Display:
         """`step 9 of 280, train/loss 2.345, 40 s left`; `measure 2 of 3, decoding, after 12 s`."""
         spent, here = time.monotonic() - self._started, self.done - self._before
         if self.name is not None:  # named units differ in length: no estimate of the time left
-            return f"{self.unit} {self.done + 1} of {self.total}, {self.name}, after {spent:.0f} s"
-        parts = [f"{self.unit} {self.done} of {self.total}"]
+            count = self._count(self.done + 1)
+            return _("{count}, {name}, after {s} s", count=count, name=self.name, s=f"{spent:.0f}")
+        parts = [self._count(self.done)]
         parts += [f"{name} {value:.3f}" for name, value in self.figures.items()]
-        parts += [f"{spent / here * (self.total - self.done):.0f} s left"] if here else []
+        if here:
+            parts.append(_("{s} s left", s=f"{spent / here * (self.total - self.done):.0f}"))
         return ", ".join(parts)
+
+    def _count(self, done: int) -> str:
+        return _(
+            "{unit} {done} of {total}", unit=translated(self.unit), done=done, total=self.total
+        )
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from micro_transformer.wording import _
+
 TWICE_S = 0.5  # signals within this time count as one
 LIMIT_S = 9.5  # maximum time from a signal to the end of the command
 
@@ -78,7 +80,7 @@ class CommandStop(StopRequest):
         """The command's signal handlers are installed. An ignored SIGHUP (`nohup`) stays ignored;
         an ignored SIGINT (`&` in a script) does not, since it can then only be sent on purpose."""
         if not hasattr(os, "fork"):
-            print("error: the lab runs on Linux and macOS; on Windows use WSL", file=sys.stderr)
+            print(_("error: the lab runs on Linux and macOS; on Windows use WSL"), file=sys.stderr)
             raise SystemExit(2)
         if signal.getsignal(signal.SIGTERM) == self.note:
             return  # handlers are installed already
@@ -92,7 +94,7 @@ class CommandStop(StopRequest):
         if not told:
             _leave(128 + number)
         name = signal.Signals(number).name
-        _say(f"{name}: stopping after the current step; run the same command again to resume")
+        _say(_("{signal}: stopping after the current step; rerun to resume", signal=name))
         for action in told:
             self._tell(action)
 
@@ -120,7 +122,7 @@ class CommandStop(StopRequest):
     def deferred(self) -> Iterator[None]:
         """Context manager whose body is completed despite a stop request; Interrupted is raised at
         its end."""
-        with self.tells(lambda _: None):
+        with self.tells(lambda _number: None):
             yield
         self.check()
 

@@ -1,9 +1,10 @@
 """Text for people: translation, plurals, and text safe to print.
 
 Every sentence shown to a person (errors, logs, `--help`, tables, reports, figures) passes `_` or
-`plural`, as a constant with {fields}, so that `xgettext -k_ -kplural:1,2` can collect it. The
-language is that of the environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG); without a catalogue of
-it in `locale/`, text stays English. Keys, values, flags and statuses are not translated.
+`plural`, as a constant with {fields}, so that `make messages` can collect it; text that is read
+from a file (the first comment of a yaml) passes `translated`. The language is that of the
+environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG); without a catalogue of it in `locale/`, text
+stays English. Keys, values, flags and statuses are not translated.
 """
 
 import gettext
@@ -25,6 +26,21 @@ def _(text: str, /, **fields: Any) -> str:
     """The text in the user's language, with its {fields} filled in, if any are given."""
     translated = _catalogue.gettext(text)
     return translated.format(**fields) if fields else translated
+
+
+def translated(text: str) -> str:
+    """A text that was read from a file, such as a comment of `conf/`, in the user's language."""
+    return _catalogue.gettext(text) if text else ""
+
+
+def N_(text: str) -> str:
+    """The text as it is, marked for `xgettext -kN_`; `translate` it where it is shown."""
+    return text
+
+
+def translate(text: str, **fields: Any) -> str:
+    """A text that was marked with `N_`, in the user's language, its {fields} filled in."""
+    return _(text, **fields)
 
 
 def plural(n: int, one: str, many: str, /, **fields: Any) -> str:

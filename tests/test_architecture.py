@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Folders of one floor do not know each other.
 FLOORS = [
-    {"durable", "hashing", "machine", "memory", "progress", "seeds", "stop", "temporary_files"}
-    | {"wording"},
+    {"wording"},
+    {"durable", "hashing", "machine", "memory", "progress", "seeds", "stop", "temporary_files"},
     {"console", "disk"},
     {"config", "records"},
     {"data", "decoding", "nn", "stats"},

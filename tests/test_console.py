@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from micro_transformer.commands import evaluate, status, store, verify
-from micro_transformer.commands import report as report
 from micro_transformer.config import schema
 from micro_transformer.runs import supervise
 
@@ -86,14 +84,6 @@ def test_every_main_is_run_by_the_console():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
                 assert "command(" in ast.unparse(node), path
-
-
-@pytest.mark.parametrize("main", [evaluate.main, status.main, store.main, verify.main, report.main])
-def test_a_wrong_flag_is_one_line(main, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--hlep", "x"])
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_a_long_tmpdir_has_room_for_sockets(tmp_path, monkeypatch):

@@ -219,3 +219,19 @@ def test_auto_threads_follow_in_training_and_measuring(groups, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = resolve(make_plan(["device=cpu"]).jobs[0].config)
     assert (config["train"]["threads"], config["bench"]["threads"]) == (1, 1)
+
+
+def test_a_gpu_has_its_own_name(monkeypatch, tmp_path):
+    """nvidia-smi is asked for the GPU that CUDA may use."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$*" in *--id=1*) echo H200 ;; *) echo "H100\nH200" ;; esac\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for visible, name in {"0": "H100", "1,0": "H200"}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        machine.gpu_name.cache_clear()
+        assert environment("cuda", 1)["gpu"] == name
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    machine.gpu_name.cache_clear()
+    assert environment("cuda", 1)["gpu"] is None and environment("cpu", 1)["gpu"] is None
+    machine.gpu_name.cache_clear()

@@ -54,7 +54,7 @@ def test_reading_a_sweep(real_sweep, tmp_path, monkeypatch, with_gaps):
     text = "".join(
         out.get("text", "") + str(out.get("data", {}).get("text/plain")) for out in shown
     )
-    pictures = sum("image/png" in out.get("data", {}) for out in shown)
+    pictures = sum(bool({"image/png", "image/svg+xml"} & set(out.get("data", {}))) for out in shown)
     assert "4 runs, 0 files skipped" in text and "posenc=rope" in text
     assert ("not tested" if with_gaps else "paired seed") in text  # one pair is no repetition
     assert pictures == (3 if with_gaps else 5)

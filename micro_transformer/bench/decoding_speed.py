@@ -24,7 +24,7 @@ Timed = tuple[float, list[tuple[int, int, float]], int, int]
 
 
 class DecodingSpeed(Measure):
-    """Tokens a second at batch 1, prefill and decoding apart, with the memory of the whole.
+    """Tokens per second at batch 1, prefill and decoding separately, with peak memory.
 
     The net writes `new_tokens` tokens, `repeats` times. Without a cache the time for that grows
     with the square of the length: then `recompute_steps` steps are timed in the middle of each
@@ -123,7 +123,7 @@ class DecodingSpeed(Measure):
 def write_tokens(
     subject: EvalContext, prompt_len: int, new_tokens: int, watch: Callable[..., Step] = lambda s: s
 ) -> None:
-    """The model has written so many tokens at batch 1, after validation text."""
+    """The model has generated `num` tokens at batch 1, after validation text."""
     generate(
         subject.model,
         prompt(subject, prompt_len),
@@ -142,7 +142,7 @@ def prompt(subject: EvalContext, length: int) -> Tensor:
 
 
 def _rates(runs: Sequence[Sequence[tuple[int, int, float]]]) -> Figures:
-    """Tokens a second over all, their spread, and in the segment that ends at each context."""
+    """Tokens per second overall, their spread, and in the segment that ends at each context."""
     one_run = [tokens / seconds for _, tokens, seconds in runs[0]]
     overall = [
         sum(tokens for _, tokens, _ in run) / sum(seconds for *_, seconds in run)

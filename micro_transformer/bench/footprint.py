@@ -1,4 +1,4 @@
-"""Peak memory of one piece of work, apart from what the process held before it."""
+"""Peak memory of one piece of work, without what the process had allocated before."""
 
 import ctypes
 import gc

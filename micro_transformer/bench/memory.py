@@ -1,4 +1,4 @@
-"""What a cache takes as the text grows: its bytes beside those predicted, the process's, and speed.
+"""Cache memory by context length: bytes measured and predicted, RSS of the process, and speed.
 
 Named as the cost it measures; `micro_transformer/memory.py` reads the process's own figures.
 """
@@ -21,7 +21,7 @@ Figures = Iterator[tuple[str, float | None]]
 
 
 class Memory(Measure):
-    """For each of `lengths`: a text of so many tokens, the last `decode_tokens` one at a time.
+    """For each of `lengths`: a text of that many tokens, the last `decode_tokens` one at a time.
 
     The prompt is validation text, read in chunks at batch 1. Without a cache the whole text is
     computed at each step, of which `recompute_steps` are timed.
@@ -61,7 +61,7 @@ class Memory(Measure):
         }
 
     def _write(self, subject: EvalContext, step: ModelStep) -> list[float]:
-        """Seconds of each step timed; the step's cache holds max_len tokens then."""
+        """Seconds of each timed step, in which the cache has max_len tokens."""
         ids = prompt(subject, step.max_len)
         num_steps = min(self.decode_tokens, step.max_len - 1)
         step(ids[:, :WARM_TOKENS])

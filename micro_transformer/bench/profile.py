@@ -62,7 +62,7 @@ class Profile(Measure):
             yield f"profile/{name}/ms@{tokens}/spread", spread
 
     def _speed(self, subject: EvalContext) -> Figures:
-        """Tokens a second and ms a batch, with repeats."""
+        """Tokens per second and ms per batch, with repeats."""
         decoding = DecodingSpeed(
             prompt_len=PROMPT,
             new_tokens=self.new_tokens,
@@ -103,14 +103,13 @@ class Profile(Measure):
 
 
 def _summary(subject: EvalContext, quality: dict[str, float], speed: Figures) -> Table:
-    parts = [subject.config[g]["kind"] for g in ("posenc", "attention", "cache", "decoding")]
     vram = speed["mem/peak_vram_gb"]
     return Table(
         "Profile",
         ["Config", "PPL", "Tokens/s", "Peak VRAM (GB)", "Peak RSS (GB)", "ms/batch"],
         [
             _cells(
-                " + ".join(parts),
+                subject.title,
                 f"{quality['ppl']:.3f}",
                 _with_spread(speed, "decode/tokens_per_s"),
                 "n/a" if vram is None else f"{vram:.3f}",

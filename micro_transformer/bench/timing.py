@@ -34,5 +34,5 @@ def spread(values: Sequence[float]) -> float | None:
 
 
 def scaled(factor: float, value: float | None) -> float | None:
-    """factor * value, or None of None: a figure that does not exist has no unit to change."""
+    """factor * value; None if the value is None."""
     return None if value is None else factor * value

@@ -8,7 +8,6 @@ import torch
 
 from micro_transformer.bench import timing
 from micro_transformer.config.knobs import Count, Size
-from micro_transformer.config.schema import Train
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.nn.arch.decoder import auxiliary_loss
 from micro_transformer.seeds import stream
@@ -35,7 +34,7 @@ class TrainingStep(Measure):
 
 def stepper(subject: EvalContext, batch_size: int, context: int) -> Callable[[], None]:
     """A function that trains a fresh net by one more step each time it is called."""
-    recipe, device = Train(**subject.config["train"]), subject.device
+    recipe, device = subject.recipe, subject.device
     model = subject.new_model().train()
     forward: Any = torch.compile(model) if recipe.compile else model
     optimizers = Optimizers(model, recipe, device)

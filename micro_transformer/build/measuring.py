@@ -6,6 +6,8 @@ from typing import Any
 
 from micro_transformer.config.components import make
 from micro_transformer.config.schema import NO_SCALING, component
+from micro_transformer.decoding.base import Strategy
+from micro_transformer.evals.base import Measure
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
 
@@ -21,7 +23,7 @@ def stretch(net: DecoderLM, config: Config) -> None:
         net.posenc.stretch(make("scaling", config["scaling"]), config["train"]["context"])  # type: ignore[operator]
 
 
-def decoding(config: Config) -> Any:
+def build_strategy(config: Config) -> Strategy:
     """The decoding strategy."""
     return make("decoding", config["decoding"])
 
@@ -34,6 +36,6 @@ def cache_maker(config: Config) -> Callable[[CacheSpec], CacheLayer]:
     return lambda spec: make("cache", config["cache"], spec._replace(budget_bytes=share))
 
 
-def measures(group: str, config: Config) -> dict[str, Any]:
+def build_measures(group: str, config: Config) -> dict[str, Measure]:
     """Maps name -> evaluator or benchmark, in the order of the yaml."""
     return {name: make(group, entry) for name, entry in config[group]["measures"].items()}

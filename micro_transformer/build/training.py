@@ -11,6 +11,7 @@ import torch
 
 from micro_transformer.config import schema
 from micro_transformer.config.components import find, make
+from micro_transformer.config.sections import Train
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
@@ -20,12 +21,12 @@ from micro_transformer.tasks.base import Task
 Config = dict[str, Any]
 
 
-def task(config: Config) -> Task:
+def build_task(config: Config) -> Task:
     """The task with its prepared data; DataMissing names the command that prepares them."""
     return make("task", config["task"], config["data"]["dir"])
 
 
-def model(config: Config, task: Task) -> DecoderLM:
+def build_model(config: Config, task: Task) -> DecoderLM:
     """The model on the configured device, with initial weights drawn from the seed and the RoPE
     scaling of its recipe applied."""
     dims = make_dims(config, task.vocab_size)
@@ -56,9 +57,9 @@ def make_dims(config: Config, vocab_size: int) -> Dims:
     return Dims(vocab_size=vocab_size, dropout=config["train"]["dropout"], **config["model"])
 
 
-def recipe(config: Config) -> schema.Train:
+def recipe(config: Config) -> Train:
     """The training recipe as a dataclass."""
-    return schema.Train(**config["train"])
+    return Train(**config["train"])
 
 
 def kernel_maker(choice: Config) -> Callable[[], Kernel]:

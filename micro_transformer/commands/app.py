@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer import console, disk, temporary_files
+from micro_transformer.commands import run_help
 from micro_transformer.config import compatibility, schema
 from micro_transformer.config.choices import told
 from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, Words, split
@@ -36,6 +37,7 @@ from micro_transformer.runs.forecast import forecast
 from micro_transformer.runs.planning import Job, Plan, in_rounds, make_plan
 from micro_transformer.stop import COMMAND, Interrupted
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.wording import _, plural
 
 log = logging.getLogger(__name__)
 BAD_CONFIG, BAD_DATA = 2, 3
@@ -48,12 +50,15 @@ def main() -> int:
     """Exit code: 0 all jobs done, 1 some failed, 2 bad configuration, 3 bad data or I/O error."""
     try:
         words = split(sys.argv[1:])
+        if words.has(console.HELP):
+            print(run_help.text())
+            return 0
         if words.has((*SHOWING, *COMPLETING)):
             return _shown_by_hydra(words)
         plan = make_plan(words)
     except BadConfig as bad:
         for line in bad.lines:
-            print(f"error: {line}", file=sys.stderr)
+            print(_("error: {fault}", fault=line), file=sys.stderr)
         return BAD_CONFIG
     if plan.jobs[0].config["check"]:
         print(describe(plan))
@@ -98,7 +103,8 @@ def _run_sweep(plan: Plan) -> None:
     sweep_folder.write_plan(plan.folder, [job.folder for job in plan.jobs])
     with _live_line(plan.folder):
         if all(map(jobs.is_recorded, plan.jobs)):
-            print("\n".join(f"{job.folder.name}: recorded before" for job in plan.jobs))
+            names = (job.folder.name for job in plan.jobs)
+            print("\n".join(_("{job}: recorded before", job=name) for name in names))
         elif plan.by_launcher:
             _launch()
         else:
@@ -149,9 +155,9 @@ def _launch() -> None:
     except Interrupted:
         raise
     except SystemExit as end:
-        log.error("the launcher ended with %s", end.code)
+        log.error(_("the launcher ended with %s"), end.code)
     except Exception as error:  # a worker was killed: the caller records its job
-        log.error("the launcher ended: %s", told(error))
+        log.error(_("the launcher ended: %s"), told(error))
 
 
 def _warn_of_crowding(plan: Plan) -> None:
@@ -159,9 +165,14 @@ def _warn_of_crowding(plan: Plan) -> None:
     each = max(resolve(job.config)["train"]["threads"] for job in plan.jobs[:1])
     if plan.workers and plan.workers > 1 and plan.workers * each > cores():
         print(
-            f"warning: hydra.launcher.n_jobs={plan.workers} x train.threads={each} is more than "
-            f"{cores()} cores; crowded jobs can be many times slower: set train.threads="
-            f"{max(1, cores() // plan.workers)}",
+            _(
+                "warning: hydra.launcher.n_jobs={jobs} x train.threads={threads} is more than "
+                "{cores} cores; crowded jobs can be many times slower: set train.threads={fair}",
+                jobs=plan.workers,
+                threads=each,
+                cores=cores(),
+                fair=max(1, cores() // plan.workers),
+            ),
             file=sys.stderr,
         )
 
@@ -192,13 +203,13 @@ def _live_line(folder: Path) -> Iterator[None]:
 def describe(plan: Plan) -> str:
     """The plan as text: each job's folder and overrides, and the first job's configuration."""
     first = plan.jobs[0]
-    rows = [f"{len(plan.jobs)} job{'s' * (len(plan.jobs) != 1)} -> {plan.folder}"]
+    rows = [plural(len(plan.jobs), "{n} job -> {at}", "{n} jobs -> {at}", at=plan.folder)]
     for job in plan.jobs:
         rule = "; ".join(compatibility.conflicts(job.config))
-        rows.append(
-            f"  {job.folder.name}  {' '.join(job.overrides)}" + (f"  invalid: {rule}" * bool(rule))
-        )
-    rows += ["", f"configuration of {first.folder.name}:", OmegaConf.to_yaml(first.config)]
+        fault = "  " + _("invalid: {rule}", rule=rule) if rule else ""
+        rows.append(f"  {job.folder.name}  {' '.join(job.overrides)}{fault}")
+    title = _("configuration of {job}:", job=first.folder.name)
+    rows += ["", title, OmegaConf.to_yaml(first.config)]
     return "\n".join(rows)
 
 
@@ -212,7 +223,7 @@ def _need_data(plan: Plan) -> None:
         except (DataMissing, DataDamaged) as error:
             missing.append(str(error))
     for line in dict.fromkeys(missing):
-        print(f"error: {line}", file=sys.stderr)
+        print(_("error: {fault}", fault=line), file=sys.stderr)
     if missing:
         sys.exit(BAD_DATA)
 
@@ -253,7 +264,7 @@ def _end_of(job: Job) -> None:
     """The job has run, or in a sweep is left to the process that already runs it."""
     end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
     if isinstance(end, sweep_folder.Holder):
-        log.info("%s: left to %s", job.folder.name, end)
+        log.info(_("%s: done by %s"), job.folder.name, end)
     elif job.in_sweep:
         log.info("%s", sweep_folder.SweepStatus.of(job.folder.parent).line())
     elif end.record.status != run_record.OK:
@@ -273,8 +284,9 @@ def _conclude(plan: Plan) -> int:
     ends = [sweep_folder.state_of(job.folder) for job in plan.jobs]
     failed = [end for end in ends if end.state != sweep_folder.DONE]
     if failed and plan.multirun:
-        print(f"{len(failed)} of {len(ends)} jobs failed:")
+        print(_("{failed} of {ends} jobs failed:", failed=len(failed), ends=len(ends)))
         for end in failed:
-            print(f"  {end.folder.name}  {end.state}: {end.note} (log: {end.folder / jobs.LOG})")
+            log_file = _("(log: {path})", path=end.folder / jobs.LOG)
+            print(f"  {end.folder.name}  {end.state}: {end.note} {log_file}")
     unwritten = any(end.state == sweep_folder.WAITING for end in ends)
     return disk.BAD_IO if code == disk.BAD_IO or unwritten else int(bool(failed))

@@ -1,40 +1,46 @@
-"""python -m micro_transformer.evaluate CHECKPOINT [--split val] [--json]: scores a trained model.
+"""python -m micro_transformer.evaluate TRAINING [--split val] [--json]: scores a trained model.
 
-CHECKPOINT is a training's folder in the store, as checkpoints/1a2b3c4d5e6f, or the first letters of
-its name. Hashes are checked before loading. The data must have been prepared. The score covers the
-whole split, without label smoothing.
+TRAINING is its folder in the store, such as checkpoints/1a2b3c4d5e6f, or the first letters of its
+fingerprint. Hashes are checked before loading. The data must have been prepared.
 """
 
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk
-from micro_transformer.console import Parser
+from micro_transformer.commands.places import data_flag, store_flag, training_at
+from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
-from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
+from micro_transformer.store.checkpoints import Damaged, Entry
+from micro_transformer.wording import _
 
-STORE = Path("checkpoints")  # where a fingerprint prefix is looked up
+
+def parser() -> Parser:
+    """The command's grammar."""
+    return Parser(
+        "evaluate",
+        _("Scores a trained model over a whole split of its data, without label smoothing."),
+        [Argument("TRAINING", _("its folder in the store, or the first letters of its name"))],
+        [
+            Flag("--split", _("of its data; default: val"), "NAME", default="val"),
+            data_flag(),
+            store_flag(),
+            Flag("--json", _("print one JSON object")),
+        ],
+    )
 
 
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 done, 3 checkpoint or data unusable."""
-    parser = Parser(
-        prog="python -m micro_transformer.evaluate", description="Score a trained model."
-    )
-    parser.add_argument("checkpoint", type=Path, help="a folder of the store")
-    parser.add_argument("--split", default="val", help="a split of its data (default: val)")
-    parser.add_argument("--data", default="data", help="where prepared data lie (default: data)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    asked = parser.parse_args(words)
+    """Exit code: 0 done, 2 wrong usage, 3 training or data unusable."""
+    asked = parser().parse(words)
     try:
-        found = score(asked.checkpoint, asked.split, asked.data)
+        found = score(training_at(asked.training, asked.store), asked.split, asked.data)
     except (Damaged, DataMissing, DataDamaged, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_("error: {fault}", fault=error), file=sys.stderr)
         return disk.BAD_IO
     lines = (f"{name:<24} {value:.6g}" for name, value in found.items())
     plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
@@ -42,14 +48,13 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def score(checkpoint: Path, split: str, data_dir: str) -> dict[str, float]:
+def score(entry: Entry, split: str, data_dir: str) -> dict[str, float]:
     """Maps `<split>/<metric>` -> value of the trained model over the split. Raises Damaged,
     DataMissing or DataDamaged."""
-    entry = find(checkpoint)
     config: dict[str, Any] = {**entry.factors()["config"], "data": {"dir": data_dir}}
     entry.read()
     if difference := entry.other_torch():
-        print(f"warning: {difference}", file=sys.stderr)
+        print(_("warning: {what}", what=difference), file=sys.stderr)
     config |= {"attention": {"kind": "Auto"}, "scaling": {"kind": "NoScaling"}}
     if not cuda_usable():
         config["device"] = "cpu"
@@ -66,26 +71,11 @@ def _rebuilt(entry: Entry, config: dict[str, Any]) -> tuple[Any, Any]:
 
     try:
         make_deterministic(config["train"]["threads"])
-        task = training.task(config)
+        task = training.build_task(config)
         return task, worker.load(config, entry, task)[0]
     except (Damaged, DataMissing, DataDamaged):
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # knobs of another version
-        raise Damaged(
-            f"{entry.folder}: this version cannot build it: {type(error).__name__}: {error}"
-        ) from error
-
-
-def find(checkpoint: Path) -> Entry:
-    """The training named by a path: its folder, a link to it, its `final` folder, or a prefix of
-    its fingerprint. Raises Damaged if a prefix is ambiguous; existence is not checked."""
-    folder = checkpoint.resolve()
-    folder = folder.parent if folder.name == "final" else folder
-    if not folder.exists():
-        places = [place for place in {folder.parent, STORE.resolve()} if place.is_dir()]
-        near = [path for place in places for path in place.iterdir()]
-        alike = [p for p in near if p.name.startswith(folder.name) and (p / FACTORS).is_file()]
-        if len(alike) > 1:
-            raise Damaged(f"{checkpoint}: {len(alike)} trainings begin so; give more letters")
-        folder = alike.pop() if alike else folder
-    return Entry(folder.parent, folder.name)
+        why = f"{type(error).__name__}: {error}"
+        text = _("{folder}: this version cannot build it: {why}", folder=entry.folder, why=why)
+        raise Damaged(text) from error

@@ -1,31 +1,25 @@
 """python -m micro_transformer.store list | explain | prune: inspects and prunes stored trainings.
 
-    list                          every training: choices, validation loss, size, age
-    explain FP                    what tells a training from the nearest other one
-    explain FP FP2                what tells two trainings apart
-    explain multirun/demo/JOB     why this job's training was not one of those stored before
-    prune --stale --unfinished --older-than DAYS [FP ...]    lists what would go; --yes deletes it
-
 A folder counts as a training only if its name is the hash of its factors.json; anything else in the
 store is left alone. The base of a fine-tuning can be pruned: the fine-tuned weights are stored
 separately, and the base is trained again, with bit-identical weights, if a new job needs it.
 """
 
-import argparse
 import fcntl
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk, temporary_files
+from micro_transformer.commands.places import store_flag, training_at
 from micro_transformer.config import schema
 from micro_transformer.config.choices import Unreadable
-from micro_transformer.console import Parser
+from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.records import record_files, run_record
 from micro_transformer.runs.sweep_folder import in_words
 from micro_transformer.store.catalog import (
@@ -39,7 +33,8 @@ from micro_transformer.store.catalog import (
     stored,
     stored_in,
 )
-from micro_transformer.store.checkpoints import Damaged, Entry
+from micro_transformer.store.checkpoints import Damaged
+from micro_transformer.wording import _, plural
 
 OURS = {"factors.json", "training.json", "final", "steps", "lock", "needed", "damaged"}
 LEFT = re.compile(r"\.[0-9a-f]{12}\.pruned")  # left by a killed prune of an earlier version
@@ -52,7 +47,8 @@ class Unknown(ValueError):
 
 def list_text(root: Path) -> str:
     """Table of all trainings in the store, oldest first, then the reasons of damaged ones."""
-    rows = [("fingerprint", "state", "val loss", "MB", "age", "seed", "choices")]
+    titles = (_("fingerprint"), _("state"), _("val loss"), "MB", _("age"), _("seed"), _("choices"))
+    rows = [titles]
     faults = []
     for s in stored(root):
         best = (s.progress or {}).get("best")
@@ -66,7 +62,7 @@ def list_text(root: Path) -> str:
         rows.append((folder.name, "damaged", "-", size, age, "-", "-"))
         faults.append(why)
     if len(rows) == 1:
-        return f"{root}: no training is stored"
+        return _("{store}: no training is stored", store=root)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -79,8 +75,8 @@ def _in_mb(size: int) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def explain(root: Path, what: str, other: str | None) -> str:
-    """The differences between a training (given directly or by a job's folder) and `other`;
+def explain(root: Path, what: Path, other: Path | None) -> str:
+    """The differences between a training (named by its path or by a job's folder) and `other`;
     default: the most similar earlier one. Raises Unknown or Damaged."""
     name, factors = _factors_of(root, what)
     if other is not None:
@@ -92,32 +88,31 @@ def explain(root: Path, what: str, other: str | None) -> str:
             before = [s for s in rest if s.age_s >= own.age_s] or rest
         near = nearest(factors, before)
         if near is None:
-            return f"{name}: nothing else is stored in {root}, so it had to be trained"
+            return _("{name}: no other training is stored in {store}", name=name, store=root)
         name2, factors2 = near.name, near.factors
     lines = differences(factors, factors2)
     if not lines:
-        return f"{name} and {name2}: the same training"
+        return _("{name} and {other}: the same training", name=name, other=name2)
     few = lines[:SHOWN_DIFFERENCES]
-    more = [f"and {len(lines) - len(few)} more"] if len(lines) > len(few) else []
-    plural = "s" * (len(lines) != 1)
-    title = f"{name} | {'' if other else 'nearest: '}{name2}: {len(lines)} difference{plural}"
+    more = [_("and {n} more", n=len(lines) - len(few))] if len(lines) > len(few) else []
+    pair = f"{name} | {name2}" if other else _("{name} | nearest: {other}", name=name, other=name2)
+    title = plural(len(lines), "{pair}: {n} difference", "{pair}: {n} differences", pair=pair)
     return "\n  ".join([title, *few, *more])
 
 
-def _factors_of(root: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """(fingerprint, factors) of a training in the store, or of the training in a job's record."""
-    if Path(what).name == what and (found := stored_in(root / what)) is not None:
+def _factors_of(root: Path, what: Path) -> tuple[str, dict[str, Any]]:
+    """(fingerprint, factors) of a stored training, or of the training in a job's record."""
+    entry = training_at(what, root)
+    if (found := stored_in(entry.folder)) is not None:
         return found.name, found.factors
-    if Path(what).name == what and (root / what).is_dir():
-        Entry(root, what).factors()  # Damaged says why
-    folder = Path(what).parent if Path(what).name == record_files.RECORD else Path(what)
+    if entry.folder.parent == root.resolve() and entry.folder.is_dir():
+        entry.factors()  # Damaged says why
+    folder = what.parent if what.name == record_files.RECORD else what
     try:
         record = record_files.read(folder / record_files.RECORD)
     except (OSError, run_record.NotARecord):
-        raise Unknown(
-            f"{what}: neither a training in {root} nor a job's folder; "
-            f"see python -m micro_transformer.store list"
-        ) from None
+        rule = _("{path}: neither a training in {store} nor a job's folder", path=what, store=root)
+        raise Unknown(rule + "; " + _("see {line}", line=parser().line + " list")) from None
     name = str(record.fingerprints.get("train"))
     if (found := stored_in(root / name)) is not None:
         return name, found.factors
@@ -137,18 +132,18 @@ class Prunable:
 
     def line(self) -> str:
         """One line: fingerprint, size in MB, and the reason to delete or keep it."""
-        reason = f"kept: {self.but}" if self.but else self.why
+        reason = _("kept: {why}", why=self.but) if self.but else self.why
         return f"{self.stored.name}  {self.size / 1e6:8.1f} MB  {reason}"
 
 
-def prunable(root: Path, asked: argparse.Namespace) -> Iterator[Prunable]:
-    """The trainings that match the flags, including those that must be kept."""
+def prunable(root: Path, asked: Any, names: Collection[str]) -> Iterator[Prunable]:
+    """The trainings that are named or match the flags, including those that must be kept."""
     for s in stored(root):
         reasons = [
-            "named" * (s.name in asked.fingerprints),
-            "code has changed since" * (asked.stale and s.is_stale()),
-            "unfinished" * (asked.unfinished and not s.entry.is_complete()),
-            "old" * (asked.older_than is not None and s.age_s > asked.older_than * 86400),
+            _("named") * (s.name in names),
+            _("code has changed since") * (asked.stale and s.is_stale()),
+            _("unfinished") * (asked.unfinished and not s.entry.is_complete()),
+            _("old") * (asked.older_than is not None and s.age_s > asked.older_than * 86400),
         ]
         if why := ", ".join(filter(None, reasons)):
             yield Prunable(s, s.size_bytes, why, _objection(s))
@@ -158,10 +153,11 @@ def _objection(s: Stored) -> str:
     """Why a training must be kept; empty if it may be deleted."""
     strange = sorted(p.name for p in s.entry.folder.iterdir() if not _is_ours(p.name))
     if strange:
-        return f"holds {strange[0]!r:.60}, which is not the lab's"
+        return _("contains {name}, not written by the lab", name=f"{strange[0]!r:.60}")
     if s.is_locked():
-        return "a process is training it"
-    return "a running job needs it" if disk.is_locked(s.entry.needed, fcntl.LOCK_EX) else ""
+        return _("a process is training it")
+    is_needed = disk.is_locked(s.entry.needed, fcntl.LOCK_EX)
+    return _("a running job needs it") if is_needed else ""
 
 
 def _is_ours(name: str) -> bool:
@@ -183,29 +179,46 @@ def remove(training: Stored) -> bool:
     return True
 
 
-def _prune(root: Path, asked: argparse.Namespace) -> str:
+def _prune(root: Path, asked: Any) -> str:
     wrong = dict((folder.name, why) for folder, why in damaged(root))
-    known = {s.name for s in stored(root)} | wrong.keys()
-    if strangers := [name for name in asked.fingerprints if name not in known]:
-        raise Unknown(f"{strangers[0]}: no training in {root}")
-    if not (asked.fingerprints or asked.stale or asked.unfinished or asked.older_than is not None):
-        raise Unknown("prune what? give fingerprints, --stale, --unfinished or --older-than DAYS")
-    wanted = list(prunable(root, asked))
+    names = list(_named(root, asked.training, {s.name for s in stored(root)} | wrong.keys()))
+    if not (names or asked.stale or asked.unfinished or asked.older_than is not None):
+        cure = _("name trainings, or add --stale, --unfinished or --older-than DAYS")
+        raise Unknown(_("prune: selects nothing; {cure}", cure=cure))
+    wanted = list(prunable(root, asked, names))
     chosen = [p for p in wanted if not p.but]
     lines = [p.line() for p in wanted]
-    lines += [f"{n}  kept: {wrong[n]}" for n in asked.fingerprints if n in wrong]
+    lines += [f"{n}  " + _("kept: {why}", why=wrong[n]) for n in names if n in wrong]
     if not asked.yes:
-        lines.append(f"{_counted(chosen)}; nothing was deleted")
-        return "\n".join([*lines, "add --yes to delete them"] if chosen else lines)
+        said = plural(
+            len(chosen),
+            "{n} training, {mb} MB; nothing was deleted",
+            "{n} trainings, {mb} MB; nothing was deleted",
+            mb=_mb(chosen),
+        )
+        lines.append(said)
+        return "\n".join([*lines, _("add --yes to delete them")] if chosen else lines)
     _clear(root)
     done = [p for p in chosen if remove(p.stored)]
-    lines += [f"{p.stored.name}  kept: a job has begun to need it" for p in chosen if p not in done]
-    return "\n".join([*lines, f"{_counted(done, ' deleted')}"])
+    kept = [p.stored.name for p in chosen if p not in done]
+    lines += [f"{name}  " + _("kept: {why}", why=_("a job has begun to need it")) for name in kept]
+    said = plural(
+        len(done), "{n} training deleted, {mb} MB", "{n} trainings deleted, {mb} MB", mb=_mb(done)
+    )
+    return "\n".join([*lines, said])
 
 
-def _counted(chosen: list[Prunable], word: str = "") -> str:
-    total = sum(p.size for p in chosen)
-    return f"{len(chosen)} training{'s' * (len(chosen) != 1)}{word}, {total / 1e6:.1f} MB"
+def _named(root: Path, paths: list[Path], known: Set[str]) -> Iterator[str]:
+    """The fingerprints of the trainings that the paths name; raises Unknown or Damaged."""
+    for path in paths:
+        entry = training_at(path, root)
+        if entry.fingerprint not in known or entry.folder.parent != root.resolve():
+            raise Unknown(_("{path}: no training in {store}", path=path, store=root))
+        yield entry.fingerprint
+
+
+def _mb(chosen: list[Prunable]) -> str:
+    return _in_mb(sum(p.size for p in chosen))
 
 
 def _clear(root: Path) -> None:
@@ -216,35 +229,45 @@ def _clear(root: Path) -> None:
             temporary_files.remove(folder)
 
 
+def parser() -> Parser:
+    """The command's grammar."""
+    training = _("its folder, or the first letters of its fingerprint")
+    explaining = Parser(
+        "explain",
+        _("Why a training was not one of those stored before."),
+        [
+            Argument("TRAINING", f"{training}; {_('or the folder of a job that uses it')}"),
+            Argument("OTHER", _("to compare with; default: the most similar earlier one"), "?"),
+        ],
+    )
+    pruning = Parser(
+        "prune",
+        _("Lists the trainings that would be deleted; deletes them with --yes."),
+        [Argument("TRAINING", training, "*")],
+        [
+            Flag("--stale", _("those trained by code that has changed since")),
+            Flag("--unfinished", _("those interrupted and not resumed")),
+            Flag("--older-than", _("those of an age above DAYS"), "DAYS", float),
+            Flag("--yes", _("delete what is listed")),
+        ],
+    )
+    listing = Parser("list", _("Every training: choices, validation loss, size, age."))
+    about = _("Lists, explains and prunes stored trainings; other folders are left alone.")
+    return Parser("store", about, (), [store_flag()], actions=[listing, explaining, pruning])
+
+
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
     """Exit code: 0 done, 2 no such training or wrong usage, 3 training damaged or I/O error."""
-    parser = Parser(
-        prog="python -m micro_transformer.store",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dir", type=Path, default=Path("checkpoints"), help="the store")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every training")
-    explaining = commands.add_parser("explain", help="why it was trained")
-    explaining.add_argument("what", help="a fingerprint or a job's folder")
-    explaining.add_argument("other", nargs="?", help="another; default: the nearest")
-    pruning = commands.add_parser("prune", help="list, and with --yes delete, trainings")
-    pruning.add_argument("fingerprints", nargs="*")
-    pruning.add_argument("--stale", action="store_true", help="code has changed since")
-    pruning.add_argument("--unfinished", action="store_true", help="cut and not resumed")
-    pruning.add_argument("--older-than", type=float, metavar="DAYS")
-    pruning.add_argument("--yes", action="store_true", help="delete what is listed")
-    asked = parser.parse_args(words)
+    asked = parser().parse(words)
     try:
-        if asked.command == "list":
-            print(list_text(asked.dir))
-        elif asked.command == "explain":
-            print(explain(asked.dir, asked.what, asked.other))
+        if asked.action == "list":
+            print(list_text(asked.store))
+        elif asked.action == "explain":
+            print(explain(asked.store, asked.training, asked.other))
         else:
-            print(_prune(asked.dir, asked))
+            print(_prune(asked.store, asked))
     except (Unknown, Damaged, Unreadable) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_("error: {fault}", fault=error), file=sys.stderr)
         return 2 if isinstance(error, Unknown) else disk.BAD_IO
     return 0

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micro_transformer import disk
-from micro_transformer.console import Parser
+from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.records.record_files import RECORD, load_records, read
 from micro_transformer.records.run_record import NAN, OK, NotARecord, RunRecord, lasting
 from micro_transformer.stop import COMMAND
-from micro_transformer.wording import plural, printable
+from micro_transformer.wording import _, plural, printable
 
 ELSEWHERE = 0.01  # relative tolerance of metrics on another machine or version
 COST = 0.5  # relative tolerance of costs; larger differences are reported
@@ -39,7 +39,12 @@ class Difference:
     is_cost: bool = False
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.before} recorded, {self.after} now"
+        return _(
+            "{key}: {before} recorded, {after} now",
+            key=self.key,
+            before=self.before,
+            after=self.after,
+        )
 
 
 def tolerance(before: RunRecord, after: RunRecord) -> float:
@@ -83,16 +88,20 @@ def rerun(record: RunRecord, command: tuple[str, ...] = (sys.executable, str(RUN
         words = [*command, *_own(record.overrides, places), *places]
         pipe = subprocess.PIPE
         child = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
-        with child, COMMAND.tells(lambda _: child.terminate()):  # it stops in good order
+        with child, COMMAND.tells(lambda _number: child.terminate()):  # it stops in good order
             said, told = child.communicate()
         COMMAND.check()
         for path in sorted(Path(folder).rglob(RECORD)):
             try:
                 return read(path)
             except NotARecord as error:
-                raise RuntimeError(f"the run left a record that cannot be read: {error}") from error
-    last = (told.strip() or said.strip() or "no output").splitlines()[-1]
-    raise RuntimeError(f"the run left no record, exit code {child.returncode}: {last}")
+                raise RuntimeError(
+                    _("the run left an unreadable record: {error}", error=error)
+                ) from error
+    last = (told.strip() or said.strip() or _("no output")).splitlines()[-1]
+    raise RuntimeError(
+        _("the run left no record, exit code {code}: {last}", code=child.returncode, last=last)
+    )
 
 
 def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:
@@ -102,7 +111,9 @@ def _own(overrides: list[str], places: tuple[str, ...]) -> list[str]:
     taken = {text.split("=", 1)[0] for text in places}
     for text, key in keys.items():
         if key not in taken and key.startswith(("-", "hydra")):
-            raise RuntimeError(f"{text}: an override of the command itself is not run again")
+            raise RuntimeError(
+                _("{text}: an override of the command itself is not rerun", text=text)
+            )
     return [text for text, key in keys.items() if key not in taken]
 
 
@@ -115,43 +126,64 @@ def verify(records: list[RunRecord], again: Rerun = rerun) -> tuple[int, int]:
         try:
             found = compare(record, again(record))
         except RuntimeError as error:
-            print(f"  failed: {printable(str(error))}")
+            print("  " + _("failed: {why}", why=printable(str(error))))
             bad += 1
             continue
         wrong = [d for d in found if not d.is_cost]
-        print("  differs" if wrong else "  same")
+        print("  " + (_("differs") if wrong else _("same")))
         for difference in found:
-            note = " (a cost: not counted)" if difference.is_cost else ""
+            note = " " + _("(a cost: not counted)") if difference.is_cost else ""
             print(f"  {printable(str(difference))}{note}")
         good, bad = good + (not wrong), bad + bool(wrong)
     return good, bad
 
 
+def parser() -> Parser:
+    """The command's grammar."""
+    return Parser(
+        "verify",
+        _("Reruns sampled runs of a folder and compares them with their records."),
+        [Argument("FOLDER", _("of a sweep or of a run, such as results/demo"))],
+        [
+            Flag("--rows", _("number of runs to sample; default: 3"), "N", int, 3),
+            Flag("--seed", _("of the sample; default: 0"), "N", int, 0),
+        ],
+    )
+
+
 @disk.one_line
 def main(words: list[str] | None = None) -> int:
-    """Exit code: 0 all match, 1 some differ or failed, 3 nothing to verify."""
-    parser = Parser(
-        prog="python -m micro_transformer.verify",
-        description="Make sampled runs of a folder again and compare them with their records.",
-    )
-    parser.add_argument("folder", type=Path, help="such as results/demo")
-    parser.add_argument("--rows", type=int, default=3, help="how many runs to sample; default 3")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample; default 0")
-    args = parser.parse_args(words)
-    loaded = load_records(args.folder)
+    """Exit code: 0 all match, 1 some differ or failed, 2 wrong usage, 3 nothing to verify."""
+    asked = parser().parse(words)
+    loaded = load_records(asked.folder)
     known = [record for record in loaded.records if record.status in DONE]
-    if loaded.skipped:
-        print(f"{plural(len(loaded.skipped), '{n} file', '{n} files')} skipped: damaged or foreign")
+    if skipped := len(loaded.skipped):
+        print(
+            plural(
+                skipped,
+                "{n} file skipped: damaged or foreign",
+                "{n} files skipped: damaged or foreign",
+            )
+        )
     if not known:
-        print(f"error: {args.folder}: holds no finished record to verify", file=sys.stderr)
+        print(
+            _("error: {folder}: no finished record to verify", folder=asked.folder), file=sys.stderr
+        )
         return disk.BAD_IO
-    chosen = random.Random(args.seed).sample(known, min(max(1, args.rows), len(known)))
-    print(f"{len(chosen)} of {plural(len(known), '{n} run', '{n} runs')}; quality to the last bit on a like "  # noqa: E501
-          f"machine with the same code, else within {ELSEWHERE:.0%}; costs beyond {COST:.0%} are "
-          "named")  # fmt: skip
-    good, bad = verify(chosen)
-    print(f"{good} same, {bad} not")
-    return int(bad > 0)
+    chosen = random.Random(asked.seed).sample(known, min(max(1, asked.rows), len(known)))
+    print(
+        _(
+            "{rows} of {runs}; quality: bit-identical on the same kind of machine with the same "
+            "code, else within {elsewhere}; costs: reported if they differ by more than {cost}",
+            rows=len(chosen),
+            runs=plural(len(known), "{n} run", "{n} runs"),
+            elsewhere=f"{ELSEWHERE:.0%}",
+            cost=f"{COST:.0%}",
+        )
+    )
+    same, different = verify(chosen)
+    print(_("{same} same, {different} different or failed", same=same, different=different))
+    return int(different > 0)
 
 
 def _close(one: object, two: object, allowed: float) -> bool:

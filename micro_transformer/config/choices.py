@@ -1,7 +1,8 @@
 """Reads the files of conf/: each folder is a group, each file a choice, as Hydra would read it.
 
-Files are parsed by OmegaConf, as in Hydra. A file with a defaults list or a package directive is
-composed by Hydra; interpolations are resolved within a configuration.
+Files are parsed by OmegaConf, as in Hydra. A file may start from another choice of its group and
+state what differs (`defaults: [quick]`). A file with another kind of defaults list or a package
+directive is composed by Hydra; interpolations are resolved within a configuration.
 """
 
 import copy
@@ -11,11 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from micro_transformer.wording import _
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 REFERENCE = re.compile(r"\$\{(?!oc\.)")  # to another key; oc.* resolvers read the environment
-BORROWED = re.compile(r"^\s*(defaults\s*:|#\s*@package)", re.MULTILINE)
+NAME = re.compile(r"(?!_self_$)\w+")  # a list with _self_ is left to Hydra
+PACKAGE = re.compile(r"^\s*#\s*@package", re.MULTILINE)
 
 
 class Unreadable(ValueError):
@@ -32,11 +36,19 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def about(group: str, choice: str) -> str:
+    """What a choice is: the first comment of its file; empty if it has none."""
+    lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    said = [line[1:].strip() for line in lines if line.startswith("#")]
+    return next((line for line in said if not line.startswith("@")), "")
+
+
 def is_whole(group: str, choice: str) -> bool:
-    """Whether the choice's content depends on its file alone: no interpolation of other keys, no
-    defaults list, no package directive."""
+    """Whether the choice's content depends on files of its group alone: no interpolation of other
+    keys, no foreign defaults list, no package directive."""
     text = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8")
-    return not (REFERENCE.search(text) or BORROWED.search(text))
+    is_local = _parents(text) is not None
+    return is_local and not REFERENCE.search(str(_content(CONF, group, choice)))
 
 
 def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -54,10 +66,29 @@ def read_choice(group: str, choice: str, config: dict[str, Any] | None = None) -
 
 @cache
 def _content(conf: Path, group: str, choice: str) -> Any:
-    """The content of a file, with its interpolations unresolved."""
-    path = conf / group / f"{choice}.yaml"
-    if not BORROWED.search(path.read_text(encoding="utf-8")):
-        return OmegaConf.to_container(OmegaConf.load(path))
+    """The content of a file merged into that of its parents, interpolations unresolved."""
+    text = (conf / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    parents = _parents(text)
+    if parents is None:
+        return _composed(conf, group, choice)
+    own: Any = OmegaConf.load(conf / group / f"{choice}.yaml")
+    if not parents:
+        return OmegaConf.to_container(own)
+    del own["defaults"]
+    return OmegaConf.to_container(
+        OmegaConf.merge(*(_content(conf, group, name) for name in parents), own)
+    )
+
+
+def _parents(text: str) -> list[str] | None:
+    """Choices of the same group that the file starts from; None if only Hydra can compose it."""
+    own: Any = OmegaConf.create(text)
+    listed = list(own.get("defaults", ())) if isinstance(own, DictConfig) else []
+    is_plain = all(isinstance(name, str) and NAME.fullmatch(name) for name in listed)
+    return None if PACKAGE.search(text) or not is_plain else listed
+
+
+def _composed(conf: Path, group: str, choice: str) -> Any:
     from hydra import compose, initialize_config_dir  # 0.2 s, for a rare file
     from hydra.core.global_hydra import GlobalHydra
 
@@ -72,7 +103,7 @@ def told(error: BaseException) -> str:
     if mark is not None:
         return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None)}"
     if isinstance(error, UnicodeDecodeError):
-        return f"{_undecodable()}: not UTF-8; save it as UTF-8 text"
+        return _("{file}: not UTF-8; save it as UTF-8 text", file=_undecodable())
     text = " ".join(str(error).split()) or type(error).__name__
     if error.__cause__ is not None and text.startswith("Error merging override"):
         text = f"{text.partition('override ')[2]}: {' '.join(str(error.__cause__).split())}"

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import sys
 import typing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,24 +20,44 @@ from typing import Any
 
 from micro_transformer.config import knobs
 from micro_transformer.config.knobs import WHOLE
+from micro_transformer.wording import _
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# group -> (home, name of the base class)
-HOMES = {
-    "arch": ("nn/arch", "Module"),
-    "posenc": ("nn/posenc", "PositionalEncoding"),
-    "scaling": ("nn/scaling", "Scaling"),
-    "pattern": ("nn/patterns", "Pattern"),
-    "ffn": ("nn/ffn", "FFN"),
-    "attention": ("nn/kernels", "Kernel"),
-    "cache": ("nn/cache", "CacheLayer"),
-    "decoding": ("decoding", "Strategy"),
-    "task": ("tasks", "Task"),
-    "eval": ("evals", "Measure"),
-    "bench": ("bench", "Measure"),
-}
 ABSTRACT = "abstract"  # a class that assigns this in its body is a base class, not a component
 BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+
+
+@dataclass(frozen=True)
+class Group:
+    """A configuration group: a folder of conf/.
+
+    home: folder of its components; None for a section of plain values. base: their base class.
+    trained: trained weights depend on it. named: its choice is part of a job's folder name.
+    is_list: a choice has several components, under `measures`.
+    """
+
+    home: str | None = None
+    base: str = ""
+    trained: bool = False
+    named: bool = False
+    is_list: bool = False
+
+
+GROUPS = {
+    "arch": Group("nn/arch", "Module", trained=True),
+    "model": Group(trained=True, named=True),
+    "posenc": Group("nn/posenc", "PositionalEncoding", trained=True, named=True),
+    "pattern": Group("nn/patterns", "Pattern", trained=True),
+    "ffn": Group("nn/ffn", "FFN", trained=True),
+    "scaling": Group("nn/scaling", "Scaling"),
+    "attention": Group("nn/kernels", "Kernel"),
+    "cache": Group("nn/cache", "CacheLayer", named=True),
+    "decoding": Group("decoding", "Strategy", named=True),
+    "task": Group("tasks", "Task", trained=True),
+    "train": Group(trained=True),
+    "eval": Group("evals", "Measure", is_list=True),
+    "bench": Group("bench", "Measure", is_list=True),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,9 @@ class Component:
 @cache
 def catalog(group: str) -> dict[str, Component]:
     """Maps kind -> Component, for every concrete subclass of the base class in the group's home."""
-    home, base = PACKAGE / HOMES[group][0], HOMES[group][1]
+    asked = GROUPS[group]
+    assert asked.home is not None, f"{group}: has no components"
+    home, base = PACKAGE / asked.home, asked.base
     classes: dict[str, tuple[ast.ClassDef, str]] = {}
     for path in sorted(home.glob("*.py")):
         module = ".".join(("micro_transformer", *path.relative_to(PACKAGE).with_suffix("").parts))
@@ -82,9 +105,15 @@ def find(group: str, kind: str) -> Component:
     known = catalog(group)
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = _("; did you mean {near}?", near=near[0]) if near else ""
         raise ValueError(
-            f"{group}.kind={kind}: no such class in micro_transformer/{HOMES[group][0]}{hint}"
+            _(
+                "{group}.kind={kind}: no such class in micro_transformer/{home}{hint}",
+                group=group,
+                kind=kind,
+                home=GROUPS[group].home,
+                hint=hint,
+            )
         )
     return known[kind]
 
@@ -142,8 +171,8 @@ def _facts(node: ast.ClassDef, classes: dict[str, Any]) -> dict[str, Any]:
                 target, value = item.target.id, item.value  # type: ignore[assignment]
             else:
                 continue
-            if isinstance(value, ast.Constant):
-                facts[target] = value.value
+            with suppress(ValueError, TypeError):
+                facts[target] = ast.literal_eval(value)  # type: ignore[arg-type]
     return facts
 
 
@@ -169,7 +198,7 @@ def _resolve(node: ast.expr) -> Any:
             return typing.Literal[ast.literal_eval(node.slice)]
         case ast.Subscript(value=ast.Name(id="list")):
             return list[_resolve(node.slice)]  # type: ignore[misc]
-    raise TypeError(f"a knob cannot be of type {ast.unparse(node)}")
+    raise TypeError(_("a knob cannot be of type {type}", type=ast.unparse(node)))
 
 
 def complaint(value: Any, annotation: Any) -> str | None:
@@ -197,10 +226,10 @@ def _single(value: Any, allowed: Any) -> str | None:
     if origin is typing.Literal:
         names = typing.get_args(allowed)
         exact = any(value == n and type(value) is type(n) for n in names)
-        return None if exact else "one of " + ", ".join(map(str, names))
+        return None if exact else _("one of {names}", names=", ".join(map(str, names)))
     if origin is list:
         if not isinstance(value, list):
-            return "a list"
+            return _("a list")
         return next(
             (r for item in value if (r := complaint(item, typing.get_args(allowed)[0]))), None
         )
@@ -208,9 +237,12 @@ def _single(value: Any, allowed: Any) -> str | None:
     if origin is typing.Annotated:
         base, bounds = typing.get_args(allowed)[:2]
     if not _is_a(value, base):
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[
-            base
-        ] + (f" in {bounds}" if bounds else "")
+        return {
+            int: _("a whole number"),
+            float: _("a number"),
+            bool: _("true or false"),
+            str: _("text"),
+        }[base] + (_(" in {bounds}", bounds=bounds) if bounds else "")
     return None if bounds is None or bounds.holds(value) else f"in {bounds}"
 
 

@@ -12,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer.config import choices, schema
 from micro_transformer.config.choices import REFERENCE, told
-from micro_transformer.config.overrides import BadConfig, near
-from micro_transformer.console import clean
+from micro_transformer.config.components import GROUPS
+from micro_transformer.config.overrides import BadConfig
+from micro_transformer.console import clean, near
 from micro_transformer.hashing import digest
+from micro_transformer.wording import _
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def identity(config: dict[str, Any]) -> str:
 
 def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
     """Folder name of a job: main choices, seed, and a hash of all choices and values."""
-    words = [chosen[g] for g in ("model", "posenc", "cache", "decoding") if g in chosen]
+    words = [chosen[g] for g, group in GROUPS.items() if group.named and g in chosen]
     own = {k: v for k, v in chosen.items() if not k.startswith("hydra/")}
     return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
 
@@ -110,7 +112,7 @@ def no_key(key: str, words: list[str]) -> str:
     """Error text for an unknown key, with the nearest known key."""
     chosen = [word for word in words if word.split("=")[0] in choices.groups()]
     known = _keys(compose("config", overrides=chosen))
-    return f"{clean(key)}: no such key{near(key, known)}"
+    return _("{key}: no such key{near}", key=clean(key), near=near(key, known))
 
 
 def _keys(node: Any, prefix: str = "") -> list[str]:

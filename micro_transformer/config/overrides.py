@@ -1,6 +1,5 @@
 """Parses command-line overrides with Hydra's grammar; each faulty one is rejected in one line."""
 
-import difflib
 import itertools
 import math
 import os
@@ -21,7 +20,8 @@ from hydra.core.override_parser.types import (
 
 from micro_transformer.config import choices
 from micro_transformer.config.schema import SECTIONS
-from micro_transformer.console import clean
+from micro_transformer.console import clean, near
+from micro_transformer.wording import _
 
 LARGEST = 10_000  # maximum number of jobs per sweep
 LONGEST_KEY = 200
@@ -46,7 +46,6 @@ ARGUMENTS = {
     **dict.fromkeys(("--package", "-p"), ()),
 }
 Cell = dict[str, Any]  # override (`key=value`) -> parsed value, for one job
-QUOTING = "write key=value; a value with other letters in quotes within quotes: \"key='a value'\""
 
 
 class BadConfig(Exception):
@@ -90,7 +89,12 @@ def split(arguments: Sequence[str]) -> Words:
             known = ARGUMENTS[name]
             if known and value not in known:
                 complaints.append(
-                    f"{name} {clean(value)}: must be one of {', '.join(filter(None, known))}"
+                    _(
+                        "{name} {value}: must be one of {known}",
+                        name=name,
+                        value=clean(value),
+                        known=", ".join(filter(None, known)),
+                    )
                 )
     if complaints:
         raise BadConfig(complaints)
@@ -100,9 +104,12 @@ def split(arguments: Sequence[str]) -> Words:
 def _no_flag(word: str) -> str:
     key = word.split("=")[0].lstrip("-")
     hint = near(key, [*(flag.lstrip("-") for flag in FLAGS), *choices.groups()])
-    return (
-        f"{clean(word)}: no such flag{hint}; the flags are -m (sweep), --help and --cfg job, "
-        "all else is key=value, as in check=true (print what would run)"
+    return _(
+        "{word}: no such flag{hint}; the flags are -m (sweep), --help "
+        "and --cfg job, all else is key=value, as in check=true (print "
+        "what would run)",
+        word=clean(word),
+        hint=hint,
     )
 
 
@@ -116,7 +123,7 @@ def parsed(parser: OverridesParser, texts: list[str]) -> list[Any]:
         try:
             overrides += parser.parse_overrides([_as_text(parser, text)])
         except Exception as error:  # whatever Hydra and its parser raise
-            complaints.append(f"{clean(text)}: {_reason(error)}; {QUOTING}")
+            complaints.append(f"{clean(text)}: {_reason(error)}; {_quoting()}")
     complaints += [c for o in overrides for c in _override_complaints(o)]
     if complaints:
         raise BadConfig(complaints)
@@ -127,15 +134,17 @@ def _unreadable(text: str) -> str | None:
     """The reason to reject an override before parsing; None if there is none."""
     key = text.partition("=")[0].strip(" @")
     if not key:
-        return "no key; write key=value"
+        return _("no key; write key=value")
     if len(key) > LONGEST_KEY:
-        return f"no key has more than {LONGEST_KEY} letters"
+        return _("no key has more than {n} letters", n=LONGEST_KEY)
     if "${" in text:
-        return "an interpolation; write the value itself"
+        return _("an interpolation; write the value itself")
     if any(not c.isprintable() for c in text):
-        return "holds control characters"
+        return _("contains control characters")
     if text.count(",") >= LARGEST:
-        return f"more than {LARGEST:,} values; a sweep has at most as many jobs"
+        return _(
+            "more than {largest} values; a sweep has at most as many jobs", largest=f"{LARGEST:,}"
+        )
     return None
 
 
@@ -155,33 +164,47 @@ def _as_text(parser: OverridesParser, word: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+def _quoting() -> str:
+    return _(
+        "write key=value; quote other letters within quotes: {example}", example="\"key='a b'\""
+    )
+
+
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Error parsing", "Error when", "See "))]
     lines = [line for line in lines if "NoViableAlt" not in line and line.strip("^")]
-    return clean(lines[0] if lines else "cannot be read")
+    return clean(lines[0] if lines else _("cannot be read"))
 
 
 def _override_complaints(override: Any) -> Iterator[str]:
     """Unknown groups, choices and settings, with the nearest name."""
     key, text = override.key_or_group, clean(override.input_line)
     if key.startswith("hydra") and not OPEN_SETTINGS.match(key):
-        yield f"{text}: closed here; it could run code"
+        yield _("{text}: closed here; it could run code", text=text)
     elif override.is_sweep_override() and (key.startswith("hydra") or key in TEXTS):
-        yield f"{text}: cannot be swept over; give one value"
+        yield _("{text}: cannot be swept over; give one value", text=text)
     elif override.package is not None:
-        yield f"{text}: a choice has its own place; write {key}=CHOICE"
+        yield _("{text}: a choice has its own place; write {key}=CHOICE", text=text, key=key)
     elif override.is_delete() or override.is_add() or override.is_force_add():
-        yield f"{text}: keys cannot be added or removed; write key=value"
+        yield _("{text}: keys cannot be added or removed; write key=value", text=text)
     elif key in SECTIONS and key not in choices.groups() and not isinstance(override.value(), dict):
-        yield f"{text}: holds keys of its own; write {key}.KEY=value"
+        yield _(
+            "{text}: a section, with keys of its own; write {key}.KEY=value", text=text, key=key
+        )
     elif rule := _no_values(override):
         yield f"{text}: {rule}"
     elif key in choices.groups():
         known = choices.choices_of(key)
         for value in choices_in(override):
             if value not in known:
-                yield f"{key}={clean(value)}: must be one of {', '.join(known)}{near(value, known)}"
+                yield _(
+                    "{key}={value}: must be one of {known}{near}",
+                    key=key,
+                    value=clean(value),
+                    known=", ".join(known),
+                    near=near(value, known),
+                )
 
 
 def choices_in(override: Any) -> list[str]:
@@ -193,18 +216,23 @@ def choices_in(override: Any) -> list[str]:
 def _no_values(override: Any) -> str | None:
     """The reason why an override gives no valid list of values; None if it does."""
     if override.is_interval_sweep():
-        return "an interval has no single values to try; write them, or range(start,stop,step)"
+        return _("an interval has no single values to try; write them, or range(start,stop,step)")
     if any(isinstance(value, Sweep) for value in getattr(override.value(), "list", ())):
-        return "a list of values within another; write one list"
+        return _("a list of values within another; write one list")
     try:
         number = count(override)
     except (ValueError, ArithmeticError) as error:
-        return f"{error}; write range(start,stop,step) in finite numbers, step not 0"
+        return _("{error}; write range(start,stop,step) in finite numbers, step not 0", error=error)
     if number > LARGEST:
-        return f"{number:,.0f} values; a sweep has at most {LARGEST:,} jobs"
+        return _(
+            "{number} values; a sweep has at most {largest} jobs",
+            number=f"{number:,.0f}",
+            largest=f"{LARGEST:,}",
+        )
     if number == 0:
         known = choices.choices_of(override.key_or_group)
-        return "holds no value" + f"; there are {', '.join(known)}" * bool(known)
+        none = _("no value")
+        return none + _("; there are {known}", known=", ".join(known)) * bool(known)
     return None
 
 
@@ -226,7 +254,9 @@ def expanded(overrides: list[Any]) -> list[Cell]:
     last = {override.get_key_element(): override for override in overrides}
     number = math.prod(count(override) for override in last.values())
     if number > LARGEST:
-        raise BadConfig([f"{number:,.0f} jobs: a sweep has at most {LARGEST:,}; split it"])
+        n, largest = f"{number:,.0f}", f"{LARGEST:,}"
+        rule = _("{n} jobs: a sweep has at most {largest}; split it", n=n, largest=largest)
+        raise BadConfig([rule])
     values = [list(_values(key, override)) for key, override in last.items()]
     return [dict(cell) for cell in itertools.product(*values)]
 
@@ -235,9 +265,3 @@ def _values(key: str, override: Any) -> Iterator[tuple[str, Any]]:
     single = override.sweep_iterator() if override.is_sweep_override() else [override._value]
     for value in single:
         yield f"{key}={Transformer.str(value)}", Override._convert_value(value)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest known word; empty if none is near."""
-    found = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""

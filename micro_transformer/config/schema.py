@@ -8,118 +8,22 @@ import os
 import re
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from micro_transformer.config.choices import CONF as CONF
 from micro_transformer.config.choices import choices_of, read_choice
 from micro_transformer.config.choices import groups as groups
-from micro_transformer.config.components import Component, complaint, find
-from micro_transformer.config.knobs import (
-    Count,
-    Few,
-    NonNegative,
-    Positive,
-    Probability,
-    Rate,
-    Seconds,
-    Size,
-)
-
-
-@dataclass(frozen=True)
-class Model:
-    """conf/model: model size and knobs of the Transformer blocks."""
-
-    d_model: Count
-    num_layers: Count
-    num_heads: Count
-    ffn_ratio: Positive
-    max_len: Count
-    norm: Literal["layer", "rms"]
-    norm_gain: bool
-    qk_norm: bool
-    key_shift: bool
-    bias: bool
-    embedding_norm: bool
-    tied_embeddings: bool
-    zero_init: bool
-
-
-@dataclass(frozen=True)
-class Train:
-    """conf/train: a training recipe. Every field is part of the training's fingerprint."""
-
-    base: str | None  # recipe whose weights initialize this one; None: random initialization
-    scaling: str  # RoPE scaling from the base's context length to this recipe's
-    steps: Count
-    batch_size: Count
-    context: Count
-    accumulate: Count
-    optimizer: Literal["adamw", "muon"]
-    lr: Positive
-    matrix_lr: Positive
-    betas: list[Rate]
-    weight_decay: NonNegative
-    warmup_steps: Size
-    decay: Literal["cosine", "linear"]
-    decay_from: Rate
-    min_lr_ratio: Probability
-    clip: Positive | None
-    label_smoothing: Rate
-    dropout: Rate
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    matrix_dtype: Literal["auto", "fp32", "bf16"]  # of Muon's Newton-Schulz
-    kernel: str
-    threads: Few | Literal["auto"]
-    grad_checkpointing: bool
-    compile: bool
-    eval_every: Count
-    patience: Count | None
-    checkpoint_every: Count
-
-
-@dataclass(frozen=True)
-class Run:
-    """conf/config.yaml `run`: how jobs are executed; never part of a fingerprint."""
-
-    sweep: str | None
-    force: bool
-    plan: bool
-    bench: Literal["beside", "alone"]
-    trace: bool
-    show_samples: Size
-    timeout_s: Seconds | None
-
-
-@dataclass(frozen=True)
-class Store:
-    """conf/config.yaml `store`: the folder of trained models."""
-
-    dir: str
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Memory limits; a job that exceeds one is recorded as `oom`. kv_mb: KV cache in MB."""
-
-    kv_mb: Positive | None
-
-
-@dataclass(frozen=True)
-class Data:
-    """conf/config.yaml `data`: the folder of prepared data."""
-
-    dir: str
-
+from micro_transformer.config.components import GROUPS, Component, complaint, find
+from micro_transformer.config.knobs import Count, Few, Size
+from micro_transformer.config.sections import Budget, Data, Model, Run, Store
+from micro_transformer.config.sections import Train as Train
+from micro_transformer.wording import _
 
 SECTIONS = {
     "model": Model, "train": Train, "budget": Budget, "run": Run, "store": Store, "data": Data,
 }  # fmt: skip
-COMPONENTS = (
-    "arch", "posenc", "pattern", "ffn", "scaling", "attention", "cache", "decoding", "task",
-)  # fmt: skip
-LISTS = ("eval", "bench")
+COMPONENTS = tuple(name for name, g in GROUPS.items() if g.home and not g.is_list)
+LISTS = tuple(name for name, g in GROUPS.items() if g.is_list)
 SCALARS: dict[str, Any] = {
     "seed": Size,
     "ranks": Count,
@@ -127,7 +31,7 @@ SCALARS: dict[str, Any] = {
     "check": bool,
 }
 # Groups that trained weights depend on; other groups only affect measurements.
-TRAINED_GROUPS = ("arch", "model", "posenc", "pattern", "ffn", "task", "train")
+TRAINED_GROUPS = tuple(name for name, g in GROUPS.items() if g.trained)
 TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
 # Knobs of a recipe that name a file of conf/<group>.
 NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
@@ -157,7 +61,9 @@ def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
         yield from _measures(name, value)
     else:
         known = sorted((*SCALARS, *SECTIONS, *COMPONENTS, *LISTS))
-        yield f"{_short(name)}: no such key; the keys are {', '.join(known)}"
+        yield _(
+            "{name}: no such key; the keys are {known}", name=_short(name), known=", ".join(known)
+        )
 
 
 def _fields(section: type) -> dict[str, Any]:
@@ -189,7 +95,9 @@ def _targets(node: Any, path: str) -> Iterator[str]:
         for key, value in node.items():
             where = f"{path}.{key}"
             if str(key).startswith("_"):
-                yield f"{where}: a configuration holds data, never code; remove the key"
+                yield _(
+                    "{where}: a configuration holds data, never code; remove the key", where=where
+                )
             yield from _targets(value, where)
     elif isinstance(node, list):
         for i, value in enumerate(node):
@@ -214,7 +122,12 @@ def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
             continue
         if name not in choices_of(group):
             known = ", ".join(choices_of(group))
-            yield f"train.{knob}={_short(name)}: must be one of {known}"
+            yield _(
+                "train.{knob}={name}: must be one of {known}",
+                knob=knob,
+                name=_short(name),
+                known=known,
+            )
         elif group == "train":
             base = read_choice(group, name, config)
             yield from _section(f"train.{knob}={name}", base, _fields(Train))
@@ -225,8 +138,13 @@ def name_faults(key: str, name: str) -> list[str]:
     if re.fullmatch(r"\w[\w.,-]*", name) and len(name.encode()) <= LONGEST_NAME:
         return []
     return [
-        f"{key}={_short(name)}: must be a plain name of letters, digits, . _ - and , "
-        f"in at most {LONGEST_NAME} bytes"
+        _(
+            "{key}={name}: must be a plain name of letters, digits, . _ - "
+            "and , in at most {n} bytes",
+            key=key,
+            name=_short(name),
+            n=LONGEST_NAME,
+        )
     ]
 
 
@@ -236,17 +154,27 @@ def folder_faults(key: str, path: Any) -> list[str]:
         return []  # reported by the check of types
     said = f"{key}={_short(path)}: "
     if not path.strip():
-        return [said + "must name a folder (is a variable unset?); . is the working folder"]
+        return [said + _("must name a folder (is a variable unset?); . is the working folder")]
     if path.startswith("~"):
-        return [said + "no such home; write the folder itself"]
+        return [said + _("no such home; write the folder itself")]
     if not path.isprintable() or max(len(os.fsencode(p)) for p in path.split("/")) > LONGEST_PART:
-        return [said + f"must be a path of printable names of at most {LONGEST_PART} bytes"]
+        return [
+            said
+            + _(
+                "must be a path of printable names of at most {n} bytes",
+                n=LONGEST_PART,
+            )
+        ]
     return []
 
 
 def _value(key: str, value: Any, annotation: Any) -> list[str]:
     rule = complaint(value, annotation)
-    return [f"{key}={_short(value)}: must be {rule}"] if rule else []
+    return (
+        [_("{key}={value}: must be {rule}", key=key, value=_short(value), rule=rule)]
+        if rule
+        else []
+    )
 
 
 def _short(value: Any) -> str:
@@ -257,9 +185,21 @@ def _short(value: Any) -> str:
 
 def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
     if not isinstance(value, dict):
-        return [f"{name}={_short(value)}: must be a mapping with {', '.join(fields)}"]
+        return [
+            _(
+                "{name}={value}: must be a mapping with {fields}",
+                name=name,
+                value=_short(value),
+                fields=", ".join(fields),
+            )
+        ]
     complaints = [
-        f"{name}.{key}: no such knob; {name} has {', '.join(sorted(fields)) or 'none'}"
+        _(
+            "{name}.{key}: no such knob; {name} has {fields}",
+            name=name,
+            key=key,
+            fields=", ".join(sorted(fields)) or "none",
+        )
         for key in value
         if key not in fields
     ]
@@ -267,13 +207,17 @@ def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
         if key in value:
             complaints += _value(f"{name}.{key}", value[key], annotation)
         elif key not in ADDED_AUTOS:
-            complaints.append(f"{name}.{key}: missing; the yaml must write every knob")
+            complaints.append(
+                _("{name}.{key}: missing; the yaml must write every knob", name=name, key=key)
+            )
     return complaints
 
 
 def _component(group: str, where: str, value: Any) -> list[str]:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        return [f"{where}={_short(value)}: must be a mapping with a `kind`"]
+        return [
+            _("{where}={value}: must be a mapping with a `kind`", where=where, value=_short(value))
+        ]
     try:
         knobs = find(group, value["kind"]).knobs
     except ValueError as error:
@@ -284,7 +228,13 @@ def _component(group: str, where: str, value: Any) -> list[str]:
 def _measures(group: str, value: Any) -> list[str]:
     fields: dict[str, Any] = {"threads": Few | Literal["auto"]} if group == "bench" else {}
     if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
-        return [f"{group}={_short(value)}: must be a mapping with `measures`"]
+        return [
+            _(
+                "{group}={value}: must be a mapping with `measures`",
+                group=group,
+                value=_short(value),
+            )
+        ]
     rest = {k: v for k, v in value.items() if k != "measures"}
     complaints = _section(group, rest, fields)
     for name, entry in value["measures"].items():

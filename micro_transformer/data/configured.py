@@ -1,4 +1,4 @@
-"""The prepared data that a configuration names: their identity and lengths."""
+"""Digest and lengths of the prepared data that a configuration selects."""
 
 from typing import Any
 
@@ -6,14 +6,12 @@ from micro_transformer.config import schema
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.prepared import open_prepared
 
-DRAWN = "drawn"  # the data of a task that draws its own
+DRAWN = "drawn"  # digest of the data of a task that generates them
 
 
 def data_digest(config: dict[str, Any]) -> str:
-    """Identity of the task's prepared data; DataMissing names the command that makes them.
-
-    A task that draws its own has no other identity than its knobs and code.
-    """
+    """Digest of the task's prepared data; DRAWN if the task generates its data, which then
+    depend only on its knobs and code. DataMissing names the command that prepares them."""
     name = schema.component("task", config).facts["corpus"]
     if name is None:
         return DRAWN
@@ -22,7 +20,8 @@ def data_digest(config: dict[str, Any]) -> str:
 
 
 def split_lengths(config: dict[str, Any]) -> dict[str, int]:
-    """Split -> tokens of the task's prepared text; empty for a task that draws its own."""
+    """Maps split -> number of tokens of the task's prepared text; empty if the task generates
+    its data."""
     name = schema.component("task", config).facts["corpus"]
     if name is None:
         return {}

@@ -1,7 +1,6 @@
-"""Sentences that stand in two splits: found, dropped from the split that is evaluated less, or
-counted where they must stay.
+"""Finds sentences that occur in two splits, and drops them from one split or counts them.
 
-Two sentences are one when they have the same letters and digits, whatever stands between.
+Two sentences are equal if they have the same letters and digits in the same order.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +13,8 @@ Sentences = Callable[[str], list[str]]
 
 
 def drop_recurring(splits: dict[str, Rows], cut: Sentences, report: Report) -> None:
-    """No sentence is in two splits. The split named last keeps all its rows; of the others go the
-    rows that hold a sentence of a later one, and the report counts them.
-    """
+    """No sentence is in two splits. The last split keeps all its rows; an earlier one loses the
+    rows with a sentence of a later split, and the report counts them."""
     later: set[str] = set()
     for name in reversed(splits):
         found = _by_row(splits[name], cut)
@@ -29,9 +27,8 @@ def drop_recurring(splits: dict[str, Rows], cut: Sentences, report: Report) -> N
 
 
 def recurring(splits: dict[str, Rows], cut: Sentences) -> dict[str, dict[str, Any]]:
-    """For each split but the first: its sentences, how many of them stand in another split, their
-    share of its letters, and the letters of the longest.
-    """
+    """For each split but the first: number of sentences, how many of them are also in another
+    split, their share of the characters, and the characters of the longest."""
     found = {name: [s for row in _by_row(rows, cut) for s in row] for name, rows in splits.items()}
     return {name: _shared(found, name) for name in list(splits)[1:]}
 
@@ -52,7 +49,7 @@ def _by_row(rows: Rows, cut: Sentences) -> list[list[str]]:
 
 
 def _texts(rows: Rows) -> Iterator[list[str]]:
-    """All that a row says, each text once: its columns and its references."""
+    """The distinct texts of each row: its columns and its references."""
     references = rows.entries.get("references") or [[]] * len(rows)
     for *texts, more in zip(*rows.texts.values(), references, strict=True):
         yield list(dict.fromkeys([*texts, *more]))

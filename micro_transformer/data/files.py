@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one, the new one or none; and their SHA-256."""
+"""Atomic file writes (a reader sees the old file, the new one or none), and SHA-256 of files."""
 
 import hashlib
 import json
@@ -12,7 +12,8 @@ BLOCK = 1 << 20
 
 
 class Unavailable(Exception):
-    """A source cannot give its file here; the message says why in one line."""
+    """A source cannot provide its file on this machine; the message gives the reason in one
+    line."""
 
 
 def sha256(path: Path) -> str:
@@ -25,12 +26,12 @@ def sha256(path: Path) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is equal for equal values."""
+    """JSON text, equal for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The file holds value, readable, and is on the disk."""
+    """The file contains the value as indented JSON, synced to disk."""
     with durable(path) as stream:
         stream.write(
             json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
@@ -38,6 +39,6 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """What lay under a temporary name lies under its final one, even after a power cut."""
+    """The file or folder `temporary` is renamed to `final`, and stays so after a power failure."""
     os.replace(temporary, final)
     sync_folder(final.parent)

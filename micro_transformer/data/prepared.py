@@ -1,12 +1,11 @@
-"""A prepared set on disk: memory-mapped token ids and a manifest that says what they are. Opened
-verified.
+"""Prepared data on disk: memory-mapped token ids and a manifest; verified when opened.
 
 data/prepared/<corpus>-<knob values>/
     manifest.json                      tier, source, counts, tokenizer, splits, digest
-    <split>.<column>.bin               token ids of all rows, one after the other
-    <split>.<column>.ends.bin          int64, where each row ends
-    <split>.<column>.numbers.bin       int64, one number a row (labels)
-    <split>.<column>.json              anything else, one entry a row (references)
+    <split>.<column>.bin               token ids of all rows, concatenated
+    <split>.<column>.ends.bin          int64, end of each row
+    <split>.<column>.numbers.bin       int64, one number per row (labels)
+    <split>.<column>.json              JSON, one value per row (references)
 """
 
 import hashlib
@@ -21,44 +20,49 @@ import numpy as np
 from micro_transformer import disk
 from micro_transformer.data import files, tokenizer
 from micro_transformer.data.tokenizer import Tokenizer
+from micro_transformer.wording import _
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 
 
 class DataMissing(ValueError):
-    """Data that a run needs is not prepared; names the command that prepares it."""
+    """Data that a run needs are not prepared; the text names the command that prepares them."""
 
 
 class DataDamaged(ValueError):
-    """Prepared data is not what its manifest says; names the file and the cure."""
+    """Prepared data differ from their manifest; the text names the file and the cure."""
 
 
 def folder_of(root: Path | str, corpus: str, knobs: dict[str, Any]) -> Path:
-    """Where the variant of a corpus with these knobs lies."""
+    """Folder of the prepared data of a corpus with these knobs."""
     return Path(root) / "prepared" / "-".join([corpus, *(str(knobs[key]) for key in sorted(knobs))])
 
 
 def command(corpus: str, knobs: dict[str, Any]) -> str:
-    """The command that prepares a variant."""
+    """Command line that prepares the data of a corpus with these knobs."""
     words = " ".join(f"{key}={value}" for key, value in knobs.items())
     return f"python -m micro_transformer.data prepare task={corpus} {words}".rstrip()
 
 
 def open_prepared(root: Path | str, corpus: str, knobs: dict[str, Any]) -> "Prepared":
-    """The prepared set; DataMissing (naming the command) or DataDamaged otherwise."""
+    """The prepared data of a corpus with these knobs; raises DataMissing, with the command, or
+    DataDamaged."""
     folder = folder_of(root, corpus, knobs)
     if not os.path.lexists(folder / MANIFEST):
         raise DataMissing(
-            f"data: {folder} is not prepared; run `make data` or `{command(corpus, knobs)}`"
+            _(
+                "data: {folder} is not prepared; run `make data` or `{command}`",
+                folder=folder,
+                command=command(corpus, knobs),
+            )
         )
     return Prepared(folder)
 
 
 class Prepared:
-    """One variant of a corpus, split and tokenized. Every file was checked against the manifest's
-    SHA-256.
-    """
+    """Prepared data of a corpus, split and tokenized, whose files match the SHA-256 of the
+    manifest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,55 +71,68 @@ class Prepared:
             path = folder / name
             is_here = Path(name).name == name and "\0" not in name and path.is_file()
             if not is_here or files.sha256(path) != expected:
-                raise DataDamaged(f"data: {path} is damaged; delete {folder} and prepare it again")
+                raise DataDamaged(
+                    _(
+                        "data: {path} is damaged; delete {folder} and prepare it again",
+                        path=path,
+                        folder=folder,
+                    )
+                )
 
     @property
     def digest(self) -> str:
-        """SHA-256 over tokenizer and all splits: what a training's result depends on, whatever tier
-        it came from.
-        """
+        """SHA-256 over the tokenizer and all splits: all that a training's result depends on,
+        whatever the tier."""
         return self.manifest["digest"]
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says about its data."""
+        """What a run's record contains about its data."""
         return {"tier": self.manifest["tier"], "sha256": self.digest, "rows": self.manifest["rows"]}
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the ids."""
+        """The tokenizer of the token ids."""
         return tokenizer.load(self.manifest["tokenizer"])
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
-        """Split -> its rows, groups, and for each column tokens, characters and bytes."""
+        """Maps split -> number of rows, groups, and per column the number of tokens, characters
+        and bytes."""
         return self.manifest["splits"]
 
     def tokens(self, split: str, column: str = "text") -> np.ndarray:
-        """Ids of all rows of a split, one after the other, (N,), memory-mapped."""
+        """Token ids of all rows of a split, concatenated, (N,), memory-mapped."""
         self._must_have(split)
         return self._map(f"{split}.{column}.bin", np.dtype(self.manifest["dtype"]))
 
     def ends(self, split: str, column: str = "text") -> np.ndarray:
-        """Where each row ends in `tokens`, (rows,) int64."""
+        """End of each row in `tokens`, (rows,) int64."""
         return self._map(f"{split}.{column}.ends.bin", np.dtype(np.int64))
 
     def numbers(self, split: str, column: str) -> np.ndarray:
-        """One number a row, (rows,) int64."""
+        """One number per row, such as a label, (rows,) int64."""
         return self._map(f"{split}.{column}.numbers.bin", np.dtype(np.int64))
 
     def entries(self, split: str, column: str) -> list[Any]:
-        """Anything else, one entry a row."""
+        """One JSON value per row."""
         return json.loads((self.folder / f"{split}.{column}.json").read_text(encoding="utf-8"))
 
     def row(self, split: str, index: int, column: str = "text") -> np.ndarray:
-        """Ids of one row."""
+        """Token ids of one row."""
         ends = self.ends(split, column)
         return self.tokens(split, column)[ends[index - 1] if index else 0 : ends[index]]
 
     def _must_have(self, split: str) -> None:
         if split not in self.splits:
-            raise ValueError(f"split={split}: {self.folder.name} has {', '.join(self.splits)}")
+            raise ValueError(
+                _(
+                    "split={split}: {name} has {splits}",
+                    split=split,
+                    name=self.folder.name,
+                    splits=", ".join(self.splits),
+                )
+            )
 
     @cache  # noqa: B019  (a run opens one set and keeps it)
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
@@ -126,7 +143,7 @@ class Prepared:
 
 
 def digest_of(manifest: dict[str, Any]) -> str:
-    """The identity of prepared data: its tokenizer and the bytes of its files."""
+    """Digest of prepared data: hash of the tokenizer and of the SHA-256 of the files."""
     identity = {key: manifest[key] for key in ("format", "tokenizer", "dtype", "files")}
     return hashlib.sha256(files.canonical(identity).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -138,17 +155,27 @@ def _manifest(folder: Path) -> dict[str, Any]:
         whole = manifest["format"] == FORMAT and manifest["digest"] == digest_of(manifest)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataDamaged(
-            f"data: {path} is damaged; delete {folder} and prepare it again"
+            _(
+                "data: {path} is damaged; delete {folder} and prepare it again",
+                path=path,
+                folder=folder,
+            )
         ) from error
     if not (whole and _has_shape(manifest)):
         raise DataDamaged(
-            f"data: {path} is of another version or was edited; delete {folder} and prepare again"
+            _(
+                "data: {path} is of another version or was edited; delete "
+                "{folder} and prepare again",
+                path=path,
+                folder=folder,
+            )
         )
     return manifest
 
 
 def _has_shape(manifest: dict[str, Any]) -> bool:
-    """Whether what the digest does not cover fits what it does."""
+    """Whether the part of the manifest that the digest does not cover fits the part that it
+    does."""
     match manifest:
         case {
             "files": dict(names),

@@ -1,7 +1,7 @@
-"""Sequences of pairs that are asked for later: multi-query associative recall (Arora et al., 2023).
+"""Multi-query associative recall (Arora et al., 2023): key-value pairs that are asked for later.
 
-k3 v7 k1 v2 ... . k1 . . k3 . .      At a key that stands again the answer is its value; other
-         2       7                   places ask nothing. Everything follows from a generator.
+k3 v7 k1 v2 ... . k1 . . k3 . .      At the second occurrence of a key the answer is its value;
+         2       7                   other tokens ask nothing. All follows from a generator.
 """
 
 import hashlib
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD, CharTokenizer
+from micro_transformer.wording import _
 
-# Characters that ids read as: 26 fillers a to z, then keys, then values; all may be printed.
+# Characters of the ids: 26 fillers a to z, then keys, then values; all are printable.
 FILLERS, KEY, VALUE = "abcdefghijklmnopqrstuvwxyz", 0x4E00, 0xAC00
 SHORTEST = 4  # tokens of a sequence: a pair, its query, one filler
 
 
 class Asked(NamedTuple):
-    """Sequences and their answers, (B, T) int64 each; where nothing is asked the answer is PAD."""
+    """Sequences and their answers, (B, T) int64 each; the answer is PAD at tokens that ask
+    nothing."""
 
     ids: Tensor
     targets: Tensor
@@ -37,14 +39,16 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Symbols:
-    """Disjoint ids of fillers, `num` keys and `num` values; a sequence has up to `pairs` pairs."""
+    """Disjoint ids of fillers, `num` keys and `num` values; a sequence has at most `pairs`
+    pairs."""
 
     pairs: int
     num: int
 
     @property
     def tokenizer(self) -> CharTokenizer:
-        """Ids to characters: Latin letters, Han keys, Hangul values."""
+        """Tokenizer of the ids: Latin letters are fillers, Han characters keys, Hangul syllables
+        values."""
         keys, values = (map(chr, range(first, first + self.num)) for first in (KEY, VALUE))
         return CharTokenizer(FILLERS + "".join(keys) + "".join(values))
 
@@ -61,20 +65,20 @@ class Symbols:
         return range(self.keys.stop, self.keys.stop + self.num)
 
     def pairs_in(self, length: int) -> int:
-        """Pairs of a training sequence: a quarter of its tokens, at most `pairs`."""
+        """Pairs of a training sequence: a quarter of its length, at most `pairs`."""
         return min(self.pairs, length // SHORTEST)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a task that draws its own shows in place of prepared data: fixed sequences as text."""
+    """Stand-in for prepared data of a task that generates its own: fixed sequences as text."""
 
     tokenizer: CharTokenizer
     fixed: Callable[[str], Asked]  # split -> its sequences
 
     @property
     def record(self) -> dict[str, Any]:
-        """Where the data are from, the hash of what validation is scored on, and its sequences."""
+        """Source of the data, hash of the validation sequences, and their text."""
         scored = hashlib.sha256(self.tokens("val").tobytes()).hexdigest()
         return {"tier": "drawn", "sha256": scored, "rows": len(self.fixed("val").ids)}
 
@@ -84,14 +88,21 @@ class Drawn:
 
 
 def sequences(draw: np.random.Generator, symbols: Symbols, num: int, length: int) -> Asked:
-    """(num, length): pairs first, then every key once more, fillers between.
+    """(num, length) sequences: first the pairs, then a query per key, with fillers in between.
 
-    The places of the queries follow a power law: a place that is g after the pairs has a weight of
-    1/g, the limit of Zoology's for a small exponent. ValueError for a length that holds no pair.
+    The distance g of a query from the pairs follows a power law with weight 1/g, the limit of
+    that of Zoology for a small exponent. Raises ValueError if `length` has no room for a pair
+    and its query.
     """
     pairs = symbols.pairs_in(length)
     if not pairs:
-        raise ValueError(f"{length} tokens hold no pair and its query; give at least {SHORTEST}")
+        raise ValueError(
+            _(
+                "{length} tokens have no room for a pair and its query; give at least {shortest}",
+                length=length,
+                shortest=SHORTEST,
+            )
+        )
     gaps = np.arange(1, length - 2 * pairs + 1)
     order = draw.gumbel(size=(num, len(gaps))) - np.log(gaps)  # the largest: drawn by weight
     places = np.argpartition(-order, pairs - 1, axis=1)[:, :pairs]
@@ -102,9 +113,10 @@ def sequences(draw: np.random.Generator, symbols: Symbols, num: int, length: int
 def at_distance(
     draw: np.random.Generator, symbols: Symbols, num: int, distance: int, queries: int
 ) -> Asked:
-    """(num, distance + 2 pairs - 1): `queries` of the keys stand again exactly `distance` later.
+    """(num, distance + 2 pairs - 1) sequences: `queries` of the keys are asked exactly
+    `distance` tokens after their pair.
 
-    Only where the place is after the pairs, so that a small distance may have fewer queries.
+    A query must come after all pairs, so a small distance may have fewer queries.
     """
     pairs = symbols.pairs
     length = distance + 2 * pairs - 1
@@ -121,9 +133,10 @@ def _ask(
     which: np.ndarray,
     places: np.ndarray,
 ) -> Asked:
-    """Fresh pairs in front, fillers behind, and key `which` (B, Q) asked again at `places` (B, Q).
+    """Sequences of random pairs followed by fillers, in which key `which` (B, Q) is asked at
+    index `places` (B, Q).
 
-    The keys of a sequence differ, and so do its values; both are drawn without preference.
+    Keys are distinct within a sequence, and so are values; both are uniformly distributed.
     """
     num, row = len(which), np.arange(len(which))[:, None]
     keys, values = (_distinct(draw, some, num, pairs) for some in (symbols.keys, symbols.values))
@@ -135,6 +148,6 @@ def _ask(
 
 
 def _distinct(draw: np.random.Generator, ids: range, num: int, count: int) -> np.ndarray:
-    """(num, count): in each row different ids, every choice as likely."""
+    """(num, count) ids, distinct within each row, uniformly distributed."""
     order = draw.random((num, len(ids))).argpartition(count - 1, axis=1)[:, :count]
     return ids.start + draw.permuted(order, axis=1)

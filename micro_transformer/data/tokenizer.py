@@ -1,6 +1,5 @@
-"""Text to token ids and back. Ids below FIRST are special and stand for no text; 0 is always
-padding.
-"""
+"""Tokenizers: text to token ids and back. Ids below FIRST are special tokens without text; 0 is
+padding."""
 
 import json
 from collections.abc import Iterable
@@ -12,15 +11,17 @@ import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from micro_transformer.wording import _
+
 PAD, BOS, EOS, UNK, MASK = range(5)
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
-FIRST = len(SPECIALS)  # the first id that stands for text
-UNKNOWN = "\ufffd"  # what UNK reads as
-SIZES = {"bpe_1k": 1024, "bpe_4k": 4096, "bpe_8k": 8192}  # ids, specials and bytes included
+FIRST = len(SPECIALS)  # the first id of text
+UNKNOWN = "\ufffd"  # what UNK decodes to
+SIZES = {"bpe_1k": 1024, "bpe_4k": 4096, "bpe_8k": 8192}  # ids, special tokens and bytes included
 
 
 class Tokenizer(Protocol):
-    """decode(encode(text)) == text for every text that the tokenizer covers."""
+    """Protocol: decode(encode(text)) == text for every text that the tokenizer covers."""
 
     kind: str
 
@@ -29,28 +30,29 @@ class Tokenizer(Protocol):
         """Ids are 0 .. vocab_size - 1, specials included."""
 
     def encode(self, text: str) -> np.ndarray:
-        """Text -> ids (N,) int64; no special is ever made except UNK."""
+        """Text -> ids (N,) int64; UNK is the only special token among them."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids -> text; specials leave nothing, except UNK."""
+        """Ids -> text; special tokens give no text, except UNK."""
 
     def num_bytes(self, ids: np.ndarray) -> int:
-        """Bytes of UTF-8 that ids stand for, cut characters included; specials have none."""
+        """Number of UTF-8 bytes of the ids, incomplete characters included; special tokens have
+        none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything `load` needs, as JSON."""
+        """All that `load` needs, as JSON."""
 
 
 @dataclass(frozen=True)
 class CharTokenizer:
-    """One id a character of the alphabet; others become UNK."""
+    """One id per character of the alphabet; other characters become UNK."""
 
     alphabet: str
     kind = "char"
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> "CharTokenizer":
-        """The tokenizer of all characters that occur in texts."""
+        """The tokenizer of all characters in the texts."""
         return cls("".join(sorted(set().union(*texts) - {UNKNOWN})))
 
     @property
@@ -61,7 +63,9 @@ class CharTokenizer:
     def _codes(self) -> np.ndarray:
         codes = _code_points(self.alphabet)
         if len(codes) and not (np.diff(codes) > 0).all():
-            raise ValueError("the alphabet of a char tokenizer must be sorted and without repeats")
+            raise ValueError(
+                _("the alphabet of a char tokenizer must be sorted and without repeats")
+            )
         return codes
 
     def encode(self, text: str) -> np.ndarray:
@@ -86,7 +90,7 @@ class CharTokenizer:
 
 @dataclass(frozen=True)
 class ByteTokenizer:
-    """One id a byte of UTF-8: no text is unknown. A cut character reads as U+FFFD."""
+    """One id per byte of UTF-8; no text is unknown. An incomplete character decodes to U+FFFD."""
 
     kind = "byte"
 
@@ -109,10 +113,10 @@ class ByteTokenizer:
 
 @dataclass(frozen=True)
 class BPETokenizer:
-    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019): no text is
+    """Byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019); no text is
     unknown.
 
-    Our specials stay outside the library, which would read a `<pad>` in the text as padding.
+    The library does not know our special tokens: it would read a `<pad>` in the text as padding.
     """
 
     merges: tuple[tuple[str, str], ...]
@@ -120,9 +124,8 @@ class BPETokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "BPETokenizer":
-        """At most vocab_size ids, specials and the 256 bytes included; fewer if the text has no
-        more pairs.
-        """
+        """A tokenizer of at most vocab_size ids, special tokens and the 256 bytes included; of
+        fewer if the text has no more pairs."""
         library = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - FIRST,
@@ -154,7 +157,7 @@ class BPETokenizer:
     def num_bytes(self, ids: np.ndarray) -> int:
         sizes = np.zeros(self.vocab_size, np.int64)
         for symbol, i in self._library.get_vocab().items():
-            sizes[FIRST + i] = len(symbol)  # a character of it is a byte
+            sizes[FIRST + i] = len(symbol)  # one byte per character of it
         return int(sizes[ids].sum())
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,9 +165,8 @@ class BPETokenizer:
 
 
 def load(saved: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that `to_dict` described; ValueError for a kind that this version does not
-    know.
-    """
+    """The tokenizer described by `to_dict`; raises ValueError for a kind unknown to this
+    version."""
     match saved:
         case {"kind": "char", "alphabet": str(alphabet)}:
             return CharTokenizer(alphabet)
@@ -173,14 +175,16 @@ def load(saved: dict[str, Any]) -> Tokenizer:
         case {"kind": "bpe", "merges": list(merges)}:
             return BPETokenizer(tuple((left, right) for left, right in merges))
     raise ValueError(
-        f"tokenizer.kind={saved.get('kind')}: must be char, byte or bpe; prepare the data again"
+        _(
+            "tokenizer.kind={kind}: must be char, byte or bpe; prepare the data again",
+            kind=saved.get("kind"),
+        )
     )
 
 
 def train(kind: str, texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer made from texts, which are those of the train split only; kind is char, byte or a
-    key of SIZES.
-    """
+    """A tokenizer trained on the texts, which are those of the train split; kind is char, byte
+    or a key of SIZES."""
     match kind:
         case "char":
             return CharTokenizer.train(texts)

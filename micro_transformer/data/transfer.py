@@ -1,6 +1,5 @@
-"""The only code that downloads: an address through pooch, a package through pip. Imported by the
-data command alone.
-"""
+"""The only code that downloads: from an address with pooch, a package with pip. Imported only by
+the data command."""
 
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import requests
 from pooch import HTTPDownloader
 
 from micro_transformer.data import files
+from micro_transformer.wording import _
 
 TIMEOUT_S = 30.0  # between two bytes
 PIP_TIMEOUT_S = 600.0
@@ -19,11 +19,12 @@ HEADERS = {"User-Agent": "micro-transformer-lab (data preparation; one request a
 
 
 class TransferError(Exception):
-    """A download that did not come; one line."""
+    """A download failed; the text gives the reason in one line."""
 
 
 def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None:
-    """The bytes behind an address lie in part, at most limit of them, every redirect in schemes."""
+    """`part` contains the bytes at the address, at most `limit`; every redirect has one of the
+    schemes."""
     answers: list[requests.Response] = []
 
     def guard(response: requests.Response, **_: Any) -> None:
@@ -44,12 +45,12 @@ def download(url: str, part: Path, limit: int, schemes: tuple[str, ...]) -> None
     except (requests.RequestException, ValueError) as error:
         raise TransferError(f"{url}: {_first_line(error)}") from error
     finally:
-        for answer in answers:  # one that broke off holds its socket
+        for answer in answers:  # an interrupted one keeps its socket open
             answer.close()
 
 
 def pip_download(requirement: str, options: tuple[str, ...], folder: Path) -> None:
-    """What pip fetches for a requirement lies in folder; nothing is installed."""
+    """The folder contains what pip downloads for a requirement; nothing is installed."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", *options, requirement, "-d", str(folder)]
     try:
@@ -58,20 +59,32 @@ def pip_download(requirement: str, options: tuple[str, ...], folder: Path) -> No
         )
     except subprocess.TimeoutExpired as error:
         raise TransferError(
-            f"pip download {requirement}: not done in {PIP_TIMEOUT_S:.0f} s"
+            _(
+                "pip download {requirement}: not done in {limit} s",
+                requirement=requirement,
+                limit=f"{PIP_TIMEOUT_S:.0f}",
+            )
         ) from error
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise TransferError(f"pip download {requirement}: {words[-1].strip()}")
+        words = [line for line in done.stderr.splitlines() if line.strip()]
+        raise TransferError(
+            _(
+                "pip download {requirement}: {reason}",
+                requirement=requirement,
+                reason=words[-1].strip() if words else _("no reason given"),
+            )
+        )
 
 
 def _refuse_scheme(url: str, schemes: tuple[str, ...]) -> None:
     if url.split(":", 1)[0].lower() not in schemes:
-        raise ValueError(f"refused to go to {url}: only {', '.join(schemes)}")
+        raise ValueError(
+            _("{url}: refused; only {schemes} are allowed", url=url, schemes=", ".join(schemes))
+        )
 
 
 class _Limited:
-    """A stream that refuses more bytes than promised."""
+    """A stream that accepts at most `limit` bytes."""
 
     def __init__(self, stream: Any, limit: int) -> None:
         self.stream, self.limit, self.left = stream, limit, limit
@@ -79,7 +92,7 @@ class _Limited:
     def write(self, data: bytes) -> int:
         self.left -= len(data)
         if self.left < 0:
-            raise ValueError(f"sends more than the {self.limit} bytes of the list; stopped")
+            raise ValueError(_("more than the expected {limit} bytes; stopped", limit=self.limit))
         return self.stream.write(data)
 
     def flush(self) -> None:
@@ -88,7 +101,7 @@ class _Limited:
 
 def _first_line(error: BaseException) -> str:
     if isinstance(error, requests.Timeout):
-        return f"no answer in {TIMEOUT_S:.0f} s"
+        return _("no answer in {limit} s", limit=f"{TIMEOUT_S:.0f}")
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return "no connection, or one that broke off"
+        return _("no connection, or a broken one")
     return (str(error).splitlines() or [type(error).__name__])[0]

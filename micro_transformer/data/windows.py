@@ -1,10 +1,10 @@
-"""Batches of language modelling: which tokens stand in which window is arithmetic on (seed, step),
-nothing is drawn twice.
+"""Batches of language modelling: the windows of a step are a function of (seed, step), without
+state.
 
-An epoch cuts the stream into windows of `context` inputs, from an offset of its own, and visits
-them in an order of its own; both come from (seed, epoch). So a batch depends on (seed, step,
-batch_size, context) and the data alone: no state to save, no worker to wait for, and a resumed run
-sees what the undisturbed one saw.
+An epoch cuts the token stream into windows of `context` inputs, from its own offset, and visits
+them in its own order; both follow from (seed, epoch). So a batch depends only on (seed, step,
+batch_size, context) and the data: nothing to save, no worker to wait for, and a resumed run sees
+the same batches.
 """
 
 from functools import lru_cache
@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micro_transformer.wording import _
+
 # the stream of random numbers that orders data; initial weights and dropout draw others
 ORDER = 0x0DDE5
 
 
 class Windows(NamedTuple):
-    """Inputs and the tokens that follow them, (B, T) int64 each."""
+    """Inputs and their next tokens, (B, T) int64 each."""
 
     ids: Tensor
     targets: Tensor
@@ -33,25 +35,26 @@ def train_windows(
     context: int,
     device: torch.device | str = "cpu",
 ) -> Windows:
-    """The batch of a step. Over one epoch every window comes once. ValueError if the stream is
-    shorter than a window.
-    """
+    """The batch of a step. An epoch has every window once. Raises ValueError if the stream is
+    shorter than a window."""
     starts = window_starts(len(tokens), seed, step, batch_size, context)
     return _windows(tokens, starts, context, device)
 
 
 def window_starts(length: int, seed: int, step: int, batch_size: int, context: int) -> np.ndarray:
-    """Where the windows of a step begin in a stream of `length` tokens, (B,)."""
-    per_epoch = (length - 1) // context - 1  # one less, so that every offset below has as many
+    """Start indices of the windows of a step in a stream of `length` tokens, (B,)."""
+    per_epoch = (length - 1) // context - 1  # one less, so that every offset gives as many
     if per_epoch < 1:
         if length <= context:
             raise ValueError(
-                f"train.context={context}: the train split has only {length} tokens; shorten it"
+                _(
+                    "train.context={context}: the train split has only {length} tokens; shorten it",
+                    context=context,
+                    length=length,
+                )
             )
         per_epoch = 1
-    room = (
-        length - 1 - per_epoch * context
-    )  # tokens left over by the windows: how far the offset may go
+    room = length - 1 - per_epoch * context  # largest offset: tokens not covered by windows
     indices = np.arange(step * batch_size, (step + 1) * batch_size)
     starts = np.empty(batch_size, np.int64)
     for epoch in np.unique(indices // per_epoch):
@@ -63,7 +66,7 @@ def window_starts(length: int, seed: int, step: int, batch_size: int, context: i
 
 @lru_cache(maxsize=8)
 def _epoch(seed: int, epoch: int, windows: int, room: int) -> tuple[int, np.ndarray]:
-    """The offset and the order of the windows of one epoch."""
+    """Offset and order of the windows of an epoch."""
     draw = np.random.default_rng((ORDER, seed, epoch))
     return int(draw.integers(room + 1)), draw.permutation(windows)
 
@@ -74,8 +77,8 @@ def fixed_windows(
     """The whole stream in order, cut every `window` tokens: each token but the first is a target
     exactly once.
 
-    Windows are cold (nothing before their first token is seen) and as long as `window`; the last is
-    shorter and alone.
+    Windows have no context from before their first token; the last is shorter and in its own
+    batch.
     """
     full = (len(tokens) - 1) // window
     starts = np.arange(full) * window

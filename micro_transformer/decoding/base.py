@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from micro_transformer.wording import _
+
 PAD = 0  # id of padding, never a real token
 
 # B rows of the batch, T tokens so far, n new tokens, S source tokens, V vocabulary size
@@ -75,7 +77,10 @@ def _drawable(logits: Tensor) -> Tensor:
     """The logits, unchanged. Error: ValueError if a row is all -inf or contains +inf or NaN."""
     if not bool(logits.amax(-1).isfinite().all()):
         raise ValueError(
-            "logits: not a number, infinite, or no token allowed; the net's weights are damaged or "
-            "its training went astray: look at its loss, and train with a lower rate"
+            _(
+                "logits: not a number, infinite, or no token allowed; the "
+                "net's weights are damaged or its training went astray: look "
+                "at its loss, and train with a lower rate"
+            )
         )
     return logits

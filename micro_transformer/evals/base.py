@@ -1,10 +1,13 @@
-"""What an evaluator or a bench is given: a trained model with all that is chosen around it."""
+"""The input of evaluators and benches: a trained model with the choices to measure it under."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from micro_transformer.config.sections import Train
+from micro_transformer.decoding.base import Strategy
+from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
 from micro_transformer.tasks.base import Task
 
 
@@ -12,20 +15,21 @@ from micro_transformer.tasks.base import Task
 class EvalContext:
     """One trained model under one choice of kernel, cache and decoding."""
 
-    model: Any  # a net of nn/models.py, in evaluation mode
+    model: DecoderLM  # in evaluation mode
     task: Task
-    config: dict[str, Any]  # resolved; a measure reads only seed and train.* of it
-    strategy: Any  # drives a step, see decoding
-    make_cache: Callable[..., Any]
-    new_model: Callable[[], Any]  # the same net, fresh, with the kernel of training
-    folder: Path  # where samples and traces go
+    recipe: Train  # as the model was trained
+    strategy: Strategy
+    make_cache: Callable[[CacheSpec], CacheLayer]
+    new_model: Callable[[], DecoderLM]  # with initial weights and the kernel of training
+    title: str  # the choices, as a table shows them
+    folder: Path  # of samples and traces
     device: str
     seed: int
 
 
 class Measure:
-    """An evaluator or a bench. `needs`: what a task must give; `excerpt`: the knob that says how
-    many tokens of a split it takes, and `excerpt_of` which split."""
+    """An evaluator or a bench. needs: what the task must give; excerpt: the knob with the number of
+    tokens of a split that it reads; excerpt_of: that split."""
 
     needs: str | None = None
     excerpt: str | None = None

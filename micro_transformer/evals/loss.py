@@ -7,7 +7,7 @@ from micro_transformer.evals.base import EvalContext, Measure
 
 
 class Loss(Measure):
-    """Loss (nats a token), perplexity and bits a byte over a whole split, on fixed windows."""
+    """Loss (nats per token), perplexity and bits per byte over a whole split, on fixed windows."""
 
     def __init__(self, *, split: Literal["train", "val", "test"] = "val"):
         self.split = split

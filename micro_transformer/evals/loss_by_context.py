@@ -33,7 +33,7 @@ class LossByContext(Measure):
         self.contexts = [shortest << i for i in range(doublings + 1)]
 
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
-        """Yields context/loss@C (nats a token) for each C, None past a table of positions, and
+        """Yields context/loss@C (nats per token) for each C, None past a table of positions, and
         context/n, the number of targets."""
         last, window = self.contexts[0], self.contexts[-1]
         ids, targets = spread(subject.task.data.tokens(self.split), window, self.windows)

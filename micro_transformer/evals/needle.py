@@ -17,7 +17,7 @@ from micro_transformer.tasks.language_modeling import evaluating
 
 
 class Needle(Measure):
-    """A sentence with a random word stands in validation text and is begun again further on.
+    """A sentence with a random word is inserted into validation text and asked for later.
 
     A demonstration, no benchmark: nothing in a novel teaches a small net to copy a word over a
     thousand letters, so a rate at chance says nothing of its context (task recall does). Right is
@@ -73,7 +73,7 @@ def _letters(tokenizer: Tokenizer) -> np.ndarray:
 
 
 def _right(model: torch.nn.Module, ids: Tensor, letters: int) -> int:
-    """How many rows have their last tokens foretold, one text at a time."""
+    """Number of rows whose last tokens are all predicted, one text at a time."""
     device = next(model.parameters()).device
     hits = 0
     with evaluating(model), torch.autocast(device.type, enabled=False):

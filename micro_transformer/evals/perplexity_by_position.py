@@ -1,4 +1,4 @@
-"""Perplexity by the amount of text that stands before a token."""
+"""Perplexity by the number of tokens before the target."""
 
 from collections.abc import Iterator
 from typing import Literal

@@ -74,7 +74,7 @@ def heard(
 
 
 def _first(value: Tensor, count: int = 4) -> str:
-    """The first values of the last query of the first head: what a row looks like."""
+    """The first values of the last query of the first head, as an example."""
     row = value[0, 0] if value.ndim == 4 else value[0]
     return "[" + " ".join(f"{x:+.3f}" for x in row[-1].flatten()[:count].tolist()) + " ...]"
 

@@ -12,7 +12,7 @@ from micro_transformer.tasks.recall import answers
 
 
 class RecallAtDistance(Measure):
-    """Share of exact answers by distance: place of the query less place of its key in the pairs.
+    """Accuracy by distance: position of the query minus position of its key, in tokens.
 
     Distances are `shortest`, twice that, and so on, `doublings` times. Each has sequences of its
     own, as long as it needs, all pairs in front and `queries` asked for behind; the same for every
@@ -33,7 +33,7 @@ class RecallAtDistance(Measure):
         distance: None and 0 past a table of positions.
         """
         task: Any = subject.task
-        trained = task.fixed("test", subject.config["train"]["context"])
+        trained = task.fixed("test", subject.recipe.context)
         yield "recall/trained_length", float(answers(subject.model, trained)[1].double().mean())
         asked = {d: task.at_distance(d, self.sequences, self.queries) for d in self.distances}
         counts = Counter(int(t) for a in asked.values() for t in a.answers())

@@ -9,6 +9,7 @@ from micro_transformer.config.knobs import Count
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.windows import excerpts
 from micro_transformer.generation import generate
+from micro_transformer.records.run_record import SAMPLE_MARK, SAMPLES
 from micro_transformer.seeds import stream
 from micro_transformer.store.checkpoints import write_file
 
@@ -36,11 +37,11 @@ class Samples(Measure):
         decode = subject.task.tokenizer.decode
         prompts, whole = ([decode(row) for row in rows.tolist()] for rows in (ids, written))
         texts = [decode(row[self.prompt_len :]) for row in written.tolist()]
-        write_file(subject.folder / "samples.txt", _page(prompts, whole).encode())
+        write_file(subject.folder / SAMPLES, _page(prompts, whole).encode())
         yield "samples/distinct_2", distinct(texts, 2)
 
     def _prompts(self, subject: EvalContext) -> Tensor:
-        """(num, prompt_len) ids from places spread evenly over the validation text."""
+        """(num, prompt_len) ids from positions spread evenly over the validation text."""
         tokens = subject.task.data.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
 
@@ -62,7 +63,7 @@ def printable(text: str) -> str:
 
 def _page(prompts: Sequence[str], whole: Sequence[str]) -> str:
     parts = [
-        f"=== sample {i}, prompt {json.dumps(printable(prompt), ensure_ascii=False)}\n"
+        f"{SAMPLE_MARK} {i}, prompt {json.dumps(printable(prompt), ensure_ascii=False)}\n"
         f"{printable(text)}\n"
         for i, (prompt, text) in enumerate(zip(prompts, whole, strict=True), 1)
     ]

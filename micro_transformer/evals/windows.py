@@ -11,13 +11,14 @@ from torch import Tensor
 from micro_transformer.data.windows import Windows
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 LOGITS_AT_ONCE = 1024  # tokens whose logits exist at the same time: never all those of a window
 
 
 def spread(tokens: np.ndarray, window: int, most: int) -> Windows:
-    """At most `most` windows of so many inputs, evenly over the tokens, (N, T) each; N may be 0.
+    """At most `most` windows of `window` inputs, evenly over the tokens, (N, T) each; N may be 0.
 
     They stand on a grid of step `window`, so that no token is a target twice; what the grid leaves
     over is not scored.
@@ -26,16 +27,23 @@ def spread(tokens: np.ndarray, window: int, most: int) -> Windows:
     num = min(most, possible)
     starts = np.linspace(0, max(0, possible - 1), num).round().astype(int) * window
     if not num:
-        log.warning("no window of %d tokens in a text of %d: n/a", window, len(tokens))
+        log.warning(_("no window of %d tokens in a text of %d: n/a"), window, len(tokens))
     block = tokens[starts[:, None] + np.arange(window + 1)].astype(np.int64)
     return Windows(torch.from_numpy(block[:, :-1]), torch.from_numpy(block[:, 1:]))
 
 
 def excerpts(tokens: np.ndarray, length: int, num: int, knob: str) -> Tensor:
-    """(num, length) ids from places spread evenly over the tokens; ValueError names the knob where
-    they are fewer than `length`."""
+    """(num, length) ids from positions spread evenly over the tokens; ValueError names the knob
+    if there are fewer than `length` tokens."""
     if length > len(tokens):
-        raise ValueError(f"{knob}={length}: the text has only {len(tokens)} tokens; lower it")
+        raise ValueError(
+            _(
+                "{knob}={length}: the text has only {tokens} tokens; lower it",
+                knob=knob,
+                length=length,
+                tokens=len(tokens),
+            )
+        )
     starts = np.linspace(0, len(tokens) - length, num).astype(int)
     return torch.from_numpy(np.stack([tokens[s : s + length] for s in starts])).long()
 
@@ -46,10 +54,10 @@ def reach(subject: EvalContext, length: int) -> int:
     posenc = subject.model.posenc
     if not posenc.trained_table:
         return length
-    limit = min(posenc.max_len, subject.config["train"]["context"])
+    limit = min(posenc.max_len, subject.recipe.context)
     if limit >= length:
         return length
-    log.warning("positions are a table trained to %d of %d tokens: n/a beyond", limit, length)
+    log.warning(_("positions are a table trained to %d of %d tokens: n/a beyond"), limit, length)
     return limit
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from micro_transformer.wording import _
+
 
 @dataclass(frozen=True)
 class Dims:
@@ -36,8 +38,12 @@ class Dims:
     def __post_init__(self) -> None:
         if self.d_model % self.num_heads:
             raise ValueError(
-                f"d_model={self.d_model} is not a multiple of num_heads={self.num_heads}; "
-                "change one of them"
+                _(
+                    "d_model={d_model} is not a multiple of num_heads={num_heads}; "
+                    "change one of them",
+                    d_model=self.d_model,
+                    num_heads=self.num_heads,
+                )
             )
 
     @property

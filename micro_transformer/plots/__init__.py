@@ -4,17 +4,17 @@ from micro_transformer.plots.effects import effects_plot
 from micro_transformer.plots.loss_by_context import loss_by_context
 from micro_transformer.plots.losses import train_and_validation
 from micro_transformer.plots.memory import memory_by_context
-from micro_transformer.plots.pareto import pareto_plot
 from micro_transformer.plots.perplexity_by_position import ppl_by_stretch
 from micro_transformer.plots.ppl_by_epoch import ppl_by_epoch
 from micro_transformer.plots.recall import recall_map
 from micro_transformer.plots.scaling import scaling_plot
+from micro_transformer.plots.series import over_seeds
 from micro_transformer.plots.speed import speed_bars
 from micro_transformer.plots.speed_by_context import speed_by_context
 from micro_transformer.plots.style import Plot, counted, rendered
 
 __all__ = [
-    "Plot", "counted", "effects_plot", "loss_by_context", "memory_by_context", "pareto_plot",
+    "Plot", "counted", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
     "ppl_by_epoch", "ppl_by_stretch", "recall_map", "rendered", "scaling_plot", "speed_bars",
     "speed_by_context", "train_and_validation",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Names beside points: short, and where they cover neither a point nor each other."""
+"""Labels of points: short, and placed where they cover neither a point nor each other."""
 
 import math
 from collections import Counter

@@ -13,6 +13,7 @@ from micro_transformer.plots.style import (
 )
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board, value_of
+from micro_transformer.wording import _
 
 
 def loss_by_context(board: Board) -> Plot | None:
@@ -29,12 +30,17 @@ def loss_by_context(board: Board) -> Plot | None:
             band = {"color": COLOURS[i % len(COLOURS)], "alpha": 0.18, "linewidth": 0}
             axes.fill_between(s.x, s.mean - s.std, s.mean + s.std, **band)
         token_axis(axes, list(keys))
-        axes.set(xlabel="Context (tokens read before and with the targets)",
-                 ylabel="Loss of the same targets (nats)")  # fmt: skip
+        axes.set(xlabel=_("Context (tokens read before and with the targets)"),
+                 ylabel=_("Loss of the same targets (nats)"))  # fmt: skip
         legend_below(figure, axes)
     targets = {int(n) for r in board.records if (n := value_of(r, "context/n"))}
-    note = f"Mean, band ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
-    note += f", {max(targets):,} targets each" if targets else ""
-    note += f"{cut(len(shown), len(found))}; falling: more context helps; rising: positions break"
+    note = _(
+        "Mean, band ± std over seeds, {value}", value=over_seeds(board.rows, [s.n for s in shown])
+    )
+    note += _(", {targets:,} targets each", targets=max(targets)) if targets else ""
+    note += _(
+        "{found}; falling: more context helps; rising: positions fail to generalize",
+        found=cut(len(shown), len(found)),
+    )
     note += f"{missing(board, keys.values())}; {'; '.join(board.settings)}"
-    return finished(Plot("loss_by_context", "Loss under growing context", note, figure))
+    return finished(Plot("loss_by_context", _("Loss by context length"), note, figure))

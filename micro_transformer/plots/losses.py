@@ -3,6 +3,7 @@
 from micro_transformer.plots.series import distinct, first_of, history, over_seeds
 from micro_transformer.plots.style import COLOURS, Plot, axes_of, cut, finished, legend_below, line
 from micro_transformer.records.rows import Board
+from micro_transformer.wording import _
 
 
 def train_and_validation(board: Board) -> Plot | None:
@@ -19,9 +20,9 @@ def train_and_validation(board: Board) -> Plot | None:
                 axes.plot(s.x, s.mean, **thin)
             for s in (s for s in validation if s.name == name):
                 axes.plot(s.x, s.mean, **line(i), markevery=0.12, label=name)
-        axes.set(xlabel="Step", ylabel="Loss (nats)")
+        axes.set(xlabel=_("Step"), ylabel=_("Loss (nats)"))
         legend_below(figure, axes)
-    note = "Validation with markers, training thin; means over seeds, "
+    note = _("Validation: markers; training: thin lines; means over seeds, ")
     note += over_seeds(board.rows, [s.n for s in (validation or training) if s.name in names])
     note += f"{cut(len(names), len(validation or training))}; {'; '.join(board.settings)}"
-    return finished(Plot("loss", "Training and validation loss", note, figure))
+    return finished(Plot("loss", _("Training and validation loss"), note, figure))

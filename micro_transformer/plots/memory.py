@@ -16,13 +16,14 @@ from micro_transformer.plots.style import (
 )
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board, Row
+from micro_transformer.wording import _
 
 MIB = 1 << 20
 
 
 def memory_by_context(board: Board, setting: str) -> Plot | None:
     """Bytes of the cache against context: measured with markers, predicted as a thin line behind;
-    beside them the peak RSS where it was measured. None unless two contexts were."""
+    with the peak RSS where it was measured. None for fewer than two contexts."""
     there = {key for r in board.records for key in (*r.metrics, *r.cost)}
     held, predicted, rss = (
         places(there, f"cache/{name}") for name in ("bytes", "predicted_bytes", "rss_gb")
@@ -58,13 +59,13 @@ def memory_by_context(board: Board, setting: str) -> Plot | None:
         if any((s.values[0][: len(held)] > 0).any() for s in shown):
             left.set_yscale("log", nonpositive="mask")
             plain_log(left.yaxis)
-        left.set(xlabel="Context (tokens)", ylabel="Cache (MiB)")
+        left.set(xlabel=_("Context (tokens)"), ylabel=_("Cache (MiB)"))
         if right is not None:
             token_axis(right, list(rss))
-            right.set(xlabel="Context (tokens)", ylabel="Peak RSS (GB)")
+            right.set(xlabel=_("Context (tokens)"), ylabel=_("Peak RSS (GB)"))
         legend_below(figure, left)
     seeds = [sum(v is not None for v in row.values(next(iter(held.values()))))
              for row in board.rows if row.ok]  # fmt: skip
-    note = "Measured with markers, predicted broad and pale, 0 not drawn; means, "
+    note = _("Measured: markers; predicted: broad pale lines; 0 is not drawn; means, ")
     note += f"{over_seeds(board.rows, seeds)}{cut(len(shown), len(found))}; {setting}"
-    return finished(Plot("memory_by_context", "Memory against context", note, figure))
+    return finished(Plot("memory_by_context", _("Memory against context"), note, figure))

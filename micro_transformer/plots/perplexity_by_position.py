@@ -1,4 +1,4 @@
-"""Perplexity by how much text stands before a token."""
+"""Perplexity by the number of tokens before the target."""
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from micro_transformer.plots.style import (
 )
 from micro_transformer.records.metrics import stretches
 from micro_transformer.records.rows import Board, value_of
+from micro_transformer.wording import _
 
 
 def ppl_by_stretch(board: Board) -> Plot | None:
@@ -37,12 +38,12 @@ def ppl_by_stretch(board: Board) -> Plot | None:
             axes.set_yscale("log", nonpositive="clip")
             plain_log(axes.yaxis)
         axes.set_xticks(list(keys), [_tick(board, name) for name in there])
-        axes.set(xlabel="Stretch of the context (tokens before the target)", ylabel="PPL")
+        axes.set(xlabel=_("Position of the target (tokens before it)"), ylabel=_("PPL"))
         legend_below(figure, axes)
-    note = f"Mean ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note = _("Mean ± std over seeds, {value}", value=over_seeds(board.rows, [s.n for s in shown]))
     note += f"{cut(len(shown), len(found))}{missing(board, keys.values())}"
     note += f"; {'; '.join(board.settings)}"
-    return finished(Plot("ppl_by_stretch", "PPL by stretch of the context", note, figure))
+    return finished(Plot("ppl_by_stretch", _("PPL by position"), note, figure))
 
 
 def _tick(board: Board, name: str) -> str:

@@ -14,6 +14,7 @@ from micro_transformer.plots.style import (
     plain_log,
 )
 from micro_transformer.records.rows import Board, Row
+from micro_transformer.wording import _
 
 
 def ppl_by_epoch(board: Board) -> Plot | None:
@@ -27,12 +28,14 @@ def ppl_by_epoch(board: Board) -> Plot | None:
             axes.plot(s.x, s.mean, **line(i), markevery=0.12, label=s.name)
             band = {"color": COLOURS[i % len(COLOURS)], "alpha": 0.18, "linewidth": 0}
             axes.fill_between(s.x, s.mean - s.std, s.mean + s.std, **band)
-        axes.set(xlabel="Epoch", ylabel="Validation PPL", yscale="log")
+        axes.set(xlabel=_("Epoch"), ylabel=_("Validation PPL"), yscale="log")
         plain_log(axes.yaxis)
         legend_below(figure, axes)
-    note = f"Mean, band ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note = _(
+        "Mean, band ± std over seeds, {value}", value=over_seeds(board.rows, [s.n for s in shown])
+    )
     note += f"{cut(len(shown), len(found))}; {'; '.join(board.settings)}"
-    return finished(Plot("ppl_by_epoch", "PPL against epoch", note, figure))
+    return finished(Plot("ppl_by_epoch", _("PPL against epoch"), note, figure))
 
 
 def _ppl(row: Row) -> Series | None:

@@ -1,4 +1,4 @@
-"""Which configuration finds what it was told, from how far."""
+"""Recall accuracy by configuration and distance."""
 
 import math
 from typing import Any
@@ -9,13 +9,14 @@ from micro_transformer.plots.series import missing, over_seeds
 from micro_transformer.plots.style import Plot, axes_of, counted, cut, finished, label
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board, Row, Summary, value_of
+from micro_transformer.wording import _
 
 MOST_ROWS = 24
 TRAINED, LEARNED = "trained_length", 0.95
 
 
 def recall_map(board: Board, what: str = "recall") -> Plot | None:
-    """Share of right answers, configurations down and distances across; None without distances.
+    """Accuracy, configurations down and distances across; None without distances.
 
     Below each share its ± std over seeds, of a single seed its 95 % interval. The first column, set
     apart, is the trained length where that was measured."""
@@ -40,11 +41,11 @@ def recall_map(board: Board, what: str = "recall") -> Plot | None:
             axes.axvline(0.5, color="white", linewidth=4)
         axes.set_yticks(range(len(shown)), [label(row.name, 36) for row in shown])
         axes.set_xticks(range(len(keys)), [place.replace("_", "\n") for place in keys])
-        axes.set(xlabel="Distance between what was told and the question (tokens)")
+        axes.set(xlabel=_("Distance between key and query (tokens)"))
         axes.grid(visible=False)
         axes.tick_params(length=0)
-        figure.colorbar(image, ax=axes, label="Share of right answers", pad=0.02)
-    title = f"{what.capitalize()} by distance"
+        figure.colorbar(image, ax=axes, label=_("Accuracy"), pad=0.02)
+    title = _("{capitalize} by distance", capitalize=what.capitalize())
     note = f"{_read(board, shown, what)}{cut(len(shown), len(rows))}"
     note += f"{missing(board, keys.values())}; {'; '.join(board.settings)}"
     return finished(Plot(f"{what}_by_distance", title, note, figure))
@@ -70,13 +71,18 @@ def _read(board: Board, rows: list[Row], what: str) -> str:
     asked = {int(value) for r in board.records for key in r.metrics
              if key.startswith(f"{what}/n@") and (value := value_of(r, key))}  # fmt: skip
     seeds = over_seeds(board.rows, [len(row.ok) for row in rows])
-    words = [f"± std over seeds or 95 % interval of one, {seeds}"]
+    words = [_("± std over seeds or 95 % interval of one, {seeds}", seeds=seeds)]
     if asked:
-        words.append(f"{counted(sorted(asked), 'answer')} a seed and distance")
+        words.append(_("{value} per seed and distance", value=counted(sorted(asked), "answer")))
     for key in ("chance", "majority"):
         known = [v for r in board.records if (v := value_of(r, f"{what}/{key}")) is not None]
         if known:
             words.append(f"{key} {max(known):.3f}")
     if any(f"{what}/{TRAINED}" in r.metrics for r in board.records):
-        words.append(f"below {LEARNED} at the trained length a row says nothing of distance")
+        words.append(
+            _(
+                "a row below {learned} at the trained length says nothing about distance",
+                learned=LEARNED,
+            )
+        )
     return "; ".join(words)

@@ -1,4 +1,4 @@
-"""Rows → lines: figures along steps or places, the seeds of a row beside each other."""
+"""Rows → lines: values along steps or lengths, one array row per seed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from micro_transformer.records.shared_seeds import seeds_of
 
 @dataclass
 class Series:
-    """One line: places (P,) and values (seeds, P), NaN where there is none."""
+    """One line: x (P,) and values (seeds, P), NaN where a value is missing."""
 
     x: np.ndarray
     values: np.ndarray
@@ -58,12 +58,12 @@ def distinct(board: Board, read: Callable[[Row], Series | None]) -> list[Series]
 
 
 def first_of(found: list[Series]) -> list[Series]:
-    """As many lines as can be told apart."""
+    """The first lines, as many as can be told apart."""
     return found[:MOST_LINES]
 
 
 def at_places(row: Row, keys: Mapping[int, str], setting: str | None = None) -> Series | None:
-    """The row's figures of several keys, place → key; None when it has none of them."""
+    """The row's values of several keys, given as length -> key; None if it has none."""
     records = [r for r in row.ok if setting is None or setting_of(r) == setting]
     values = [[value_of(r, key) for key in keys.values()] for r in records]
     table = np.array(values, dtype=float).reshape(len(records), len(keys))  # None becomes NaN

@@ -1,4 +1,4 @@
-"""How fast a net writes as the context grows."""
+"""Decoding speed by context length."""
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from micro_transformer.plots.style import (
 )
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board
+from micro_transformer.wording import _
 
 
 def speed_by_context(board: Board, setting: str) -> Plot | None:
-    """Tokens a second against context, mean ± std over seeds; None unless two contexts have one."""
+    """Tokens per second by context, mean ± std over seeds; None for fewer than two contexts."""
     there = {key for r in board.records for key in (*r.metrics, *r.cost)}
     keys = places(there, "cache/tokens_per_s")
     found = distinct(board, lambda row: at_places(row, keys, setting))
@@ -31,8 +32,8 @@ def speed_by_context(board: Board, setting: str) -> Plot | None:
                           ecolor=COLOURS[i % len(COLOURS)], label=s.name, **line(i))  # fmt: skip
         token_axis(axes, list(keys))
         axes.set_ylim(bottom=0)
-        axes.set(xlabel="Context (tokens)", ylabel="Tokens/s, more is better")
+        axes.set(xlabel=_("Context (tokens)"), ylabel=_("Tokens/s, more is better"))
         legend_below(figure, axes)
-    note = f"Mean ± std over seeds, {over_seeds(board.rows, [s.n for s in shown])}"
+    note = _("Mean ± std over seeds, {value}", value=over_seeds(board.rows, [s.n for s in shown]))
     note += f"{cut(len(shown), len(found))}; {setting}"
-    return finished(Plot("speed_by_context", "Decoding speed against context", note, figure))
+    return finished(Plot("speed_by_context", _("Decoding speed against context"), note, figure))

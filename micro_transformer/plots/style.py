@@ -13,7 +13,7 @@ import seaborn
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from micro_transformer.wording import printable
+from micro_transformer.wording import _, printable
 
 # Okabe and Ito (2008), dark enough on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F6000")
@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass
 class Plot:
-    """A figure with its file name, its title, and how to read it: bands, n, device."""
+    """A figure with its file name, title and note: bands, n, device."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ def label(text: str, longest: int = 60) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """The label on at most four lines of at most so many letters."""
+    """The label on at most four lines of at most `width` letters."""
     lines = [""]
     for word in label(text, 4 * width).split():
         fits = not lines[-1] or len(lines[-1]) + len(word) < width
@@ -87,7 +87,7 @@ def wrapped(text: str, width: int) -> str:
 
 @contextmanager
 def axes_of(width: float, height: float, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
-    """A figure in inches, with its axes (of several columns: an array), in the style of all."""
+    """A figure of this size in inches and its axes (an array for several columns), in our style."""
     with seaborn.axes_style("ticks"), matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))  # not pyplot's: no window, nothing to close
         yield figure, figure.subplots(1, columns)
@@ -120,7 +120,7 @@ def token_axis(axes: Any, lengths: list[int]) -> None:
 
 
 def legend_below(figure: Figure, axes: Any) -> None:
-    """The legend of the axes under the figure, where it hides nothing."""
+    """The legend is below the axes, where it covers no data."""
     handles, names = axes.get_legend_handles_labels()
     if handles:
         longest = max(map(len, names))
@@ -131,7 +131,7 @@ def legend_below(figure: Figure, axes: Any) -> None:
 
 def cut(shown: int, there: int) -> str:
     """What a note adds when not everything is drawn."""
-    return f"; first {shown} of {there}" if shown < there else ""
+    return _("; first {shown} of {there}", shown=shown, there=there) if shown < there else ""
 
 
 def counted(counts: list[int], what: str = "seed") -> str:

@@ -16,6 +16,10 @@ class Cell:
     value: float | str | None = None
 
 
+class Code(Cell):
+    """A command or other text for a computer."""
+
+
 @dataclass
 class Table:
     """Columns, rows of cells, and what a reader must know of them."""

@@ -1,9 +1,11 @@
-"""What the names of metrics and costs mean: label, unit, which way is better, what is nothing."""
+"""Meaning of metric and cost keys: label, unit, direction, smallest difference that matters."""
 
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+from micro_transformer.wording import N_, translate
 
 
 @dataclass(frozen=True)
@@ -11,11 +13,17 @@ class Measure:
     """One measured quantity. A ratio is compared by quotients, the others by differences."""
 
     key: str
-    label: str
+    name: str  # in English; {} is the place, of a figure that has one
     unit: str
     lower_is_better: bool
     margin: float  # a smaller difference (of a ratio: share) is of no practical interest
     is_ratio: bool = False
+    place: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name in the user's language, with its length."""
+        return translate(self.name).format(self.place)
 
     @property
     def bound(self) -> float:
@@ -28,33 +36,35 @@ class Measure:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-def _cost(key: str, label: str, unit: str, lower_is_better: bool = True) -> Measure:
-    return Measure(key, label, unit, lower_is_better, margin=0.05, is_ratio=True)
+def _cost(key: str, name: str, unit: str, lower_is_better: bool = True) -> Measure:
+    return Measure(key, name, unit, lower_is_better, margin=0.05, is_ratio=True)
 
 
-LOSS = Measure("val/loss", "Validation loss", "nats", True, margin=0.01)
-PPL = Measure("val/ppl", "PPL", "", True, margin=0.05)
-BITS = Measure("val/bits_per_byte", "Bits per byte", "bits", True, margin=0.01)
-TOKENS_PER_S = _cost("decode/tokens_per_s", "Tokens/s", "", False)
-TTFT = _cost("decode/ttft_ms", "Time to first token", "ms")
-MS_PER_BATCH = _cost("train/ms_per_batch", "ms/batch", "")
-TRAIN_TOKENS = _cost("train/tokens_per_s", "Training tokens/s", "", False)
-VRAM = _cost("mem/peak_vram_gb", "Peak VRAM", "GB")
-RSS = _cost("decode/peak_rss_gb", "Peak RSS, decoding", "GB")
-TRAIN_RSS = _cost("train/peak_rss_gb", "Peak RSS, training", "GB")
-CACHE = _cost("cache/bytes", "Cache", "bytes")
+LOSS = Measure("val/loss", N_("Validation loss"), "nats", True, margin=0.01)
+PPL = Measure("val/ppl", N_("PPL"), "", True, margin=0.05)
+BITS = Measure("val/bits_per_byte", N_("Bits per byte"), "bits", True, margin=0.01)
+TOKENS_PER_S = _cost("decode/tokens_per_s", N_("Tokens/s"), "", False)
+TTFT = _cost("decode/ttft_ms", N_("Time to first token"), "ms")
+MS_PER_BATCH = _cost("train/ms_per_batch", N_("ms/batch"), "")
+TRAIN_TOKENS = _cost("train/tokens_per_s", N_("Training tokens/s"), "", False)
+VRAM = _cost("mem/peak_vram_gb", N_("Peak VRAM"), "GB")
+RSS = _cost("decode/peak_rss_gb", N_("Peak RSS, decoding"), "GB")
+TRAIN_RSS = _cost("train/peak_rss_gb", N_("Peak RSS, training"), "GB")
+CACHE = _cost("cache/bytes", N_("Cache"), "bytes")
 
 _KNOWN = {
     m.key: m
     for m in (
         LOSS, PPL, BITS, TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, VRAM, RSS, TRAIN_RSS,
         CACHE,
-        Measure("test/bleu", "BLEU", "", False, margin=0.5),
-        Measure("test/chrf", "chrF++", "", False, margin=0.5),
-        Measure("test/f1_macro", "Macro F1", "", False, margin=0.01),
-        Measure("test/accuracy", "Accuracy", "", False, margin=0.01),
-        Measure("val/recall", "Recall", "", False, margin=0.05),
-        Measure("recall/trained_length", "Recall at the trained length", "", False, margin=0.05),
+        Measure("test/bleu", N_("BLEU"), "", False, margin=0.5),
+        Measure("test/chrf", N_("chrF++"), "", False, margin=0.5),
+        Measure("test/f1_macro", N_("Macro F1"), "", False, margin=0.01),
+        Measure("test/accuracy", N_("Accuracy"), "", False, margin=0.01),
+        Measure("val/recall", N_("Recall"), "", False, margin=0.05),
+        Measure(
+            "recall/trained_length", N_("Recall at the trained length"), "", False, margin=0.05
+        ),
     )
 }  # fmt: skip
 # What a run is judged by: the first that is there.
@@ -69,14 +79,14 @@ _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "per
 _PLACED = {
     m.key: m
     for m in (
-        Measure("ppl/", "PPL, {}", "", True, margin=0.05),
-        Measure("context/loss@", "Loss with {} tokens of context", "nats", True, margin=0.01),
-        Measure("recall/accuracy@", "Recall at {} tokens", "", False, margin=0.05),
-        Measure("needle/accuracy@", "Needle at {} tokens", "", False, margin=0.05),
-        _cost("cache/bytes@", "Cache at {} tokens", "bytes"),
-        _cost("cache/predicted_bytes@", "Cache at {} tokens, predicted", "bytes"),
-        _cost("cache/rss_gb@", "Peak RSS at {} tokens", "GB"),
-        _cost("cache/tokens_per_s@", "Tokens/s at {} tokens", "", False),
+        Measure("ppl/", N_("PPL, {}"), "", True, margin=0.05),
+        Measure("context/loss@", N_("Loss with {} tokens of context"), "nats", True, margin=0.01),
+        Measure("recall/accuracy@", N_("Recall at {} tokens"), "", False, margin=0.05),
+        Measure("needle/accuracy@", N_("Needle at {} tokens"), "", False, margin=0.05),
+        _cost("cache/bytes@", N_("Cache at {} tokens"), "bytes"),
+        _cost("cache/predicted_bytes@", N_("Cache at {} tokens, predicted"), "bytes"),
+        _cost("cache/rss_gb@", N_("Peak RSS at {} tokens"), "GB"),
+        _cost("cache/tokens_per_s@", N_("Tokens/s at {} tokens"), "", False),
     )
 }
 # Of a figure with places, what belongs to it and is no figure to judge by: counts, bounds, chance.
@@ -89,8 +99,8 @@ def measure(key: str) -> Measure:
         return _KNOWN[key]
     for start, placed in _PLACED.items():
         if key.startswith(start):
-            return replace(placed, key=key, label=placed.label.format(key.removeprefix(start)))
-    return Measure(key, key, "", any(word in key for word in _FALLING), margin=0.01)
+            return replace(placed, key=key, place=key.removeprefix(start))
+    return Measure(key, "{}", "", any(word in key for word in _FALLING), margin=0.01, place=key)
 
 
 def quality(keys: set[str]) -> Measure | None:
@@ -106,7 +116,7 @@ def is_beside(key: str) -> bool:
 
 
 def places(keys: Iterable[str], start: str) -> dict[int, str]:
-    """Place → key of the keys `start` + `@place`, nearest first."""
+    """Maps length -> key for the keys `start@length`, shortest first."""
     found = (key for key in keys if key.startswith(start + "@"))
     named = {int(key.split("@")[1]): key for key in found if key.split("@")[1].isdecimal()}
     return dict(sorted(named.items()))
@@ -119,15 +129,15 @@ def stretches(keys: Iterable[str]) -> dict[str, str]:
 
 
 def end_of(key: str) -> int | None:
-    """The last token that a figure with a place needs: 8192 of `ppl/4k-8k` and `context/loss@8192`;
-    None without a place."""
+    """Last token that a metric by length needs: 8192 of `ppl/4k-8k` and `context/loss@8192`;
+    None for other metrics."""
     if match := re.fullmatch(r"(?:ppl|n)/\d+k?-(\d+k?)|[^@]+@(\d+)", key):
         return tokens(match[1] or match[2])
     return None
 
 
 def has_place(key: str) -> bool:
-    """Whether a figure belongs to one place of several."""
+    """Whether a metric is one of several by length."""
     return end_of(key) is not None
 
 

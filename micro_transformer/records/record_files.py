@@ -26,8 +26,8 @@ LARGEST_HISTORY = 64 << 20  # bytes
 
 
 def write(record: RunRecord, folder: Path) -> Path:
-    """folder/record.json holds the record, on disk, or is as it was. Not-finite figures become null
-    and a flag says so. ValueError names the field that cannot be."""
+    """folder/record.json is written atomically and synced to disk. Values that are not finite
+    become null, with a flag. ValueError names a field that cannot be stored."""
     content = to_dict(record)
     content["flags"] += _drop_not_finite(content)
     data = json.dumps(content, indent=1, allow_nan=False).encode("ascii")
@@ -85,7 +85,7 @@ def load_runs(folder: Path | str) -> "pandas.DataFrame":
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a history.jsonl, or of the one beside a record; torn lines are left out."""
+    """The lines of a history.jsonl, or of that next to a record; incomplete lines are skipped."""
     path = path.with_name(HISTORY) if path.name == RECORD else path
     try:
         data = disk.read_bytes(path, LARGEST_HISTORY)
@@ -114,7 +114,7 @@ def _can_be_written(name: str, value: Any) -> bool:
 
 
 def _drop_not_finite(content: dict[str, Any]) -> list[str]:
-    """Figures that JSON cannot hold are null from here on; what they were."""
+    """Replaces numbers that JSON cannot represent by null; returns a flag for each."""
     lost = []
     for group in ("metrics", "cost", "size", "env"):
         for key, value in content[group].items():

@@ -1,6 +1,6 @@
-"""Records → rows: one row a configuration, its seeds pooled, named by what varies in the sweep.
+"""Records → rows: one row per configuration, its seeds pooled, named by what varies in the sweep.
 
-What may not be averaged is kept apart: tasks and tokenizers in boards of their own; rows made by
+What must not be averaged is separated: tasks and tokenizers in boards of their own; rows made by
 different code, data or library versions in rows of their own, unless the caller asks to mix them.
 """
 
@@ -24,12 +24,20 @@ from micro_transformer.records.run_record import (
     RunRecord,
     leaves,
 )
+from micro_transformer.wording import _
 
 # Where and when a run happened is no factor; a seed is a repetition.
 NO_FACTOR = re.compile(r"(seed|check|(run|store|data|hydra)(\..*)?)$")
 ABSENT = "—"
-BESIDE = "beside other jobs"
 TRAINING_COSTS = ("train/seconds", "train/ms_per_step", "train/tokens_per_s")
+
+
+class Setting(str):
+    """Where and how costs were measured, in words; costs are comparable within one setting, and
+    in none if it is disturbed by concurrent jobs. device: `cpu` or `cuda`."""
+
+    device: str
+    is_disturbed: bool
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Summary:
 
 @dataclass
 class Row:
-    """A configuration: `ok` holds one record a seed, `bad` the seeds without a result."""
+    """A configuration. ok: one record per seed; bad: records without a result."""
 
     levels: dict[str, str]
     ok: list[RunRecord]
@@ -63,7 +71,7 @@ class Row:
     @property
     def name(self) -> str:
         """The configuration by what varies: `posenc=rope cache=paged`."""
-        return " ".join(f"{k}={v}" for k, v in self.levels.items()) or "as configured"
+        return " ".join(f"{k}={v}" for k, v in self.levels.items()) or _("as configured")
 
     @property
     def seeds(self) -> list[int]:
@@ -86,13 +94,13 @@ class Row:
 
     @property
     def is_invalid(self) -> bool:
-        """The configuration makes no sense, such as a RoPE scaling without RoPE."""
+        """The combination is invalid, such as a RoPE scaling without RoPE."""
         return not self.ok and bool(self.bad) and all(r.status == INVALID for r in self.bad)
 
     @property
     def reason(self) -> str:
         """Why there is no result, "" when there is one."""
-        return "" if self.ok else reason(self.bad[0]) if self.bad else "not run"
+        return "" if self.ok else reason(self.bad[0]) if self.bad else _("not run")
 
 
 @dataclass
@@ -109,22 +117,25 @@ class Board:
 
     @property
     def records(self) -> list[RunRecord]:
-        """The records that the rows hold as results."""
+        """The records with a result, of all rows."""
         return [record for row in self.rows for record in row.ok]
 
     @property
-    def settings(self) -> list[str]:
-        """Where costs were measured: device, hardware, threads, schema. Never in one column."""
+    def settings(self) -> list[Setting]:
+        """Every setting in which costs were measured; they are never shown in one column."""
         return sorted({setting_of(record) for record in self.records})
 
     def gaps(self) -> list[str]:
         """Facts that a reader of the means needs, one per line; without invalid combinations."""
-        found = [f"{what}: rows are kept apart and not compared" for what in self.mixed]
-        found += [f"records disagree: {name}" for name in self.disagreeing]
+        found = [
+            _("{what}: rows are listed separately and not compared", what=what)
+            for what in self.mixed
+        ]
+        found += [_("records disagree: {name}", name=name) for name in self.disagreeing]
         for row in self.rows:
             lost = [f"seed {r.seed} {reason(r)}" for r in row.bad if r.status != INVALID]
             if lost or (row.missing and not row.is_invalid):
-                lost += [f"seed {seed} missing" for seed in row.missing]
+                lost += [_("seed {seed} missing", seed=seed) for seed in row.missing]
                 found.append(f"{row.name}: {'; '.join(lost)}")
         return found
 
@@ -139,7 +150,7 @@ def collect(records: list[RunRecord], mix: bool = False) -> list[Board]:
 
 def value_of(record: RunRecord, key: str) -> float | None:
     """A metric or cost. Memory of a device that is not there is absent, whatever was written, and
-    so is the time of a training beside other jobs where the rest was measured alone."""
+    so is the time of a training with concurrent jobs where the rest was measured alone."""
     if key == "mem/peak_vram_gb" and record.env.get("device") != "cuda":
         return None
     if key in TRAINING_COSTS and TRAINED_BESIDE in record.flags and not _beside(record):
@@ -147,19 +158,16 @@ def value_of(record: RunRecord, key: str) -> float | None:
     return record.metrics.get(key, record.cost.get(key))
 
 
-def setting_of(record: RunRecord) -> str:
-    """Device, hardware, threads, schema, company, in words: costs are comparable within it."""
-    env = record.env
+def setting_of(record: RunRecord) -> Setting:
+    """The setting of a record: device, hardware, threads, schema, concurrent jobs."""
+    env, disturbed = record.env, _beside(record)
     hardware = env.get("gpu") or env.get("cpu")
-    parts = [env.get("device", "unknown device"), hardware, _threads(env.get("threads"))]
+    parts = [env.get("device", _("unknown device")), hardware, _threads(env.get("threads"))]
     parts.append(f"schema {record.schema}" if record.schema != 1 else None)
-    parts.append(BESIDE if _beside(record) else None)
-    return ", ".join(str(part) for part in parts if part)
-
-
-def is_disturbed(setting: str) -> bool:
-    """Whether costs were measured while others worked: they can be shown, not told apart."""
-    return setting.endswith(BESIDE)
+    parts.append(_("with concurrent jobs") if disturbed else None)
+    setting = Setting(", ".join(str(part) for part in parts if part))
+    setting.device, setting.is_disturbed = env.get("device", ""), disturbed
+    return setting
 
 
 def shared_name(rows: list[Row]) -> str:
@@ -179,9 +187,8 @@ def reason(record: RunRecord) -> str:
     if record.status == OOM:
         at = re.search(r"@ ?(\d+)", first)
         return f"OOM @ {at[1]}" if at else "OOM"
-    word = {INVALID: "invalid combination", NAN: "diverged", FAILED: "failed"}.get(
-        record.status, record.status
-    )
+    words = {INVALID: _("invalid combination"), NAN: _("diverged"), FAILED: _("failed")}
+    word = words.get(record.status, record.status)
     return f"{word}: {first}" if first else word
 
 
@@ -192,7 +199,7 @@ def level_of(values: dict[str, Any], key: str) -> str:
 
 
 def _board_of(record: RunRecord) -> str:
-    task = record.choices.get("task", "one task")
+    task = record.choices.get("task", _("one task"))
     config = record.config.get("task")
     knob = config.get("tokenizer") if isinstance(config, dict) else None
     tokenizer = record.data.get("tokenizer", knob)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from micro_transformer.wording import _
+
 SCHEMA = 1
 
 OK = "ok"
@@ -29,6 +31,8 @@ STATUSES = (OK, INVALID, NAN, OOM, FAILED, KILLED, TIMEOUT, INTERRUPTED)
 FINAL = frozenset({OK, INVALID, NAN})
 # Of an `oom` record: the limit was set by the user, so that a second try would end the same.
 MEMORY_BUDGET = "memory budget"
+# Text samples beside a record, and the line that begins each.
+SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
 # Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
 MEASURED_BESIDE = "costs measured beside other jobs"
 TRAINED_BESIDE = "trained beside other jobs"
@@ -90,7 +94,7 @@ def is_final(record: RunRecord) -> bool:
 
 
 def to_dict(record: RunRecord) -> dict[str, Any]:
-    """The record as JSON holds it."""
+    """The record as a JSON object."""
     content = dataclasses.asdict(record)
     del content["path"]
     return content
@@ -99,17 +103,30 @@ def to_dict(record: RunRecord) -> dict[str, Any]:
 def from_dict(content: Any, path: Path | None = None) -> RunRecord:
     """The record that the content of a record.json describes; NotARecord names the bad field."""
     if not isinstance(content, dict):
-        raise NotARecord("not a mapping")
+        raise NotARecord(_("not a mapping"))
     version = content.get("schema")
     if not _is_int(version) or not 1 <= version <= SCHEMA:  # type: ignore[operator]
-        raise NotARecord(f"schema={_short(version)}: this version reads 1 to {SCHEMA}")
+        raise NotARecord(
+            _(
+                "schema={schema}: this version reads 1 to {last}",
+                schema=_short(version),
+                last=SCHEMA,
+            )
+        )
     fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
     if strays := sorted(set(content) - set(fields)):
-        raise NotARecord(f"{_short(strays[0])}: no such field")
+        raise NotARecord(_("{name}: no such field", name=_short(strays[0])))
     for name, rule in RULES.items():
         required = fields[name].default is fields[name].default_factory is dataclasses.MISSING
         if (name in content or required) and not rule[1](content.get(name)):
-            raise NotARecord(f"{name}={_short(content.get(name))}: must be {rule[0]}")
+            raise NotARecord(
+                _(
+                    "{name}={value}: must be {rule}",
+                    name=name,
+                    value=_short(content.get(name)),
+                    rule=rule[0],
+                )
+            )
     return RunRecord(**content, path=path)
 
 

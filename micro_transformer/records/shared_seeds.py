@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from micro_transformer.records.rows import Row, setting_of, value_of
+from micro_transformer.wording import _
 
 MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds on which every row has a figure, and whether any row has others besides."""
+    """Seeds on which every row has a value. differ: some row has other seeds too."""
 
     shared: tuple[int, ...]
     differ: bool
@@ -18,7 +19,9 @@ class Seeds:
     @property
     def names(self) -> str:
         """The shared seeds in words."""
-        more = f" and {len(self.shared) - MOST_NAMED} more" * (len(self.shared) > MOST_NAMED)
+        more = _(" and {most_named} more", most_named=len(self.shared) - MOST_NAMED) * (
+            len(self.shared) > MOST_NAMED
+        )
         return ", ".join(map(str, self.shared[:MOST_NAMED])) + more
 
     @property
@@ -27,13 +30,17 @@ class Seeds:
         if not self.differ:
             return ""
         if not self.shared:
-            return "Rows have different seeds and none in common: their means cannot be compared"
+            return _("Rows have no seed in common: their means cannot be compared")
         word = "seed" if len(self.shared) == 1 else "seeds"
-        return f"Rows have different seeds: their means compare on {word} {self.names} alone"
+        return _(
+            "Rows have different seeds: their means are comparable on {word} {names} only",
+            word=word,
+            names=self.names,
+        )
 
 
 def seeds_of(rows: Iterable[Row], key: str | None = None, setting: str | None = None) -> Seeds:
-    """The seeds of the rows that have a figure (None: a result) in a setting (None: in any)."""
+    """Seeds of the rows with a value of `key` (None: any result) in a setting (None: any)."""
     known = [
         {
             r.seed

@@ -3,8 +3,10 @@
 import csv
 import io
 import re
-import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
+
+from tabulate import tabulate
 
 from micro_transformer.records.cells import NOT_MEASURED, Cell, Table, cost_cell, metric_cell
 from micro_transformer.records.metrics import PPL, SPEED, VRAM, Measure, has_place, is_beside
@@ -13,7 +15,7 @@ from micro_transformer.records.metrics import quality as quality_of
 from micro_transformer.records.rows import ABSENT, Board, setting_of, value_of
 from micro_transformer.records.run_record import OK, flat
 from micro_transformer.records.shared_seeds import seeds_of
-from micro_transformer.wording import printable
+from micro_transformer.wording import _, printable
 
 
 def all_metrics(board: Board) -> Table:
@@ -21,7 +23,10 @@ def all_metrics(board: Board) -> Table:
     tables of their own."""
     there = {key for record in board.records for key in record.metrics}
     keys = sorted(key for key in there if not (has_place(key) or is_beside(key)))
-    table = Table(f"All metrics: {board.title}", ["Config", *(measure_of(k).title for k in keys)])
+    table = Table(
+        _("All metrics: {title}", title=board.title),
+        [_("Config"), *(measure_of(k).title for k in keys)],
+    )
     table.note = seeds_of(board.rows).warning
     for row in board.rows:
         cells = [metric_cell(row, key) for key in keys]
@@ -36,7 +41,10 @@ def speed(board: Board) -> Table:
     keys += sorted(others - set(keys))
     known = [k for k in keys if k == VRAM.key or any(k in r.cost for r in board.records)]
     titles = [measure_of(key).title for key in known]
-    table = Table(f"Speed and memory: {board.title}", ["Config", "Measured on", *titles, "n"])
+    table = Table(
+        _("Speed and memory: {title}", title=board.title),
+        [_("Config"), _("Measured on"), *titles, "n"],
+    )
     for row in board.rows:
         for setting in sorted({setting_of(record) for record in row.ok}):
             cells = [cost_cell(row, key, setting) for key in known]
@@ -48,7 +56,10 @@ def speed(board: Board) -> Table:
 
 def without_result(board: Board) -> Table:
     """Each run that gave no result, and why."""
-    table = Table(f"Runs without a result: {board.title}", ["Config", "Seed", "Status", "Why"])
+    table = Table(
+        _("Runs without a result: {title}", title=board.title),
+        [_("Config"), _("Seed"), _("Status"), _("Why")],
+    )
     for row in board.rows:
         for record in row.bad:
             words = (row.name, record.seed, record.status, record.error or ABSENT)
@@ -64,7 +75,7 @@ def shown_quality(board: Board) -> Measure | None:
 
 
 def filled(table: Table) -> Table:
-    """The table without the columns that hold no figure in any row; the note names those that were
+    """The table without the columns that have no value in any row; the note names those that were
     asked for, and why where that is known."""
     columns = list(zip(*table.rows, strict=True))
     empty = [all(map(_is_absent, cells)) for cells in columns]
@@ -76,7 +87,11 @@ def filled(table: Table) -> Table:
         if nothing and whys:
             known = "; ".join(why.removeprefix(f"{NOT_MEASURED}: ") for why in whys if ":" in why)
             lost.append(f"{name} ({known})" if known else name)
-    note = f"{NOT_MEASURED} in every row: {', '.join(lost)}." if lost else ""
+    note = (
+        _("{not_measured} in every row: {lost}.", not_measured=NOT_MEASURED, lost=", ".join(lost))
+        if lost
+        else ""
+    )
 
     def kept(line: list) -> list:
         return [item for item, nothing in zip(line, empty, strict=True) if not nothing]
@@ -90,24 +105,24 @@ def _is_absent(cell: Cell) -> bool:
 
 
 def as_text(table: Table) -> str:
-    """Aligned columns for a terminal; control characters are gone."""
+    """Aligned columns for a terminal, without control characters."""
     table = filled(table)
-    lines = [table.columns, *([cell.text for cell in row] for row in table.rows)]
-    clean = [[printable(text) for text in line] for line in lines]
-    widths = [max(map(_width, column)) for column in zip(*clean, strict=True)]
-    rule = ["-" * width for width in widths]
-    out = [_aligned(line, widths) for line in (clean[0], rule, *clean[1:])]
-    return "\n".join([printable(table.title), *out, *([table.note] if table.note else [])])
+    grid = _grid(table, "simple", printable)
+    lines = [printable(table.title), *(line.rstrip() for line in grid.split("\n"))]
+    return "\n".join([*lines, *([table.note] if table.note else [])])
 
 
 def as_markdown(table: Table) -> str:
-    """A GitHub table under its title; nothing in a cell is taken as markup."""
+    """A GitHub table under its title; cells are escaped."""
     table = filled(table)
-    rows = [table.columns, ["---"] * len(table.columns)]
-    body = [[markdown(cell.text) for cell in row] for row in table.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in [[*map(markdown, rows[0])], rows[1], *body]]
     note = [markdown(table.note), ""] if table.note else []
-    return "\n".join([f"### {markdown(table.title)}", "", *note, *lines, ""])
+    grid = _grid(table, "github", markdown)
+    return "\n".join([f"### {markdown(table.title)}", "", *note, grid, ""])
+
+
+def _grid(table: Table, look: str, escape: Callable[[str], str]) -> str:
+    rows = [[escape(cell.text) for cell in row] for row in table.rows]
+    return tabulate(rows, list(map(escape, table.columns)), look, disable_numparse=True)
 
 
 def runs_csv(boards: list[Board]) -> str:
@@ -118,7 +133,7 @@ def runs_csv(boards: list[Board]) -> str:
         {"config": row.name, "setting": setting_of(record)} | flat(record)
         for row, record in records
     ]
-    for line, (_, record) in zip(lines, records, strict=True):
+    for line, (_row, record) in zip(lines, records, strict=True):
         if record.status == OK and VRAM.key in line:
             line[VRAM.key] = value_of(record, VRAM.key)
     header = list(dict.fromkeys(key for line in lines for key in line))
@@ -145,12 +160,3 @@ def _csv_cell(value: object) -> object:
     text = printable(value)
     is_formula = text.lstrip()[:1] in tuple("=+-@") and text.strip() != "-"
     return f"'{text}" if is_formula else text
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _aligned(line: list[str], widths: list[int]) -> str:
-    cells = (text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True))
-    return "  ".join(cells).rstrip()

@@ -1,14 +1,15 @@
-"""What caches hold, in words: bytes are counted, not sampled, so that no test is needed."""
+"""Claims on cache memory: bytes are counted, not sampled, so that no test is needed."""
 
 from micro_transformer.records.metrics import places
 from micro_transformer.records.rows import Board, Row
 from micro_transformer.report.claims import Claim
+from micro_transformer.wording import _
 
 MOST = 12
 
 
 def held_claims(board: Board) -> list[Claim]:
-    """Bytes of each row at the longest context, least first; how far the predictions were off."""
+    """Bytes of each row at the longest context, smallest first; error of the predictions."""
     keys = {key for record in board.records for key in record.cost}
     held, predicted = places(keys, "cache/bytes"), places(keys, "cache/predicted_bytes")
     if not held:
@@ -18,7 +19,20 @@ def held_claims(board: Board) -> list[Claim]:
     sizes.sort(key=lambda pair: pair[0])
     named = "; ".join(f"{row.name} {size / 1e6:.3g} MB" for size, row in sizes[:MOST])
     more = f"; {len(sizes) - MOST} more" if len(sizes) > MOST else ""
-    found = [Claim(f"Cache at {far} tokens, by its storages: {named}{more}.")] if sizes else []
+    found = (
+        [
+            Claim(
+                _(
+                    "Cache at {far} tokens, bytes allocated: {named}{more}.",
+                    far=far,
+                    named=named,
+                    more=more,
+                )
+            )
+        ]
+        if sizes
+        else []
+    )
     errors = [
         (abs(guess / size - 1), row, at)
         for at in held.keys() & predicted.keys()
@@ -33,6 +47,8 @@ def held_claims(board: Board) -> list[Claim]:
 
 def _worst(error: float, row: Row, at: int) -> Claim:
     if not error:
-        return Claim("Predicted bytes of the caches are the measured ones, at every context.")
+        return Claim(_("Predicted cache bytes equal the measured ones at every context length."))
     off = f"{100 * error:.2g} % ({row.name} at {at})"
-    return Claim(f"Predicted bytes of the caches are off by at most {off}.")
+    return Claim(
+        _("Predicted cache bytes differ from the measured ones by at most {off}.", off=off)
+    )

@@ -1,15 +1,10 @@
-"""Effects in sentences, each bound to its test."""
+"""Effects in sentences, each with its test."""
 
 import itertools
 import math
 from dataclasses import dataclass
 
-from scipy import stats
-
-from micro_transformer.records.cells import figure
 from micro_transformer.records.metrics import Measure, has_place
-from micro_transformer.records.rows import Board, Row, Summary, reason, shared_name
-from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report.number_format import (
     decimals,
     equals,
@@ -31,8 +26,7 @@ from micro_transformer.stats.effects import (
     Effects,
     Interaction,
 )
-from micro_transformer.stats.power_law import PowerLaw
-from micro_transformer.wording import plural
+from micro_transformer.wording import _, plural
 
 ORDER = (BETTER, EQUAL, IDENTICAL, OPEN, UNTESTED)
 
@@ -46,7 +40,7 @@ class Claim:
 
 
 def claims(effects: Effects) -> list[Claim]:
-    """What the comparisons say: differences (largest first), equalities, then what stays open."""
+    """Claims of the comparisons: differences (largest first), equalities, undecided ones."""
     found = [_identical(effects, group) for group in _identical_groups(effects.contrasts)]
     for contrast in effects.contrasts:
         if contrast.verdict != IDENTICAL:
@@ -55,99 +49,6 @@ def claims(effects: Effects) -> list[Claim]:
     crosses = [_interaction(effects.measure, cross) for cross in effects.interactions]
     seen = [c for c in crosses if c.verdict == BETTER]
     return [*(claim for _, claim in found), *seen, *(c for c in crosses if c.verdict != BETTER)]
-
-
-def noise(effects: Effects) -> list[Claim]:
-    """The noise floor and what this sweep could have seen."""
-    found = []
-    measure = effects.measure
-    if effects.sigma and effects.df > 0:
-        least = effects.sigma * math.sqrt(2) * float(stats.t.ppf(0.975, effects.df))
-        found.append(
-            f"Noise floor: runs of one configuration scatter by {sized(measure, effects.sigma)} "
-            f"around their seed ({plural(effects.df, '{n} degree', '{n} degrees')} of freedom). Two single runs on "  # noqa: E501
-            f"one seed that differ by less than {sized(measure, least)} show nothing."
-        )
-    seen: dict[str, float] = {}
-    for c in effects.contrasts:
-        if c.detectable:
-            seen[c.factor] = max(seen.get(c.factor, 0.0), c.detectable)
-    if seen:
-        parts = ", ".join(f"{sized(measure, d)} for {factor}" for factor, d in seen.items())
-        found.append(
-            "Smallest difference that a sweep like this one finds with 80 % power, corrected for "
-            f"{plural(effects.family, '{n} test', '{n} tests')}: {parts}."
-        )
-    return [Claim(text) for text in found]
-
-
-def scatter(board: Board, key: str, label: str) -> list[Claim]:
-    """The largest deviation over seeds, as a share of the mean; identical seeds are suspicious."""
-    shares: list[tuple[float, Row, Summary]] = []
-    for row in board.rows:
-        summary = row.summary(key)
-        if summary.std is not None and summary.mean:
-            shares.append((summary.std / abs(summary.mean), row, summary))
-    if not shares:
-        return []
-    share, _, summary = max(shares, key=lambda item: item[0])
-    name = shared_name([row for _, row, s in shares if s == summary])
-    found = [
-        Claim(
-            f"{label} scatters over seeds by at most {100 * share:.2f} % of the mean "
-            f"({name}, n = {summary.n})."
-        )
-    ]
-    # a share of right answers may be 1 for every seed
-    frozen = [row.name for share, row, s in shares if share == 0 and s.mean != 1]
-    if frozen:
-        found.append(
-            Claim(
-                f"Different seeds gave the very same {label} in "
-                f"{plural(len(frozen), '{n} configuration', '{n} configurations')}, first {frozen[0]}: "  # noqa: E501
-                "the seed may not reach the training.",
-                UNTESTED,
-            )
-        )
-    return found
-
-
-def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
-    """The row with the best mean over the seeds that all rows have: a description, no test."""
-    rows = [row for row in board.rows if row.summary(key).mean is not None]
-    if len(rows) < 2 or board.mixed:
-        return []
-    seeds = seeds_of(rows, key)
-    if not seeds.shared:
-        return [Claim(f"No configuration is called the best: {inside(seeds.warning)}.", "note")]
-    known = [(row, row.summary(key, seeds=seeds.shared)) for row in rows]
-    choose = min if measure.lower_is_better else max
-    summary = choose((s for _, s in known), key=lambda s: s.mean or 0.0)
-    alike = [row for row, s in known if s == summary]
-    where = f" on the seeds that all have ({seeds.names})" if seeds.differ else ""
-    if len(alike) == len(known):
-        same = f"All {len(known)} configurations have the same {label}{where}, {summary.mean:.3g}."
-        return [Claim(same)]
-    lost = "".join(f"; it has no result of seed {r.seed} ({reason(r)[:60]})" for r in alike[0].bad)
-    return [
-        Claim(
-            f"Best mean {label} of {len(known)} configurations{where}: {shared_name(alike)} with "
-            f"{figure(summary).text} (std, n = {summary.n}); the mean of "
-            f"a winner is optimistic (best of many){lost}."
-        )
-    ]
-
-
-def slope(law: PowerLaw) -> Claim:
-    """How PPL goes with size; a trend only where the interval holds no 0."""
-    size = f"params^{law.exponent:.3f}".replace("-", "−")
-    interval = f"95 %: {law.low:.3f} to {law.high:.3f}".replace("-", "−")
-    verb, end = ("falls", "") if law.high < 0 else ("rises", "") if law.low > 0 else (
-        "goes", ", which holds 0: no trend is shown")  # fmt: skip
-    return Claim(
-        f"PPL {verb} as {size} ({interval}{end}; {law.sizes} sizes, the error is that of their "
-        "means around the line)."
-    )
 
 
 def contrast_words(measure: Measure, contrast: Contrast) -> tuple[str, str]:
@@ -161,44 +62,68 @@ def contrast_words(measure: Measure, contrast: Contrast) -> tuple[str, str]:
 
 
 def _claim(measure: Measure, c: Contrast) -> Claim:
+    say = {UNTESTED: _untested, BETTER: _better, EQUAL: _equal, OPEN: _undecided}[c.verdict]
+    return Claim(say(measure, c, _about(measure, c.factor), _basis(c)), c.verdict)
+
+
+def _basis(c: Contrast) -> str:
+    """What the comparison rests on: paired seeds, and the settings that both levels have."""
+    basis = plural(c.seeds, "n = {n} paired seed", "n = {n} paired seeds")
+    if not c.seeds:
+        basis = _("no seed has both: compared through other configurations")
+    if c.met == c.settings:
+        return basis
+    return _(
+        "{basis}, in the {met} of {settings} settings that both have",
+        basis=basis, met=c.met, settings=c.settings,
+    )  # fmt: skip
+
+
+def _ordered(measure: Measure, c: Contrast) -> tuple[str, str]:
+    """(better level, worse level)."""
     turn = -1 if measure.lower_is_better else 1
-    good, bad = (c.a, c.b) if c.estimate.value * turn >= 0 else (c.b, c.a)
-    where = (
-        "" if c.met == c.settings else f", in the {c.met} of {c.settings} settings that both have"
-    )
-    paired = f"n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'}"
-    basis = (paired if c.seeds else "no seed has both: by way of other configurations") + where
-    size = abs(c.estimate.value)
-    about = _about(measure, c.factor)
-    if c.verdict == UNTESTED:
-        return Claim(
-            f"{about}: {good} is {_ahead(measure, size)} {bad}, not tested: "
-            "without repetitions chance cannot be told from effect.",
-            UNTESTED,
-        )
+    return (c.a, c.b) if c.estimate.value * turn >= 0 else (c.b, c.a)
+
+
+def _untested(measure: Measure, c: Contrast, about: str, basis: str) -> str:
+    good, bad = _ordered(measure, c)
+    return _(
+        "{about}: {good} is {size} {bad}, not tested: without repeated seeds chance cannot be told "
+        "from effect.",
+        about=about, good=good, size=_ahead(measure, abs(c.estimate.value)), bad=bad,
+    )  # fmt: skip
+
+
+def _better(measure: Measure, c: Contrast, about: str, basis: str) -> str:
     low, high = c.estimate.interval() or (0.0, 0.0)
-    half = (high - low) / 2
-    if c.verdict == BETTER:
-        small = size + half < measure.margin and not measure.is_ratio
-        note = f"; less than the {measure.margin:g} that matters" if small else ""
-        return Claim(
-            f"{about}: {_beats(measure, good, bad, size, half)} "
-            f"(95 %, {basis}, Holm p {equals(c.p)}{note}).",
-            BETTER,
-        )
-    if c.verdict == EQUAL:
-        return Claim(
-            f"{about}: no difference larger than {sized(measure, measure.margin)} between {c.a}"
-            f" and {c.b} (measured {_range(measure, low, high)}, 95 %, {basis}, "
-            f"Holm p {equals(c.p_beyond)} of a larger one).",
-            EQUAL,
-        )
-    found = f"; 80 % power from {sized(measure, c.detectable)} on" if c.detectable else ""
-    return Claim(
-        f"{about}: undecided between {c.a} and {c.b}: {_range(measure, low, high)} for {c.a} "
-        f"(95 %, {basis}, Holm p {equals(c.p)}{found}).",
-        OPEN,
-    )
+    size, half = abs(c.estimate.value), (high - low) / 2
+    small = size + half < measure.margin and not measure.is_ratio
+    note = _("; less than the practical margin of {margin:g}", margin=measure.margin)
+    return _(
+        "{about}: {beats} (95 %, {basis}, Holm p {p}{note}).",
+        about=about, beats=_beats(measure, *_ordered(measure, c), size, half), basis=basis,
+        p=equals(c.p), note=note if small else "",
+    )  # fmt: skip
+
+
+def _equal(measure: Measure, c: Contrast, about: str, basis: str) -> str:
+    return _(
+        "{about}: no difference larger than {margin} between {a} and {b} (measured {range}, 95 %, "
+        "{basis}, Holm p {p} of a larger one).",
+        about=about, margin=sized(measure, measure.margin), a=c.a, b=c.b,
+        range=_range(measure, *(c.estimate.interval() or (0.0, 0.0))), basis=basis,
+        p=equals(c.p_beyond),
+    )  # fmt: skip
+
+
+def _undecided(measure: Measure, c: Contrast, about: str, basis: str) -> str:
+    power = _("; 80 % power from {size} on", size=sized(measure, c.detectable))
+    return _(
+        "{about}: undecided between {a} and {b}: {range} for {a} (95 %, {basis}, Holm p {p}"
+        "{power}).",
+        about=about, a=c.a, b=c.b, range=_range(measure, *(c.estimate.interval() or (0.0, 0.0))),
+        basis=basis, p=equals(c.p), power=power if c.detectable else "",
+    )  # fmt: skip
 
 
 def _identical_groups(contrasts: list[Contrast]) -> list[tuple[str, list[str], Contrast]]:
@@ -216,9 +141,13 @@ def _identical_groups(contrasts: list[Contrast]) -> list[tuple[str, list[str], C
 def _identical(effects: Effects, group: tuple[str, list[str], Contrast]) -> tuple[float, Claim]:
     factor, levels, c = group
     names = f"{', '.join(levels[:-1])} and {levels[-1]}"
-    text = (
-        f"{factor}: {names} give the same {inside(effects.measure.label)} to the last bit "
-        f"wherever they were compared (n = {c.seeds} paired seed{'' if c.seeds == 1 else 's'})."
+    text = _(
+        "{factor}: {names} give the same {label} to the last bit wherever they were "
+        "compared ({paired}).",
+        factor=factor,
+        names=names,
+        label=inside(effects.measure.label),
+        paired=plural(c.seeds, "n = {n} paired seed", "n = {n} paired seeds"),
     )
     return 0.0, Claim(text, IDENTICAL)
 
@@ -228,15 +157,26 @@ def _interaction(measure: Measure, cross: Interaction) -> Claim:
     test = f"F({cross.freedom[0]}, {cross.freedom[1]}) = {cross.f:.3g}, Holm p {equals(cross.p)}"
     if cross.p < 0.05:
         return Claim(
-            f"{pair}: what one does depends on the other ({test}); "
-            "the differences above are averages, read the rows.",
+            _(
+                "{pair}: they interact ({test}); the differences above are"
+                " averages, read the rows.",
+                pair=pair,
+                test=test,
+            ),
             BETTER,
         )
-    return Claim(f"{pair}: no interaction seen ({test}); that is no proof of none.", OPEN)
+    return Claim(
+        _(
+            "{pair}: no interaction detected ({test}), which does not prove that there is none.",
+            pair=pair,
+            test=test,
+        ),
+        OPEN,
+    )
 
 
 def _about(measure: Measure, factor: str) -> str:
-    """The factor, and the place of a figure that has one; a ratio names its figure anyway."""
+    """The factor, and the metric if it is one by length; a ratio names its metric anyway."""
     at_a_place = has_place(measure.key) and not measure.is_ratio
     return f"{factor}, {inside(measure.label)}" if at_a_place else factor
 
@@ -250,16 +190,47 @@ def _beats(measure: Measure, good: str, bad: str, size: float, half: float) -> s
     """`rope beats alibi by 0.042 ± 0.006 nats`; `paged has 12 % more tokens/s than none (…)`."""
     if not measure.is_ratio:
         digits = decimals(half or size)
-        return f"{good} beats {bad} by {size:.{digits}f} ± {half:.{digits}f}{unit_of(measure)}"
+        return _(
+            "{good} beats {bad} by {size} ± {half}{measure}",
+            good=good,
+            bad=bad,
+            size=f"{size:.{digits}f}",
+            half=f"{half:.{digits}f}",
+            measure=unit_of(measure),
+        )
     label = inside(measure.label)
     if measure.lower_is_better:
         value, low, high = (percent(1 - ratio(-x)) for x in (size, size - half, size + half))
-        return f"{good} takes {value} less {label} than {bad} ({low} to {high})"
+        return _(
+            "{good} takes {value} less {label} than {bad} ({low} to {high})",
+            good=good,
+            value=value,
+            label=label,
+            bad=bad,
+            low=low,
+            high=high,
+        )
     if size > math.log(2):
         value, low, high = (times(ratio(x)) for x in (size, size - half, size + half))
-        return f"{good} has {value} times the {label} of {bad} ({low} to {high})"
+        return _(
+            "{good} has {value} times the {label} of {bad} ({low} to {high})",
+            good=good,
+            value=value,
+            label=label,
+            bad=bad,
+            low=low,
+            high=high,
+        )
     value, low, high = (percent(ratio(x) - 1) for x in (size, size - half, size + half))
-    return f"{good} has {value} more {label} than {bad} ({low} to {high})"
+    return _(
+        "{good} has {value} more {label} than {bad} ({low} to {high})",
+        good=good,
+        value=value,
+        label=label,
+        bad=bad,
+        low=low,
+        high=high,
+    )
 
 
 def _range(measure: Measure, low: float, high: float) -> str:

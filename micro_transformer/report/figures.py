@@ -1,25 +1,43 @@
 """Every figure that a board has the numbers for, with its caption."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from micro_transformer import plots
 from micro_transformer.plots import Plot
 from micro_transformer.records.metrics import TOKENS_PER_S
 from micro_transformer.report.drawn import Drawn
+from micro_transformer.report.pareto_svg import drawings, front_file
 from micro_transformer.report.study import Study
+from micro_transformer.wording import _
 
 
 def draw(found: Study, number: int) -> Iterator[Drawn]:
     """The figures of the board of this number."""
     end = "" if number == 0 else f"-{number + 1}"
-    names: dict[str, int] = {}
+    names: Counter[str] = Counter()
+
+    def once(name: str) -> str:
+        """The name, numbered if there is a figure of it for another setting."""
+        names[name] += 1
+        return name + (f"-{names[name]}" if names[name] > 1 else "") + end
+
     for plot in plots_of(found):
         if plot is not None:
-            names[plot.name] = names.get(plot.name, 0) + 1  # a figure of each setting
-            again = f"-{names[plot.name]}" if names[plot.name] > 1 else ""
             caption = f"{plot.title}: {found.board.title}. {plot.note}."
-            on_page = not plot.name.startswith("pareto")
-            yield Drawn(plot.name + again + end, caption, *plots.rendered(plot), on_page)
+            yield Drawn(once(plot.name), caption, *plots.rendered(plot))
+    for front, drawing in zip(found.fronts, drawings(found.fronts), strict=True):
+        caption = _(
+            "{title}: {board}. ± std over seeds, {seeds}; line: rows that trade one for the other "
+            "with 95 % confidence.",
+            title=drawing.title,
+            board=found.board.title,
+            seeds=plots.over_seeds(
+                [p.row for p in front.points], [p.quality.n for p in front.points]
+            ),
+        )
+        name = once("pareto-" + front.cost.key.replace("/", "-"))
+        yield Drawn(name, caption, front_file(drawing).encode(), on_page=False)
 
 
 def plots_of(found: Study) -> Iterator[Plot | None]:
@@ -45,5 +63,3 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
         yield plots.speed_bars(board, TOKENS_PER_S, setting)
         yield plots.speed_by_context(board, setting)
         yield plots.memory_by_context(board, setting)
-    for front in found.fronts:
-        yield plots.pareto_plot(front.points, front.cost, front.quality, front.setting)

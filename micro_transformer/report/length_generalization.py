@@ -1,7 +1,7 @@
-"""What distance does to a configuration: its own figure far out against that at the trained length.
+"""Length generalization: each configuration at the longest context against its trained length.
 
-Both figures come from one training, so that seeds are pairs; each row has its own interval, as rows
-that break scatter far more than those that hold. The rows of a measure are one family (Holm).
+Both values come from one training, so seeds are pairs; each row has its own interval, since rows
+that fail vary far more over seeds than the others. The rows of a metric are one family (Holm).
 """
 
 import math
@@ -18,13 +18,14 @@ from micro_transformer.records.run_record import leaves
 from micro_transformer.report.claims import Claim
 from micro_transformer.report.number_format import equals, inside, signed
 from micro_transformer.stats.effects import ALPHA, BETTER, EQUAL, OPEN, UNTESTED
-from micro_transformer.stats.fit import holm
+from micro_transformer.stats.holm import holm
+from micro_transformer.wording import N_, _, translate
 
 # What is measured farther and farther on, and how a sentence names two places of it.
 FAMILIES = {
-    "context/loss": "loss of the same targets with {far} tokens of context against {near}",
-    "recall/accuracy": "recall over {far} tokens against {near}",
-    "needle/accuracy": "needles found over {far} tokens against {near}",
+    "context/loss": N_("loss of the same targets with {far} tokens of context against {near}"),
+    "recall/accuracy": N_("recall over {far} tokens against {near}"),
+    "needle/accuracy": N_("needles found over {far} tokens against {near}"),
 }
 COSTS = ("cache/tokens_per_s",)
 
@@ -43,13 +44,13 @@ class Drift:
 
 
 def farthest(board: Board) -> list[Measure]:
-    """Each measure of distance at the farthest place where any run has it, costs last."""
+    """Each metric by length at the longest length that any run has, costs last."""
     known = [_known(board, start) for start in (*FAMILIES, *COSTS)]
     return [measure(keys[max(keys)]) for keys in known if keys]
 
 
 def drift_claims(board: Board) -> list[Claim]:
-    """What each row loses or gains between the length it was trained on and the farthest place."""
+    """What each row loses or gains between its trained length and the longest one measured."""
     found: list[Claim] = []
     for start, what in FAMILIES.items():
         known = _known(board, start)
@@ -60,7 +61,7 @@ def drift_claims(board: Board) -> list[Claim]:
         drifts = [d for row in board.rows if (d := _drift(row, known, measured.margin)) is not None]
         differ, beyond = holm([d.p for d in drifts]), holm([d.p_beyond for d in drifts])
         for drift, p, q in zip(drifts, differ, beyond, strict=True):
-            named = what.format(far=far, near=drift.near)
+            named = translate(what, far=far, near=drift.near)
             found.append(_claim(replace(drift, p=p, p_beyond=q), measured, named))
         found += _absent(board, measured)
     return found
@@ -96,20 +97,43 @@ def _claim(drift: Drift, measured: Measure, what: str) -> Claim:
     about, n, unit = f"{drift.row.name}: {what}", drift.seeds, measured.unit and f" {measured.unit}"
     size, more = f"{abs(drift.mean):.3f}", "higher" if drift.mean > 0 else "lower"
     if drift.p is None or drift.p_beyond is None or drift.half is None:
-        change = f"{size}{unit} {more}" if drift.mean else "the same"
-        why = f"in each of {n} seeds" if n > 1 else "one seed, not tested"
+        change = f"{size}{unit} {more}" if drift.mean else _("the same")
+        why = _("in each of {n} seeds", n=n) if n > 1 else _("one seed, not tested")
         return Claim(f"{about}: {change} ({why}).", UNTESTED)
     ends = (drift.mean - drift.half, drift.mean + drift.half)
     low, high = (signed(measured, end, drift.half) for end in ends)
-    basis = f"95 %, n = {n} seeds, Holm p {equals(drift.p)}"
+    basis = _("95 %, n = {n} seeds, Holm p {p}", n=n, p=equals(drift.p))
     if drift.p_beyond < ALPHA:
-        held = (
-            f"{low} to {high}, 95 %, n = {n} seeds, Holm p {equals(drift.p_beyond)} of a larger one"
+        held = _(
+            "{low} to {high}, 95 %, n = {n} seeds, Holm p {p_beyond} of a larger one",
+            low=low,
+            high=high,
+            n=n,
+            p_beyond=equals(drift.p_beyond),
         )
-        return Claim(f"{about}: no change larger than {measured.margin:g}{unit} ({held}).", EQUAL)
+        return Claim(
+            _(
+                "{about}: no change larger than {margin:g}{unit} ({held}).",
+                about=about,
+                margin=measured.margin,
+                unit=unit,
+                held=held,
+            ),
+            EQUAL,
+        )
     if drift.p < ALPHA:
         return Claim(f"{about}: {size} ± {drift.half:.3f}{unit} {more} ({basis}).", BETTER)
-    return Claim(f"{about}: undecided, {low} to {high}{unit} ({basis}).", OPEN)
+    return Claim(
+        _(
+            "{about}: undecided, {low} to {high}{unit} ({basis}).",
+            about=about,
+            low=low,
+            high=high,
+            unit=unit,
+            basis=basis,
+        ),
+        OPEN,
+    )
 
 
 def _absent(board: Board, far: Measure) -> Iterator[Claim]:

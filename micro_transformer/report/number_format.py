@@ -1,4 +1,4 @@
-"""Numbers in sentences: two digits of what is uncertain, signs that a reader sees, units."""
+"""Formats numbers in sentences: two digits of the uncertainty, visible signs, units."""
 
 import math
 
@@ -27,7 +27,7 @@ def sized(measure: Measure, value: float | None) -> str:
 
 
 def unit_of(measure: Measure) -> str:
-    """What stands behind a difference: the unit, or what it is of if no place was named before."""
+    """Suffix of a difference: its unit, or the metric if the sentence has not named it."""
     if measure.unit or has_place(measure.key):
         return measure.unit and f" {measure.unit}"
     return f" of {inside(measure.label)}"

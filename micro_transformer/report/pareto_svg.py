@@ -1,115 +1,159 @@
-"""The trade of quality against cost as inline SVG; the page's script adds what a pointer shows."""
+"""The trade of quality against cost: where each mark, label and tick of its SVG is.
+
+Templates turn a Drawing into SVG, within the page or as a file of its own.
+"""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.records.cells import figure
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Summary
-from micro_transformer.report.html import Markup, joined, tag
-from micro_transformer.report.study import Front
+from micro_transformer.report.pareto_front import Front
+from micro_transformer.report.templates import render, source
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
+from micro_transformer.wording import _, translate
 
 WIDTH, HEIGHT = 720, 430
-LEFT, RIGHT, TOP, BOTTOM = 72, 20, 16, 58
-FEW = 6  # points whose names have room in the letters of a phone, too
-LETTER, LARGE = (7.2, 16.0), (12.0, 27.0)  # a letter of a name, in the units of the drawing
-LOOKS = {FRONT: "sure", PERHAPS: "perhaps", DOMINATED: "dominated"}
+LEFT, RIGHT, TOP, BOTTOM = 72, WIDTH - 20, 16, HEIGHT - 58
+FEW = 6  # points whose names have room in the font size of a phone, too
+LETTER, LARGE = (7.2, 16.0), (12.0, 27.0)  # width and height of a letter of a name
+LOOKS = {FRONT: ("sure", "●"), PERHAPS: ("perhaps", "■"), DOMINATED: ("dominated", "×")}
+FILE_STYLE = Markup(".card { fill: var(--card); } svg { font: 13px system-ui, sans-serif; }")
 Scale = Callable[[float], float]
 
 
-def front_svg(front: Front) -> Markup:
-    """Points with their ± std, the line through the rows that surely trade one for the other."""
-    xs, x_ticks = _axis([p.cost for p in front.points], LEFT, WIDTH - RIGHT)
-    ys, y_ticks = _axis([p.quality for p in front.points], HEIGHT - BOTTOM, TOP)
-    grid = [
-        tag("line", x1=xs(t), x2=xs(t), y1=TOP, y2=HEIGHT - BOTTOM, class_="grid") for t in x_ticks
-    ]
-    grid += [tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=ys(t), y2=ys(t), class_="grid")
-             for t in y_ticks]  # fmt: skip
-    grid += [tag("text", _short(t), x=xs(t), y=HEIGHT - BOTTOM + 20, class_="tick middle")
-             for t in x_ticks]  # fmt: skip
-    grid += [tag("text", _short(t), x=LEFT - 8, y=ys(t) + 5, class_="tick end") for t in y_ticks]
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    names = [
-        tag("text", _axis_title(front.cost), x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 12,
-            class_="name middle"),
-        tag("text", _axis_title(front.quality), x=0, y=0, class_="name middle",
-            transform=f"translate(17 {middle}) rotate(-90)"),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Mark:
+    """A configuration: its point, the ends of its bars, and the text shown on hover."""
+
+    name: str
+    tip: str
+    look: str  # as in LOOKS
+    x: float
+    y: float
+    x1: float
+    x2: float
+    y1: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of a point, and the point it belongs to."""
+
+    text: str
+    x: float
+    y: float
+    text_x: float
+    text_y: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A front with coordinates; x to the right, y down, as in SVG."""
+
+    name: str
+    title: str
+    x_title: str
+    y_title: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    line: str  # through the rows that trade one for the other with confidence
+    marks: list[Mark]
+    labels: list[Label]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = RIGHT
+    top: int = TOP
+    bottom: int = BOTTOM
+
+    @property
+    def is_small(self) -> bool:
+        """It has few points, so that labels may be large on a phone."""
+        return len(self.marks) <= FEW
+
+
+def _drawing(front: Front, name: str) -> Drawing:
+    """The front with points ± std, their names, and the line through those surely on it."""
+    xs, x_ticks = _axis([p.cost for p in front.points], LEFT, RIGHT)
+    ys, y_ticks = _axis([p.quality for p in front.points], BOTTOM, TOP)
     best = sorted((p.cost.mean or 0.0, p.quality.mean or 0.0) for p in front.points if p.on_line)
-    line = " ".join(f"{xs(x):.1f},{ys(y):.1f}" for x, y in best)
     order = sorted(front.points, key=lambda p: (p.nominal, p.standing == FRONT))
-    points = [_point(front, p, xs, ys) for p in order]
-    labels = _labels(order[::-1], xs, ys)
-    title = f"{front.quality.title} against {front.cost.title}, {front.setting}"
-    return tag(
-        "svg",
-        tag("g", *grid), *names, tag("polyline", points=line, class_="front"), labels,
-        tag("g", *points),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title,
-        class_="few" if len(front.points) <= FEW else None,
+    return Drawing(
+        name=name,
+        title=_(
+            "{quality} against {cost}, {setting}",
+            quality=front.quality.title, cost=front.cost.title, setting=front.setting,
+        ),
+        x_title=_axis_title(front.cost),
+        y_title=_axis_title(front.quality),
+        x_ticks=[(round(xs(t), 1), _short(t)) for t in x_ticks],
+        y_ticks=[(round(ys(t), 1), _short(t)) for t in y_ticks],
+        line=" ".join(f"{xs(x):.1f},{ys(y):.1f}" for x, y in best),
+        marks=[_mark(front, p, xs, ys) for p in order],
+        labels=_labels(order[::-1], xs, ys),
     )  # fmt: skip
 
 
-def _point(front: Front, p: Point, xs: Scale, ys: Scale) -> Markup:
-    x, y = xs(p.cost.mean or 0.0), ys(p.quality.mean or 0.0)
+def front_file(front: Drawing) -> str:
+    """The drawing as an SVG file of its own, in light or dark as the viewer prefers."""
+    style = Markup("").join((source("colours.css"), source("front.css"), FILE_STYLE))
+    return render("front.svg.j2", front=front, own_style=style)
+
+
+def drawings(fronts: list[Front]) -> list[Drawing]:
+    """Each front, drawn; named with its setting if there are several."""
+    found = []
+    for front in fronts:
+        name = _("{quality} against {cost}", quality=front.quality.label, cost=front.cost.title)
+        several = len({front.setting for front in fronts}) > 1
+        found.append(_drawing(front, f"{name}, {front.setting}" if several else name))
+    return found
+
+
+def _mark(front: Front, p: Point, xs: Scale, ys: Scale) -> Mark:
     tip = "\n".join(
         (
             p.row.name,
             f"{front.quality.title}: {figure(p.quality).text}",
             f"{front.cost.title}: {figure(p.cost).text}",
-            f"n = {p.quality.n}, {p.standing}",
+            f"n = {p.quality.n}, {translate(p.standing)}",
         )
     )
-    bars = [
-        tag("line", x1=_at(xs, p.cost, -1), x2=_at(xs, p.cost, 1), y1=y, y2=y),
-        tag("line", x1=x, x2=x, y1=_at(ys, p.quality, -1), y2=_at(ys, p.quality, 1)),
-    ]
-    if p.standing == FRONT:
-        mark = tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6)
-    elif p.standing == PERHAPS:
-        mark = tag("rect", x=f"{x - 5:.1f}", y=f"{y - 5:.1f}", width=10, height=10)
-    else:
-        mark = tag("path", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m-8 0l8 -8")
-    return tag(
-        "g", tag("title", tip), *bars, mark,
-        tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=13, class_="target"),
-        class_=f"point {LOOKS[p.standing]}", tabindex=0, data_tip=tip, data_config=p.row.name,
+    return Mark(
+        p.row.name, tip, LOOKS[p.standing][0],
+        round(xs(p.cost.mean or 0.0), 1), round(ys(p.quality.mean or 0.0), 1),
+        _end(xs, p.cost, -1), _end(xs, p.cost, 1), _end(ys, p.quality, -1), _end(ys, p.quality, 1),
     )  # fmt: skip
 
 
-def _labels(order: list[Point], xs: Scale, ys: Scale) -> Markup:
-    """The names of the points, each with a line to its own where it is farther off."""
+def _labels(order: list[Point], xs: Scale, ys: Scale) -> list[Label]:
+    """Names of the points, of those with room for it."""
     places = [(xs(p.cost.mean or 0.0), ys(p.quality.mean or 0.0)) for p in order]
-    frame = Box((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2,
-                WIDTH - RIGHT - LEFT, HEIGHT - BOTTOM - TOP)  # fmt: skip
+    frame = Box((LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2, RIGHT - LEFT, BOTTOM - TOP)
     names = short_names([p.row for p in order])
     letter = LARGE if len(order) <= FEW else LETTER
-    found: list[Markup] = []
-    for name, (x, y), box in zip(
-        names, places, place_names(places, names, letter, frame), strict=True
-    ):
-        if box:
-            ends = {"x1": f"{x:.1f}", "y1": f"{y:.1f}", "x2": f"{box.x:.1f}", "y2": f"{box.y:.1f}"}
-            found.append(tag("line", **ends))
-            found.append(tag("text", name, x=f"{box.x:.1f}", y=f"{box.y + 4:.1f}"))
-    return tag("g", *found, class_="labels")
-
-
-def legend() -> Markup:
-    """What the marks of the fronts mean."""
-    marks = {"sure": "●", "perhaps": "■", "dominated": "×"}
-    items = [
-        tag("span", tag("b", marks[look], class_=look), f" {standing}", class_="key")
-        for standing, look in LOOKS.items()
+    boxes = place_names(places, names, letter, frame)
+    return [
+        Label(name, round(x, 1), round(y, 1), round(box.x, 1), round(box.y + 4, 1))
+        for name, (x, y), box in zip(names, places, boxes, strict=True)
+        if box
     ]
-    return joined(*items)
+
+
+def legend() -> dict[str, tuple[str, str]]:
+    """Maps the look of a mark to its sign and meaning."""
+    return {look: (sign, translate(standing)) for standing, (look, sign) in LOOKS.items()}
 
 
 def _axis(summaries: list[Summary], start: float, end: float) -> tuple[Scale, list[float]]:
-    """(value -> place, ticks); logarithmic beyond a factor of twenty."""
+    """(value -> coordinate, ticks); logarithmic for values that span more than a factor of 20."""
     low = min((s.mean or 0.0) - (s.std or 0.0) for s in summaries)
     high = max((s.mean or 0.0) + (s.std or 0.0) for s in summaries)
     smallest = min(s.mean or 0.0 for s in summaries)
@@ -134,8 +178,9 @@ def _ticks(low: float, high: float) -> list[float]:
     return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _at(scale: Scale, summary: Summary, side: int) -> str:
-    return f"{scale((summary.mean or 0.0) + side * (summary.std or 0.0)):.1f}"
+def _end(scale: Scale, summary: Summary, side: int) -> float:
+    """Coordinate of an end of the bar of ± std."""
+    return round(scale((summary.mean or 0.0) + side * (summary.std or 0.0)), 1)
 
 
 def _short(value: float) -> str:
@@ -143,4 +188,5 @@ def _short(value: float) -> str:
 
 
 def _axis_title(measure: Measure) -> str:
-    return f"{measure.title} · {'less' if measure.lower_is_better else 'more'} is better"
+    less, more = _("{measure} · less is better"), _("{measure} · more is better")
+    return (less if measure.lower_is_better else more).format(measure=measure.title)

@@ -22,6 +22,7 @@ from micro_transformer.report.study import study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.store.checkpoints import write_file
+from micro_transformer.wording import _
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "README.es.md", "docs/findings.md")
@@ -52,14 +53,17 @@ def with_every_choice(text: str) -> str:
 
 def pictures(text: str, results: Path) -> Iterator[tuple[str, bytes]]:
     """(file name, SVG) of each figure that the text shows. ValueError: there is no such figure."""
-    for _, kind, name, words, _ in BLOCK.findall(text):
+    for _open, kind, name, words, _close in BLOCK.findall(text):
         if kind == "figures":
             found = {
                 d.name: d for i, b in enumerate(_boards(results / name)) for d in draw(study(b), i)
             }
             for word in words.split():
                 if word not in found:
-                    raise ValueError(f"results/{name} has no figure {word}; has {', '.join(found)}")
+                    raise ValueError(
+                        _("results/{name} has no figure {word}; has {known}",
+                          name=name, word=word, known=", ".join(found))
+                    )  # fmt: skip
                 yield _picture(results / name, word), found[word].svg
 
 
@@ -110,13 +114,14 @@ def main() -> int:
             after, drawn = refreshed(before, results), dict(pictures(before, results))
             after = with_every_choice(after)
         except (KeyError, ValueError) as error:
-            print(f"error: {name}: {error}", file=sys.stderr)
+            print(_("error: {name}: {error}", name=name, error=error), file=sys.stderr)
             return 3
         for file, svg in drawn.items():
             write_file(ROOT / FIGURES / file, svg)
         if after != before:
             write_file(path, after.encode())
-        print(f"{name}: {'made anew' if after != before else 'up to date'}")
+        same = after == before
+        print(_("{name}: up to date", name=name) if same else _("{name}: updated", name=name))
     return 0
 
 

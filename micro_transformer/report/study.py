@@ -1,4 +1,4 @@
-"""All that is said of one board: effects, sentences, tables, fronts, the line through the sizes."""
+"""Everything derived from one board: effects, claims, tables, fronts, scaling law."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,17 +18,18 @@ from micro_transformer.records.metrics import (
 )
 from micro_transformer.records.rows import Board, value_of
 from micro_transformer.records.shared_seeds import seeds_of
-from micro_transformer.report import claims
+from micro_transformer.report import claims, facts
 from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
+from micro_transformer.report.pareto_front import Front, front_rule
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.stats.effects import BETTER, Effects, analyse
-from micro_transformer.stats.pareto import Point, pareto
+from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
-from micro_transformer.wording import plural
+from micro_transformer.wording import N_, _, plural, translate
 
 COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
 TRADED = (TOKENS_PER_S, TTFT, RSS, VRAM, MS_PER_BATCH)
@@ -36,24 +37,8 @@ HEADLINES = 8
 
 
 @dataclass
-class Front:
-    """One trade: quality against a cost measured in one setting."""
-
-    cost: Measure
-    quality: Measure
-    setting: str
-    points: list[Point]
-
-    @property
-    def warning(self) -> str:
-        """What the seeds of the rows forbid to read off the means; "" where they are the same."""
-        warning = seeds_of((p.row for p in self.points), self.quality.key, self.setting).warning
-        return f"{warning}; those are shown where there are any." if warning else ""
-
-
-@dataclass
 class Study:
-    """A board with everything that was found on it."""
+    """A board with its analysis."""
 
     board: Board
     effects: list[Effects] = field(default_factory=list)
@@ -97,27 +82,30 @@ def study(board: Board) -> Study:
 
 
 def effects_table(effects: Effects) -> Table:
-    """Every pair of levels: difference, interval, p, verdict, n, what could have been seen."""
+    """Every pair of levels: difference, interval, p, verdict, n, smallest detectable difference."""
     m = effects.measure
     unit = "ratio − 1" if m.is_ratio else m.unit or m.label
     table = Table(
-        f"Effects on {m.label} ({unit})",
-        ["Factor", "First", "Second", "First − second", "95 % interval", "Holm p", "Verdict",
-         "Paired seeds", "Settings", "Detectable"],
-        note=f"Family of {plural(effects.family, '{n} test', '{n} tests')}. " + " ".join(effects.notes),  # noqa: E501
+        _("Effects on {label} ({unit})", label=m.label, unit=unit),
+        [_("Factor"), _("First"), _("Second"), _("First − second"), _("95 % interval"),
+         _("Holm p"), _("Verdict"),
+         _("Paired seeds"), _("Settings"), _("Detectable")],
+        note=" ".join((
+            plural(effects.family, "Family of {n} test.", "Family of {n} tests."), *effects.notes
+        )),
     )  # fmt: skip
     for c in effects.contrasts:
         value, interval = claims.contrast_words(m, c)
         table.rows.append([
             *(Cell(text, text) for text in (c.factor, c.a, c.b)),
             Cell(value, c.estimate.value), Cell(interval), Cell(p_text(c.p), c.p),
-            Cell(c.verdict, c.verdict), Cell(str(c.seeds), c.seeds),
+            Cell(translate(c.verdict), c.verdict), Cell(str(c.seeds), c.seeds),
             Cell(f"{c.met}/{c.settings}", c.met),
             Cell(sized(m, c.detectable), c.detectable),
         ])  # fmt: skip
     for x in effects.interactions:
         test = f"F({x.freedom[0]}, {x.freedom[1]}) = {x.f:.3g}"
-        verdict = "depends" if x.p < 0.05 else "none seen"
+        verdict = _("interact") if x.p < 0.05 else _("none seen")
         cells = [Cell(" × ".join(x.factors)), *(Cell("—") for _ in range(2)), Cell(test, x.f),
                  Cell("—"), Cell(p_text(x.p), x.p), Cell(verdict, verdict)]  # fmt: skip
         table.rows.append([*cells, Cell("—"), Cell("—"), Cell("—")])
@@ -125,53 +113,45 @@ def effects_table(effects: Effects) -> Table:
 
 
 def front_table(front: Front) -> Table:
-    """The rows of a trade, best first, with where each stands."""
+    """The rows of a trade-off, best first, each with its standing."""
     table = Table(
-        f"{front.quality.title} against {front.cost.title}",
-        ["Config", front.quality.title, front.cost.title, "Standing", "n"],
-        note=" ".join(filter(None, (f"{front.setting}.", FRONT_RULE, front.warning))),
+        _("{quality} against {cost}", quality=front.quality.title, cost=front.cost.title),
+        [_("Config"), front.quality.title, front.cost.title, _("Standing"), "n"],
+        note=" ".join(filter(None, (f"{front.setting}.", front_rule(), front.warning))),
     )
     order = sorted(front.points, key=lambda p: (not p.nominal, p.quality.mean or 0.0))
     for p in order:
         cells = [Cell(p.row.name, p.row.name), figure(p.quality), figure(p.cost)]
-        standing = Cell(p.standing, p.standing)
+        standing = Cell(translate(p.standing), p.standing)
         table.rows.append([*cells, standing, Cell(str(p.quality.n), p.quality.n)])
     return table
 
 
-FRONT_RULE = (
-    "On the front: every other row is worse in one of the two with 95 % confidence (paired by "
-    "seed). Dominated: some row is better in one and no worse in the other, with that confidence. "
-    "Perhaps: the seeds do not say, or the cost was measured beside other jobs. Each pair is "
-    "judged by itself: of very many, some by chance."
+ONE_AFTER_THE_OTHER = N_(
+    "Speeds and times were measured configuration after configuration, not in rounds: a drift in "
+    "the machine's speed looks like a difference between configurations."
 )
 
 
-ONE_AFTER_THE_OTHER = (
-    "Speeds and times were measured one run after the other, not in turn: a machine that grows "
-    "slower or faster meanwhile looks like a difference between configurations."
-)
-
-
-IN_ROUNDS = (
-    "Speeds and times were measured in rounds, one a seed, each with every configuration in an "
-    "order of its own: a machine that drifts widens their intervals and favours no configuration."
+IN_ROUNDS = N_(
+    "Speeds and times were measured in rounds, one per seed, each with every configuration in "
+    "random order: a drift in the machine's speed widens intervals and favours no configuration."
 )
 
 
 def order_note(board: Board) -> str:
-    """What the order of the runs does to costs; their times say whether seeds were rounds."""
+    """How the order of runs affects costs; start times show whether seeds were rounds."""
     in_time = [r.seed for r in sorted(board.records, key=lambda r: r.started or "")]
     changes = sum(a != b for a, b in pairwise(in_time))
     rounds = 1 < len(set(in_time)) == changes + 1
-    return IN_ROUNDS if rounds else ONE_AFTER_THE_OTHER
+    return translate(IN_ROUNDS if rounds else ONE_AFTER_THE_OTHER)
 
 
 def across(boards: list[Board]) -> Table | None:
     """Bits per byte of every row: the only measure that tokenizers share; None for one board."""
     table = Table(
-        "Bits per byte across tasks and tokenizers", ["Board", "Config", BITS.title, "n"],
-        note="Perplexities of different tokenizers are not comparable and stand apart.",
+        _("Bits per byte across tasks and tokenizers"), [_("Board"), _("Config"), BITS.title, "n"],
+        note=_("Perplexities of different tokenizers are not comparable and not shown here."),
     )  # fmt: skip
     for board in boards:
         for row in board.rows:
@@ -211,13 +191,13 @@ def _say(found: Study, shown: Measure | None) -> None:
     )
     found.facts = held_claims(board)
     if shown:
-        found.facts += claims.best(board, shown.key, shown, shown.label)
+        found.facts += facts.best(board, shown.key, shown, shown.label)
     if found.law:
-        found.facts.append(claims.slope(found.law))
+        found.facts.append(facts.slope(found.law))
     if shown:
-        found.facts += claims.scatter(board, shown.key, shown.label)
+        found.facts += facts.scatter(board, shown.key, shown.label)
     for effects in tests[:1]:
-        found.facts += claims.noise(effects)
+        found.facts += facts.noise(effects)
     if any(effects.contrasts for effects in costs):
         found.facts.append(Claim(order_note(board), "note"))
     notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)

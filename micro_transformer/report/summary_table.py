@@ -1,32 +1,40 @@
-"""The brief's table: what a configuration reaches and what it costs, one line each."""
+"""The summary table: quality and costs, one row per configuration."""
 
 from micro_transformer.records.cells import Cell, Table, cost_cell, figure, metric_cell
 from micro_transformer.records.metrics import MS_PER_BATCH, RSS, TOKENS_PER_S, VRAM, measure, places
-from micro_transformer.records.rows import Board, Row, setting_of
+from micro_transformer.records.rows import Board, Row, Setting, setting_of
 from micro_transformer.records.run_record import OK
 from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.records.tables import shown_quality
-from micro_transformer.wording import plural
+from micro_transformer.wording import _, plural
 
 
 def brief(board: Board) -> Table:
     """Config | quality mean ± std | Tokens/s | Peak memory | ms/batch | n | seeds."""
     quality = shown_quality(board)
-    table = Table(board.title, ["Config", f"{quality.title} mean ± std" if quality else "Result"])
+    table = Table(
+        board.title,
+        [_("Config"), _("{title} mean ± std", title=quality.title) if quality else _("Result")],
+    )
     seeds = seeds_of(board.rows, quality.key if quality else None)
     on_shared = quality if seeds.differ and seeds.shared else None
     if on_shared:
-        table.columns.append(f"{on_shared.title} on seeds {seeds.names}")
+        table.columns.append(
+            _("{title} on seeds {names}", title=on_shared.title, names=seeds.names)
+        )
     settings = _measured_settings(board)
     for setting in settings:
         place = f" [{setting}]" if len(settings) > 1 else ""
         table.columns += [f"{title}{place}" for title, _ in _costs(board, setting)]
-    table.columns += ["n", "Seeds"]
-    table.note = f"Measured on {settings[0]}." if len(board.settings) == 1 else ""
+    table.columns += ["n", _("Seeds")]
+    table.note = (
+        _("Measured on {settings}.", settings=settings[0]) if len(board.settings) == 1 else ""
+    )
     shown = [row for row in board.rows if not row.is_invalid] or board.rows
     if hidden := len(board.rows) - len(shown):
-        table.note += (
-            f" {plural(hidden, '{n} cell', '{n} cells')} of the cross without a sense not shown."
+        table.note += _(
+            " {value} not shown.",
+            value=plural(hidden, "{n} invalid combination", "{n} invalid combinations"),
         )
     table.note += f" {seeds.warning}." if seeds.warning else ""
     table.note = table.note.strip()
@@ -42,8 +50,8 @@ def brief(board: Board) -> Table:
     return table
 
 
-def _measured_settings(board: Board) -> list[str]:
-    """Where the brief's costs were measured; of settings without any, the first."""
+def _measured_settings(board: Board) -> list[Setting]:
+    """Settings in which the summary's costs were measured; without any, the first setting."""
     found = [
         setting
         for setting in board.settings
@@ -53,10 +61,10 @@ def _measured_settings(board: Board) -> list[str]:
     return found or board.settings[:1]
 
 
-def _costs(board: Board, setting: str) -> list[tuple[str, str]]:
-    """(title, key) of the brief's costs; where none was measured, of those at the longest context,
-    if there are any."""
-    memory = VRAM if setting.startswith("cuda") else RSS
+def _costs(board: Board, setting: Setting) -> list[tuple[str, str]]:
+    """(title, key) of the summary's costs; where none was measured, of those at the longest
+    context, if there are any."""
+    memory = VRAM if setting.device == "cuda" else RSS
     usual = [("Tokens/s", TOKENS_PER_S.key), (_memory(setting), memory.key),
              ("ms/batch", MS_PER_BATCH.key)]  # fmt: skip
     there = {key for record in board.records for key in record.cost}
@@ -75,8 +83,8 @@ def _quality_cell(row: Row, key: str | None) -> Cell:
     return Cell(OK) if key is None else metric_cell(row, key)
 
 
-def _memory(setting: str) -> str:
-    return "Peak VRAM (GB)" if setting.startswith("cuda") else "Peak memory (RSS, GB)"
+def _memory(setting: Setting) -> str:
+    return _("Peak VRAM (GB)") if setting.device == "cuda" else _("Peak memory (RSS, GB)")
 
 
 def _seeds(row: Row) -> str:

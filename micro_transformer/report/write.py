@@ -1,4 +1,4 @@
-"""Reads a folder of records and leaves the report beside them."""
+"""Reads a folder of records and writes the report into it."""
 
 import shlex
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from micro_transformer.report.page import page
 from micro_transformer.report.study import Study, across, study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.store.checkpoints import write_file
-from micro_transformer.wording import plural
+from micro_transformer.wording import _, plural
 
 FIGURES = "figures"
 
 
 @dataclass
 class Report:
-    """What was made: the text for a terminal, where the files lie, what is missing."""
+    """What was written: text for the terminal, paths of the files, gaps in the sweep."""
 
     text: str
     files: list[Path]
@@ -31,20 +31,29 @@ class Report:
 def write_report(
     folder: Path, out: Path | None = None, mix: bool = False, figures: bool = True
 ) -> Report:
-    """report.html, report.md, runs.csv and figures/ lie in `out` (default: the folder). ValueError:
-    there is no record."""
+    """Writes report.html, report.md, runs.csv and figures/ to `out` (default: the folder).
+    ValueError if there is no record."""
     loaded = load_records(folder)
     if not loaded.records:
         raise ValueError(
-            f"{folder}: holds no record ({len(loaded.skipped)} damaged or foreign files); "
-            "name a folder that a sweep has written, such as multirun/demo"
+            _(
+                "{folder}: holds no record ({skipped} damaged or foreign files); name a folder "
+                "that a sweep has written, such as multirun/demo",
+                folder=folder,
+                skipped=len(loaded.skipped),
+            )
         )
     boards = collect(loaded.records, mix)
     gaps = [gap for board in boards for gap in board.gaps()]
     if loaded.skipped:
         path, why = loaded.skipped[0]
         gaps.append(
-            f"{plural(len(loaded.skipped), '{n} file', '{n} files')} skipped, first: {path}: {why}"
+            _(
+                "{value} skipped, first: {path}: {why}",
+                value=plural(len(loaded.skipped), "{n} file", "{n} files"),
+                path=path,
+                why=why,
+            )
         )
     studies, out = [study(board) for board in boards], out or folder
     drawn = [d for i, found in enumerate(studies) for d in draw(found, i)] if figures else []
@@ -60,8 +69,8 @@ def write_report(
 
 def _save(drawn: list[Drawn], folder: Path) -> None:
     for each in drawn:
-        write_file(folder / f"{each.name}.svg", each.svg)
-        write_file(folder / f"{each.name}.png", each.png)
+        for name, data in each.files.items():
+            write_file(folder / name, data)
 
 
 def _terminal(studies: list[Study]) -> str:
@@ -84,7 +93,7 @@ def _markdown(
         parts += [tables.as_markdown(table) for table in found.tables]
     if both is not None:
         parts.append(tables.as_markdown(both))
-    parts += [f"![{tables.markdown(d.caption)}]({FIGURES}/{d.name}.png)\n" for d in drawn]
+    parts += [f"![{tables.markdown(d.caption)}]({FIGURES}/{d.preferred})\n" for d in drawn]
     if gaps:
         parts += ["## Gaps", "", *_bullets(gaps)]
     return "\n".join(parts)

@@ -9,10 +9,10 @@ from typing import Any
 
 from micro_transformer import disk
 from micro_transformer.records import record_files, run_record
-from micro_transformer.records.run_record import RunRecord
+from micro_transformer.records.run_record import SAMPLE_MARK, SAMPLES, RunRecord
 
 log = logging.getLogger("micro_transformer.runs.jobs")
-SAMPLES, SAMPLE_MARK, LOG = "samples.txt", "=== sample", "run.log"
+LOG = "run.log"
 
 
 def write(record: RunRecord, folder: Path, history: Sequence[dict[str, Any]] = ()) -> int:

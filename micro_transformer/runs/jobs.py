@@ -10,22 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk
-from micro_transformer.config import compatibility
+from micro_transformer.config import compatibility, excerpts
 from micro_transformer.config.resolve import resolve
+from micro_transformer.config.sections import Run
 from micro_transformer.data.configured import data_digest, split_lengths
 from micro_transformer.machine import environment, git_state
 from micro_transformer.records import run_record
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.runs import supervise, sweep_folder
 from micro_transformer.runs.endings import LOG, show_samples, tell, write
-from micro_transformer.runs.phases import Phases
+from micro_transformer.runs.phases import (
+    CHECK,
+    MEASURE,
+    Phase,
+    concurrent,
+    seconds,
+    train_and_measure,
+)
 from micro_transformer.runs.planning import Job, identity
+from micro_transformer.runs.work import Measured
 from micro_transformer.stop import COMMAND
 from micro_transformer.store import trainings
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.fingerprints import Fingerprints, fingerprints
 from micro_transformer.store.trainings import Training
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
@@ -50,7 +60,7 @@ def attempt(job: Job) -> Ended | sweep_folder.Holder:
         raise
     except OSError as error:
         outcome = supervise.Outcome(run_record.FAILED, error=disk.in_words(error, job.folder))
-        record = _record(job, job.config, None, Phases(job, outcome))
+        record = _record(job, job.config, None, [Phase(CHECK, outcome)])
         log.error("%s: %s", job.folder.name, record.error)
         return Ended(record, disk.BAD_IO)
 
@@ -60,7 +70,7 @@ def run_job(job: Job) -> Ended:
     told = False
     while isinstance(end := attempt(job), sweep_folder.Holder):
         if not told:
-            log.warning("%s: %s works on it; waiting", job.folder.name, end)
+            log.warning(_("%s: %s works on it; waiting"), job.folder.name, end)
         told = True
         time.sleep(POLL_S)
     return end
@@ -70,7 +80,7 @@ def is_recorded(job: Job) -> bool:
     """Whether the job has a final record for its current fingerprint, and run.force is off."""
     config = resolve(job.config)
     known = sweep_folder.read_record(job.folder)
-    if known is None or config["run"]["force"]:
+    if known is None or _settings(config).force:
         return False
     return _still_true(known, fingerprints(config, data_digest(config)))
 
@@ -104,7 +114,7 @@ def account_for(job: Job) -> None:
         time.sleep(POLL_S)
     if sweep_folder.read_record(job.folder) is None:
         lost = supervise.Outcome(run_record.KILLED, error="its worker ended without a record")
-        record = _record(job, resolve(job.config), None, Phases(job, lost))
+        record = _record(job, resolve(job.config), None, [Phase(CHECK, lost)])
         write(record, job.folder)
         tell(job.folder, record)
 
@@ -114,64 +124,70 @@ def _run(job: Job) -> Ended:
     data."""
     started, clock = datetime.now(UTC), time.monotonic()
     config: dict[str, Any] = job.config
-    prints, phases = None, Phases(job)
+    prints = None
     try:
         config = resolve(job.config)
         prints = fingerprints(config, data_digest(config))
         known = sweep_folder.read_record(job.folder)
-        if known and _still_true(known, prints) and not config["run"]["force"]:
-            log.info("%s: recorded before", job.folder.name)
+        if known and _still_true(known, prints) and not _settings(config).force:
+            log.info(_("%s: recorded before"), job.folder.name)
             return Ended(known, 0)
-        _work(job, config, prints, phases)
+        phases = _work(job, config, prints)
     except Exception as error:  # a bug in the lab: this job fails, the sweep goes on
         with suppress(OSError), open(job.folder / LOG, "a", encoding="utf-8") as file:
             file.write(traceback.format_exc())
-        phases.outcome = supervise.failure(error)
+        phases = [Phase(CHECK, supervise.failure(error))]
     record = _record(job, config, prints, phases)
     record.started, record.seconds = started.isoformat(timespec="seconds"), time.monotonic() - clock
-    history = (phases.outcome.value or {}).get("history", [])
-    code = write(record, job.folder, history) or phases.outcome.exit_code
+    outcome = phases[-1].outcome
+    code = write(record, job.folder, _measured(outcome).history) or outcome.exit_code
     tell(job.folder, record)
     if record.status == run_record.OK:
-        show_samples(job.folder, config["run"]["show_samples"])
+        show_samples(job.folder, _settings(config).show_samples)
     return Ended(record, code)
+
+
+def _settings(config: dict[str, Any]) -> Run:
+    return Run(**config["run"])
 
 
 def _still_true(known: RunRecord, prints: Fingerprints) -> bool:
     return run_record.is_final(known) and known.fingerprints.get("run") == prints.run
 
 
-def _work(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> None:
-    """The job is trained and measured, each in its own process, so that neither affects the
-    other's timings and memory peaks."""
+def _work(job: Job, config: dict[str, Any], prints: Fingerprints) -> list[Phase]:
+    """The job's phases: a check, then training and measurement, each in its own process, so that
+    neither affects the other's timings and memory peaks."""
     if rules := _rules(config):
-        phases.outcome = supervise.Outcome(run_record.INVALID, error="; ".join(rules), exit_code=2)
-        return
+        outcome = supervise.Outcome(run_record.INVALID, error="; ".join(rules), exit_code=2)
+        return [Phase(CHECK, outcome)]
     groups = BOTH[:1] if _measures_costs_later(job, config) else BOTH
-    phases.measure(trainings.of(config, prints), groups)
+    return train_and_measure(job, trainings.of(config, prints), groups)
 
 
 def _rules(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, by itself or given the length of its data."""
-    return compatibility.conflicts(config) + compatibility.beyond_the_text(
-        config, split_lengths(config)
-    )
+    return compatibility.conflicts(config) + excerpts.beyond_the_text(config, split_lengths(config))
 
 
 def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:
-    return job.in_sweep and config["run"]["bench"] == "alone" and bool(config["bench"]["measures"])
+    return job.in_sweep and _settings(config).bench == "alone" and bool(config["bench"]["measures"])
+
+
+def _measured(outcome: supervise.Outcome) -> Measured:
+    return outcome.value if outcome.status == run_record.OK else Measured()
 
 
 def _record(
-    job: Job, config: dict[str, Any], prints: Fingerprints | None, phases: Phases
+    job: Job, config: dict[str, Any], prints: Fingerprints | None, phases: list[Phase]
 ) -> RunRecord:
-    outcome = phases.outcome
-    value = outcome.value or {}
+    outcome = phases[-1].outcome
+    measured = _measured(outcome)
     known = {k: v for k, v in asdict(prints).items() if k != "factors"} if prints else {}
     env = environment(config["device"], config["bench"]["threads"])
     record = RunRecord(
         id=identity(job.config),
-        sweep=config["run"]["sweep"] or job.folder.parent.name,
+        sweep=_settings(config).sweep or job.folder.parent.name,
         choices=job.choices,
         overrides=list(job.overrides),
         config=config,
@@ -180,12 +196,12 @@ def _record(
         git=git_state(),
         status=outcome.status,
         error=outcome.error,
-        env=env | {"jobs_beside": phases.beside.get("measure")},
-        phases=dict(phases.seconds),
-        size=value.get("size", {}),
-        metrics=value.get("metrics", {}),
-        cost=value.get("cost", {}),
-        data=value.get("data", {}),
+        env=env | {"dtype": measured.dtype, "jobs_beside": concurrent(phases, MEASURE)},
+        phases=seconds(phases),
+        size=dict(measured.size),
+        metrics=measured.metrics,
+        cost=measured.cost,
+        data=measured.data,
         flags=list(outcome.flags),
     )
     if outcome.status == run_record.OK and prints:
@@ -193,13 +209,15 @@ def _record(
     return record
 
 
-def _flags(job: Job, config: dict[str, Any], prints: Fingerprints, phases: Phases) -> list[str]:
+def _flags(
+    job: Job, config: dict[str, Any], prints: Fingerprints, phases: list[Phase]
+) -> list[str]:
     """Warnings about the reliability of the costs in the record."""
     trained = Entry(Path(config["store"]["dir"]), prints.train).notes()
     later = _measures_costs_later(job, config)
     marks = {
         run_record.TRAINED_BESIDE: bool(trained.get("beside")),
-        run_record.MEASURED_BESIDE: bool(phases.beside.get("measure")) and not later,
+        run_record.MEASURED_BESIDE: bool(concurrent(phases, MEASURE)) and not later,
         run_record.COSTS_PENDING: later,
     }
     return [flag for flag, holds in marks.items() if holds]
@@ -221,17 +239,17 @@ def _measure_costs(job: Job, record: RunRecord) -> None:
     """The record is rewritten with newly measured costs, or with the reason for the failure."""
     config = resolve(job.config)
     training = trainings.of(config, fingerprints(config, data_digest(config)))
-    phases = Phases(job)
-    phases.measure(training, COSTS)
-    if phases.outcome.status == run_record.INTERRUPTED:
+    measured = train_and_measure(job, training, COSTS)[-1]
+    outcome = measured.outcome
+    if outcome.status == run_record.INTERRUPTED:
         return
-    if phases.outcome.status != run_record.OK:
-        record.status, record.error = phases.outcome.status, phases.outcome.error
+    if outcome.status != run_record.OK:
+        record.status, record.error = outcome.status, outcome.error
     else:
         passing = {run_record.COSTS_PENDING, run_record.MEASURED_BESIDE}
-        record.cost = phases.outcome.value["cost"]
+        record.cost = outcome.value.cost
         record.flags = [flag for flag in record.flags if flag not in passing]
-        record.flags += [run_record.MEASURED_BESIDE] if phases.beside["measure"] else []
-        record.env["jobs_beside"] = phases.beside["measure"]
+        record.flags += [run_record.MEASURED_BESIDE] if measured.concurrent else []
+        record.env["jobs_beside"] = measured.concurrent
     write(record, job.folder)
     tell(job.folder, record)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from micro_transformer.records.run_record import OK
@@ -11,76 +11,108 @@ from micro_transformer.runs import supervise
 from micro_transformer.runs.concurrent_jobs import Presence
 from micro_transformer.runs.endings import LOG
 from micro_transformer.runs.planning import Job
+from micro_transformer.runs.supervise import Outcome
 from micro_transformer.store.checkpoints import Damaged
 from micro_transformer.store.trainings import Training
 from micro_transformer.training.ranks import need
 
+CHECK, BASE, TRAIN, MEASURE = "check", "base", "train", "measure"
 
-@dataclass
-class Phases:
-    """Phases run for a job: the last outcome, and per phase wall seconds and concurrent jobs.
 
-    Keys of `seconds`: `train`, `base` and `measure` time the whole process, imports included;
-    `train/work`, `base/work` and `measure/work` only the training loop or the measurements in it.
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a job, as it ended.
+
+    seconds: wall time of its process, imports included; None for a phase without one. concurrent:
+    number of other jobs on this machine meanwhile.
     """
 
-    job: Job
-    outcome: supervise.Outcome = supervise.Outcome(OK)
-    seconds: dict[str, float] = field(default_factory=dict)
-    beside: dict[str, int] = field(default_factory=dict)
+    name: str
+    outcome: Outcome
+    seconds: float | None = None
+    concurrent: int = 0
 
-    def measure(self, training: Training, groups: Sequence[str]) -> None:
-        """The model has been measured, after training if it was not stored. A stored training that
-        proves damaged or of another architecture is set aside and trained again, once."""
-        with training.entry.held():
-            for _ in range(2):
-                if not self._train(training):
-                    return
-                args = training.config, training.entry, self.job.folder, groups
-                self._run("measure", *args)
-                if not self._met_damage():
-                    return
-                training.set_aside(str(self.outcome.error))
+    @property
+    def is_ok(self) -> bool:
+        """It did its work."""
+        return self.outcome.status == OK
 
-    def _train(self, training: Training, name: str = "train") -> bool:
-        """Trains the model unless it is stored, its base first; returns whether it is stored now.
-        name: the phase to record it as."""
-        base = training.base
-        if training.is_stored():
-            return True
-        with ExitStack() as held:
-            for _ in range(2):
-                if base is not None:
-                    held.enter_context(base.entry.held())
-                    if not self._train(base, "base"):
-                        return False
-                need(training.config["ranks"])
-                self._run("train", *training.work, name=name)
-                if base is None or not self._met_damage():
-                    break
-                base.set_aside(str(self.outcome.error))
-        if self.outcome.status != OK:
-            return False
-        training.entry.note({"seconds": self.seconds[name], "beside": self.beside[name]})
-        return True
-
-    def _run(self, work: str, config: dict[str, Any], *args: Any, name: str = "") -> None:
-        """The worker function `work` has run in a child process; its outcome, seconds and number of
-        concurrent jobs are recorded under `name`, default `work`."""
-        name = name or work
-        clock, log_file = time.monotonic(), self.job.folder / LOG
-        with Presence() as presence:
-            self.outcome = supervise.run(
-                f"micro_transformer.runs.worker:{work}",
-                config,
-                *args,
-                log=log_file,
-                timeout_s=config["run"]["timeout_s"],
-                output=log_file if self.job.in_sweep else None,
-            )
-        self.seconds[name], self.beside[name] = time.monotonic() - clock, presence.beside
-        if self.outcome.status == OK:
-            self.seconds[f"{name}/work"] = self.outcome.value["seconds"]
-
-    def _met_damage(self) -> bool:
+    @property
+    def met_damage(self) -> bool:
+        """It failed on a stored training that is damaged or of another architecture."""
         return self.outcome.flags == Damaged.flags
+
+
+def train_and_measure(job: Job, training: Training, groups: Sequence[str]) -> list[Phase]:
+    """The phases that measured the model, after training it if it was not stored; the last one may
+    have failed. A stored training that proves damaged is set aside and trained again, once."""
+    phases: list[Phase] = []
+    with training.entry.held():
+        for _ in range(2):
+            trained = _train(job, training, TRAIN)
+            phases += trained
+            if trained and not trained[-1].is_ok:
+                break
+            args = training.config, training.entry, job.folder, groups
+            phases.append(_run(MEASURE, "measure", job, *args))
+            if not phases[-1].met_damage:
+                break
+            training.set_aside(str(phases[-1].outcome.error))
+    return phases
+
+
+def _train(job: Job, training: Training, name: str) -> list[Phase]:
+    """The phases that trained the model, its base first; none if it is stored."""
+    if training.is_stored():
+        return []
+    phases: list[Phase] = []
+    base = training.base
+    with ExitStack() as held:
+        for _ in range(2):
+            if base is not None:
+                held.enter_context(base.entry.held())
+                based = _train(job, base, BASE)
+                phases += based
+                if based and not based[-1].is_ok:
+                    return phases
+            need(training.config["ranks"])
+            phases.append(_run(name, "train", job, *training.work))
+            if base is None or not phases[-1].met_damage:
+                break
+            base.set_aside(str(phases[-1].outcome.error))
+    last = phases[-1]
+    if last.is_ok:
+        training.entry.note({"seconds": last.seconds, "beside": last.concurrent})
+    return phases
+
+
+def _run(name: str, work: str, job: Job, config: dict[str, Any], *args: Any) -> Phase:
+    """The phase in which the worker function `work` ran in a child process."""
+    clock, log_file = time.monotonic(), job.folder / LOG
+    with Presence() as presence:
+        outcome = supervise.run(
+            f"micro_transformer.runs.worker:{work}",
+            config,
+            *args,
+            log=log_file,
+            timeout_s=config["run"]["timeout_s"],
+            output=log_file if job.in_sweep else None,
+        )
+    return Phase(name, outcome, time.monotonic() - clock, presence.beside)
+
+
+def seconds(phases: Sequence[Phase]) -> dict[str, float | None]:
+    """Wall seconds by phase: `train`, `base`, `measure` of the whole process; `train/work` and so
+    on of the training loop or the measurements in it."""
+    found: dict[str, float | None] = {}
+    for phase in phases:
+        if phase.seconds is not None:
+            found[phase.name] = phase.seconds
+        if phase.is_ok:
+            found[f"{phase.name}/work"] = phase.outcome.value.seconds
+    return found
+
+
+def concurrent(phases: Sequence[Phase], name: str) -> int | None:
+    """Number of concurrent jobs in the last phase of this name; None if there was none."""
+    return next((phase.concurrent for phase in reversed(phases) if phase.name == name), None)

@@ -27,6 +27,7 @@ from micro_transformer.console import clean
 from micro_transformer.hashing import digest
 from micro_transformer.machine import cores, cuda_usable
 from micro_transformer.training.ranks import NotStarted, Ranks
+from micro_transformer.wording import _
 
 HERE = ("basic", "joblib")  # launchers that the command replaces: it runs `n_jobs` jobs in parallel
 GLOBAL_GROUPS = ("option", "sweep")  # their files set keys of other groups
@@ -90,7 +91,7 @@ def _planned(words: Words) -> Plan:
     if not (words.has(SWEEPING) or base.sweeps):
         return _single(base, overrides, texts)
     if Ranks.started().size > 1:
-        raise BadConfig(["-m: torchrun starts the ranks of one job; start each job by itself"])
+        raise BadConfig([_("-m: torchrun starts the ranks of one job; start each job by itself")])
     return _sweep(parsed(parser, base.params) + overrides, texts, base)
 
 
@@ -115,12 +116,26 @@ def _single(base: Composed, overrides: list[Any], texts: list[str]) -> Plan:
     swept = [o for o in overrides if o.is_sweep_override()]
     if swept:
         raise BadConfig(
-            [f"{clean(o.input_line)}: several values are a sweep; add -m" for o in swept]
+            [
+                _(
+                    "{input_line}: several values are a sweep; add -m",
+                    input_line=clean(o.input_line),
+                )
+                for o in swept
+            ]
         )
     folder = str(base.setting("hydra.run.dir"))
     job = Job(tuple(texts), base.choices, base.config, Path(folder))
     if Ranks.started().size not in (1, job.config["ranks"]):
-        raise BadConfig([f"ranks={job.config['ranks']}: torchrun started {Ranks.started().size}"])
+        raise BadConfig(
+            [
+                _(
+                    "ranks={config}: torchrun started {size}",
+                    config=job.config["ranks"],
+                    size=Ranks.started().size,
+                )
+            ]
+        )
     _refuse([job], schema.folder_faults("hydra.run.dir", folder))
     return Plan([job], job.folder, False, texts)
 
@@ -204,11 +219,11 @@ def _put(config: dict[str, Any], path: list[str], value: Any) -> None:
     *parents, last = path
     for name in parents:
         if not isinstance(config.get(name), dict):
-            raise BadConfig([f"{'.'.join(path)}: no such key"])
+            raise BadConfig([_("{path}: no such key", path=".".join(path))])
         config[name] = dict(config[name])
         config = config[name]
     if last not in config:
-        raise BadConfig([f"{'.'.join(path)}: no such key"])
+        raise BadConfig([_("{path}: no such key", path=".".join(path))])
     config[last] = value
 
 
@@ -222,7 +237,7 @@ def _explain(overrides: list[Any]) -> None:
     }
     lines = []
     for override in overrides:
-        group, _, knob = override.key_or_group.partition(".")
+        group, _dot, knob = override.key_or_group.partition(".")
         having = [c for c in swept.get(group, ()) if _has(read_choice(group, c), knob.split("."))]
         if knob and having and (lacking := [c for c in swept[group] if c not in having]):
             lines.append(
@@ -262,7 +277,7 @@ def _possible_here(plan: Plan) -> Plan:
     is_elsewhere = plan.multirun and plan.workers is None
     on_gpu = any(job.config["device"] == "cuda" for job in plan.jobs)
     if on_gpu and not is_elsewhere and not cuda_usable():
-        raise BadConfig(["device=cuda: torch sees no CUDA GPU here; use device=cpu or auto"])
+        raise BadConfig([_("device=cuda: torch sees no CUDA GPU here; use device=cpu or auto")])
     return plan
 
 
@@ -283,8 +298,8 @@ def _refuse_clashes(jobs: list[Job]) -> None:
         other = taken.setdefault(job.folder, job)
         if other is not job:
             words = [word for word in job.overrides if word not in other.overrides]
-            told = f"{' '.join(words)} would write into the folder of" if words else "twice"
+            told = " ".join((*words, *other.overrides))
             raise BadConfig([
-                f"{clean(told)} {clean(' '.join(other.overrides))}: {job.folder}; leave one of the "
-                "jobs out"
+                _("{jobs}: two jobs would write into {folder}; leave one out",
+                  jobs=clean(told), folder=job.folder)
             ])  # fmt: skip

@@ -16,25 +16,26 @@ from micro_transformer.evals import probes
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.progress import Display, shown
+from micro_transformer.runs.work import Measured, Work
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
 from micro_transformer.stop import StopRequest
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.contents import state_of, weights_of
 from micro_transformer.training.ranks import joined
 from micro_transformer.training.trainer import Trainer
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
+TITLE = ("posenc", "attention", "cache", "decoding")
 TRACED = 8  # validation tokens in a trace
 
 
-def train(
-    config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None
-) -> dict[str, Any]:
+def train(config: Config, entry: Entry, factors: dict[str, Any], base: Entry | None) -> Work:
     """The finished training is in the store entry; waits if another process is training it.
 
     base: the finished training whose weights initialize this one; None: random initialization.
-    Returns {"seconds": wall time of the training loop}; 0.0 if another process trained it.
+    Its seconds are 0 if another process trained it.
     """
     stop = StopRequest().install()
     make_deterministic(config["train"]["threads"])
@@ -51,11 +52,11 @@ def train(
         _sole_trainer(entry, stop, ranks.is_first),
     ):
         if ranks.from_first(entry.is_complete()):
-            return {"seconds": 0.0}
+            return Work()
         if ranks.is_first:
             entry.open(factors)
-        task = training.task(config)
-        model, spent = _start(training.model(config, task), base)
+        task = training.build_task(config)
+        model, spent = _start(training.build_model(config, task), base)
         trainer = Trainer(
             model,
             task,
@@ -70,7 +71,7 @@ def train(
         check_stop()
         started = time.monotonic()
         trainer.run()
-        return {"seconds": time.monotonic() - started}
+        return Work(time.monotonic() - started)
 
 
 def _start(model: DecoderLM, base: Entry | None) -> tuple[DecoderLM, dict[str, float | None]]:
@@ -94,29 +95,30 @@ def _load(model: DecoderLM, entry: Entry) -> dict[str, Any]:
     return state
 
 
-def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> dict[str, Any]:
+def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> Measured:
     """Metrics, costs and sizes of the trained model. groups: "eval" (metrics), "bench" (costs), or
-    both. Text samples are written to `folder`. `seconds`: wall time of the measurements only."""
+    both. Text samples are written to `folder`."""
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
-    task = training.task(config)
+    task = training.build_task(config)
     model, state = load(config, entry, task)
     if config["run"]["trace"]:
         print(probes.trace(model, torch.tensor([task.data.tokens("val")[:TRACED].tolist()])))
     subject = EvalContext(
         model=model,
         task=task,
-        config=config,
-        strategy=measuring.decoding(config),
+        recipe=training.recipe(config),
+        title=" + ".join(config[group]["kind"] for group in TITLE),
+        strategy=measuring.build_strategy(config),
         make_cache=measuring.cache_maker(config),
-        new_model=lambda: training.model(config, task),
+        new_model=lambda: training.build_model(config, task),
         folder=folder,
         device=config["device"],
         seed=config["seed"],
     )
     found: dict[str, dict[str, Any]] = {"eval": {}, "bench": {}}
     started = time.monotonic()
-    measures = [(g, *each) for g in groups for each in measuring.measures(g, config).items()]
+    measures = [(g, *each) for g in groups for each in measuring.build_measures(g, config).items()]
     with shown(Display("measure", len(measures))) as display:
         for group, name, measure in measures:
             display.begin(name)
@@ -124,20 +126,21 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
             display.advance()
     seconds = time.monotonic() - started
     progress = state["progress"]
-    return {
-        "seconds": seconds,
-        "metrics": found["eval"],
-        "cost": {**progress["cost"], **found["bench"]},
-        "size": sizes(model),
-        "data": task.data_record,
-        "history": progress["history"],
-    }
+    return Measured(
+        seconds=seconds,
+        metrics=found["eval"],
+        cost={**progress["cost"], **found["bench"]},
+        size=sizes(model),
+        data=task.data_record,
+        dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        history=progress["history"],
+    )
 
 
 def load(config: Config, entry: Entry, task: Any) -> tuple[DecoderLM, dict[str, Any]]:
     """The trained model in eval mode, with the kernel and RoPE scaling configured for evaluation,
     and its training state. Raises Damaged if a file is corrupted or does not fit the model."""
-    model = training.model(config, task)
+    model = training.build_model(config, task)
     state = _load(model, entry)
     model.use_kernel(training.kernel_maker(config["attention"]))
     measuring.stretch(model, config)
@@ -175,7 +178,7 @@ def _sole_trainer(entry: Entry, stop: StopRequest, is_first: bool) -> Iterator[N
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("%s is being trained by another process; waiting for it", entry.fingerprint)
+        log.warning(_("%s is being trained by another process; waiting for it"), entry.fingerprint)
         while True:
             stop.check()
             with suppress(Timeout):

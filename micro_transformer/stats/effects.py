@@ -14,16 +14,19 @@ from dataclasses import dataclass, field
 from scipy.stats import bartlett
 
 from micro_transformer.records.metrics import Measure
-from micro_transformer.records.rows import Board, is_disturbed, setting_of, value_of
+from micro_transformer.records.rows import Board, setting_of, value_of
 from micro_transformer.stats.error_strata import Layer, Value, layer, measured_on_one_training
-from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable, holm
+from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable
+from micro_transformer.stats.holm import holm
+from micro_transformer.wording import N_, _, translate
 
 ALPHA = 0.05
-DISTURBED = (
-    "Speeds and times were measured beside other jobs: they are shown and not compared. With "
+DISTURBED = N_(
+    "Speeds and times were measured with concurrent jobs, so they are shown but not compared. With "
     "run.bench=alone they are measured one at a time."
 )
-BETTER, EQUAL, OPEN, IDENTICAL, UNTESTED = "differs", "equal", "undecided", "identical", "untested"
+BETTER, EQUAL, OPEN = N_("differs"), N_("equal"), N_("undecided")
+IDENTICAL, UNTESTED = N_("identical"), N_("untested")
 
 
 @dataclass
@@ -83,17 +86,17 @@ def analyse(board: Board, measure: Measure) -> Effects:
     refused: no contrast, and a note that says so."""
     effects = Effects(measure)
     if board.mixed:
-        effects.notes = [f"Not compared: {what}." for what in board.mixed]
+        effects.notes = [_("Not compared: {what}.", what=what) for what in board.mixed]
         return effects
     values = _values(board, measure, effects)
     if effects.disturbed:
         return effects
     effects.seeds = len({v.seed for v in values})
     if not values:
-        effects.notes.append("No run has this figure.")
+        effects.notes.append(_("No run has this figure."))
         return effects
     if not board.factors:
-        effects.notes.append("Nothing was varied.")
+        effects.notes.append(_("Nothing was varied."))
     return compare(board.factors, values, effects)
 
 
@@ -130,12 +133,12 @@ def _values(board: Board, measure: Measure, effects: Effects) -> list[Value]:
     is_cost = measure.is_ratio
     settings = Counter(setting_of(r) for r in board.records if value_of(r, measure.key) is not None)
     chosen = settings.most_common(1)[0][0] if settings else None
-    effects.disturbed = is_cost and chosen is not None and is_disturbed(chosen)
+    effects.disturbed = is_cost and chosen is not None and chosen.is_disturbed
     if effects.disturbed:
-        effects.notes = [DISTURBED]
+        effects.notes = [translate(DISTURBED)]
         return []
     if is_cost and len(settings) > 1:
-        effects.notes.append(f"Only what was measured on {chosen} is compared.")
+        effects.notes.append(_("Only what was measured on {chosen} is compared.", chosen=chosen))
     values = []
     for row in board.rows:
         levels = tuple(row.levels[factor] for factor in board.factors)
@@ -167,8 +170,10 @@ def _pairs(i: int, factor: str, layer: Layer, effects: Effects) -> Iterator[Cont
         weights |= {_with(rest, i, layer.representative[i][b]): -1 / len(both) for rest in both}
         estimate = layer.fit.contrast(weights) if both else None
         if estimate is None:
-            lack = "have no seed in common" if both else "never met in one setting"
-            effects.notes.append(f"{factor}: {a} and {b} {lack}; not compared.")
+            lack = _("have no seed in common") if both else _("were never measured in one setting")
+            effects.notes.append(
+                _("{factor}: {a} and {b} {lack}; not compared.", factor=factor, a=a, b=b, lack=lack)
+            )
             continue
         yield Contrast(factor, a, b, estimate, seeds, len(both), len(one.keys() | two.keys()))
 
@@ -228,25 +233,34 @@ def _say_what_is_missing(factors: list[str], values: list[Value], effects: Effec
     full = math.prod(len({v.levels[i] for v in values}) for i in range(len(factors)))
     if len(cells) < full:
         effects.notes.append(
-            f"{len(cells)} of the {full} cells of the cross have results; each comparison uses the "
-            "settings in which both sides have one."
+            _(
+                "{cells} of the {full} cells of the cross have results; each comparison uses "
+                "the settings in which both sides have one.",
+                cells=len(cells),
+                full=full,
+            )
         )
     per_cell: dict[Cell, set[int]] = {}
     for v in values:
         per_cell.setdefault(v.levels, set()).add(v.seed)
     if any(seeds != per_cell[values[0].levels] for seeds in per_cell.values()):
         effects.notes.append(
-            "Configurations have different seeds: differences are taken within seeds, and a mean "
-            "over all of a configuration's seeds is not comparable with another's."
+            _(
+                "Configurations have different seeds: differences are taken within seeds, and a"
+                " mean over all of a configuration's seeds is not comparable with another's."
+            )
         )
     if effects.contrasts and _scatters_unequally(values):
         effects.notes.append(
-            f"{effects.measure.label}: some configurations scatter far more over seeds than "
-            "others (Bartlett's test, p < 0.01); the pooled intervals are too wide "
-            "for the steady ones and too narrow for the others."
+            _(
+                "{label}: some configurations vary far more over seeds than others "
+                "(Bartlett's test, p < 0.01); the pooled intervals are too wide for the stable "
+                "ones and too narrow for the others.",
+                label=effects.measure.label,
+            )
         )
     if effects.contrasts and all(c.estimate.se is None for c in effects.contrasts):
-        effects.notes.append("No repetition: without a second seed no difference can be tested.")
+        effects.notes.append(_("No repetition: without a second seed no difference can be tested."))
 
 
 def _scatters_unequally(values: list[Value]) -> bool:

@@ -26,7 +26,7 @@ class Value:
 
 @dataclass
 class Layer:
-    """A fit, the values in it, and for each factor the level that stands for each level."""
+    """A fit, the values in it, and for each factor the representative of each level."""
 
     fit: Fit
     values: list[Value]

@@ -18,7 +18,7 @@ ROUNDING = 1e-9  # a residual below this share of the values is rounding, not no
 
 @dataclass(frozen=True)
 class Estimate:
-    """A contrast, its standard error (None: no noise estimate) and the residual's freedom."""
+    """A contrast, its standard error (None: no noise estimate), residual degrees of freedom."""
 
     value: float
     se: float | None
@@ -101,7 +101,7 @@ class Fit:
         )
 
     def f_test(self, rows: Sequence[Mapping[Cell, float]]) -> tuple[float, int, int, float] | None:
-        """(F, its freedoms, p) of "all these contrasts are 0"; None when nothing can be tested."""
+        """(F, its degrees of freedom, p) of "all these contrasts are 0"; None if untestable."""
         vectors = [v for v in map(self._vector, rows) if self._supports(v)]
         if not vectors or self.variance is None:
             return None
@@ -123,17 +123,6 @@ class Fit:
 
     def _supports(self, vector: np.ndarray) -> bool:
         return not self.null.size or bool(np.abs(vector @ self.null).max() < 1e-7)
-
-
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p values (1979); None stays None and counts for nothing."""
-    order = sorted((p, i) for i, p in enumerate(values) if p is not None)
-    adjusted: list[float | None] = [None] * len(values)
-    highest = 0.0
-    for rank, (p, i) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))
-        adjusted[i] = highest
-    return adjusted
 
 
 @cache

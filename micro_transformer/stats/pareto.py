@@ -8,10 +8,11 @@ import numpy as np
 from scipy import stats
 
 from micro_transformer.records.metrics import Measure
-from micro_transformer.records.rows import Board, Row, Summary, is_disturbed, setting_of, value_of
+from micro_transformer.records.rows import Board, Row, Setting, Summary, setting_of, value_of
 from micro_transformer.records.shared_seeds import seeds_of
+from micro_transformer.wording import N_
 
-FRONT, PERHAPS, DOMINATED = "on the front", "perhaps", "dominated"
+FRONT, PERHAPS, DOMINATED = N_("on the front"), N_("perhaps"), N_("dominated")
 MOST_SEEDS = 50
 
 
@@ -30,18 +31,18 @@ class Point:
     on_line: bool = False
 
 
-def pareto(board: Board, cost: Measure, quality: Measure, setting: str) -> list[Point]:
+def pareto(board: Board, cost: Measure, quality: Measure, setting: Setting) -> list[Point]:
     """The rows that have both figures.
 
     `dominated`: some row is at least as good in both and better in one, each with 95 % confidence
     (one-sided paired t over the common seeds). `on the front`: every other row is worse in one of
     them with that confidence, or the same. `perhaps`: the seeds do not say, or the cost was
-    measured beside other jobs."""
+    measured with concurrent jobs."""
     points = _points(board, cost, quality, setting)
     if not points:
         return []
     axes = [_axis(points, m, setting) for m in (cost, quality)]  # less is better on both
-    sure = not is_disturbed(setting)
+    sure = not setting.is_disturbed
     trades = np.zeros((len(points), len(points)), dtype=bool)
     for i, point in enumerate(points):
         pairs = [axis - axis[i] for axis in axes]
@@ -54,7 +55,7 @@ def pareto(board: Board, cost: Measure, quality: Measure, setting: str) -> list[
     return points
 
 
-def _points(board: Board, cost: Measure, quality: Measure, setting: str) -> list[Point]:
+def _points(board: Board, cost: Measure, quality: Measure, setting: Setting) -> list[Point]:
     rows = [
         row
         for row in board.rows
@@ -71,7 +72,7 @@ def _points(board: Board, cost: Measure, quality: Measure, setting: str) -> list
 
 
 def _standing(i: int, low: np.ndarray, high: np.ndarray) -> str:
-    """Where row i stands by the bounds (axes, rows) of every row minus row i."""
+    """The standing of row i, from bounds (axes, rows) of every row minus row i."""
     if _at_least_as_good(*high).any():
         return DOMINATED
     ruled_out = (low > 0).any(0) | ((low == 0) & (high == 0)).all(0)
@@ -95,7 +96,7 @@ def _draw_the_line(points: list[Point], trades: np.ndarray) -> None:
             points[i].on_line = True
 
 
-def _axis(points: list[Point], measure: Measure, setting: str) -> np.ndarray:
+def _axis(points: list[Point], measure: Measure, setting: Setting) -> np.ndarray:
     """(rows, seeds), NaN where absent; turned so that less is better, costs as logarithms."""
     counts = Counter(record.seed for point in points for record in point.row.ok)
     columns = {seed: k for k, (seed, _) in enumerate(counts.most_common(MOST_SEEDS))}

@@ -1,4 +1,4 @@
-"""A straight line in log-log: how a figure falls with size, and the error of its slope."""
+"""A power law fitted in log-log: how a metric falls with size, and the error of its exponent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scipy import stats
 @dataclass(frozen=True)
 class PowerLaw:
     """y = scale * x^exponent. The error is that of the means of the sizes around the line, so it
-    holds what the line does not explain as well as the seeds."""
+    includes both lack of fit and the scatter over seeds."""
 
     exponent: float
     low: float

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 from micro_transformer import disk, temporary_files
 from micro_transformer.disk import DiskFull, Unreadable, write_file
 from micro_transformer.hashing import digest
+from micro_transformer.wording import _
 
 __all__ = ["Damaged", "DiskFull", "Entry", "read_snapshot", "write_file", "write_snapshot"]
 FORMAT = 2
@@ -76,7 +77,14 @@ def read_snapshot(folder: Path, owner: str | None = None) -> dict[str, bytes]:
     owner: fingerprint that the manifest must contain; None: any."""
     manifest = _manifest(folder)
     if owner is not None and manifest["training"] != owner:
-        raise Damaged(f"{folder}: belongs to training {manifest['training']!r:.60}, not {owner}")
+        raise Damaged(
+            _(
+                "{folder}: belongs to training {manifest!r:.60}, not {owner}",
+                folder=folder,
+                manifest=manifest["training"],
+                owner=owner,
+            )
+        )
     sizes = manifest["bytes"]
     return {
         name: _checked(folder / name, sizes[name], expected)
@@ -91,21 +99,28 @@ def _manifest(folder: Path) -> dict[str, Any]:
         data = disk.read_bytes(path)
         manifest = disk.parse_json(data)
     except (OSError, Unreadable) as error:
-        raise Damaged(f"{path}: missing or not readable") from error
+        raise Damaged(_("{path}: missing or not readable", path=path)) from error
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
-        raise Damaged(f"{folder}: written in format {version!r:.20}, this version reads {FORMAT}")
+        raise Damaged(
+            _(
+                "{folder}: written in format {version!r:.20}, this version reads {format}",
+                folder=folder,
+                version=version,
+                format=FORMAT,
+            )
+        )
     content = {key: value for key, value in manifest.items() if key != "check"}
     if manifest.get("check") != digest(content) or _as_written(manifest) != data:
-        raise Damaged(f"{path}: damaged, its own hash is not the one written")
+        raise Damaged(_("{path}: damaged, its own hash is not the one written", path=path))
     sums, sizes = manifest.get("sha256"), manifest.get("bytes")
     if not (isinstance(sums, dict) and isinstance(sizes, dict) and sums.keys() == sizes.keys()):
-        raise Damaged(f"{path}: does not say the size and SHA-256 of each file")
+        raise Damaged(_("{path}: does not say the size and SHA-256 of each file", path=path))
     if not all(isinstance(manifest.get(key), str) for key in ("training", "torch")):
-        raise Damaged(f"{path}: does not say its training and version of torch")
+        raise Damaged(_("{path}: does not say its training and version of torch", path=path))
     for name in sums:
         if Path(name).name != name or "\0" in name:
-            raise Damaged(f"{path}: names a file outside its folder")
+            raise Damaged(_("{path}: names a file outside its folder", path=path))
     return manifest
 
 
@@ -113,12 +128,12 @@ def _checked(path: Path, size: Any, expected: Any) -> bytes:
     """The file's content; raises Damaged unless it has this size and SHA-256."""
     try:
         if path.stat().st_size != size:
-            raise Damaged(f"{path}: damaged, its size is not the one written")
+            raise Damaged(_("{path}: damaged, its size is not the one written", path=path))
         data = disk.read_bytes(path, LARGEST_FILE)
     except (OSError, Unreadable) as error:
-        raise Damaged(f"{path}: missing or not readable") from error
+        raise Damaged(_("{path}: missing or not readable", path=path)) from error
     if hashlib.sha256(data).hexdigest() != expected:
-        raise Damaged(f"{path}: damaged, its SHA-256 is not the one written")
+        raise Damaged(_("{path}: damaged, its SHA-256 is not the one written", path=path))
     return data
 
 
@@ -158,13 +173,15 @@ class Entry:
             data = disk.read_bytes(path)
             factors = disk.parse_json(data)
         except OSError as error:
-            raise Damaged(f"{path}: missing or not readable; give a folder of the store") from error
+            raise Damaged(
+                _("{path}: missing or not readable; give a folder of the store", path=path)
+            ) from error
         except Unreadable as error:
             raise Damaged(f"{path}: damaged: {error}") from error
         if digest(factors) != self.fingerprint or _as_written(factors) != data:
-            raise Damaged(f"{path}: damaged, its hash is not the name of its folder")
+            raise Damaged(_("{path}: damaged, its hash is not the name of its folder", path=path))
         if not _has_shape(factors):
-            raise Damaged(f"{path}: does not say config, code and data of a training")
+            raise Damaged(_("{path}: does not say config, code and data of a training", path=path))
         return factors
 
     def other_torch(self) -> str | None:

@@ -18,10 +18,12 @@ NO_FACTORS: tuple[str, ...] = (
     "config.knobs",
     "config.components",
     "config.schema",
+    "config.sections",
     "config.compatibility",
 )
 NO_FACTORS += ("config.choices", "records.run_record", "store.code_digest", "store.checkpoints")
 NO_FACTORS += ("store.contents", "hashing", "disk", "durable", "temporary_files", "progress")
+NO_FACTORS += ("wording",)
 BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 
 

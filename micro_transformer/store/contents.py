@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from micro_transformer import disk
 from micro_transformer.store.checkpoints import Damaged
+from micro_transformer.wording import _
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +57,19 @@ def state_of(files: dict[str, bytes]) -> dict[str, Any]:
         raise Damaged(f"{STATE}: {error}") from error
     progress = state.get("progress") if isinstance(state, dict) else None
     if not isinstance(progress, dict) or not _RULES.keys() <= progress.keys():
-        raise Damaged(f"{STATE}: is no state of a training")
+        raise Damaged(_("{file}: not the state of a training", file=STATE))
     for name, holds in _RULES.items():
         if not holds(progress[name]):
-            raise Damaged(f"{STATE}: progress.{name} is {str(progress[name])[:40]!r}")
+            raise Damaged(
+                _(
+                    "{file}: progress.{name} is {value}",
+                    file=STATE,
+                    name=name,
+                    value=repr(str(progress[name])[:40]),
+                )
+            )
     if not _is_figures(state.get("scaler")):
-        raise Damaged(f"{STATE}: has no scaler")
+        raise Damaged(_("{file}: has no scaler", file=STATE))
     return state
 
 
@@ -78,10 +86,12 @@ def tensors_of(files: dict[str, bytes], name: str) -> "dict[str, Tensor]":
     try:
         tensors = safetensors.torch.load(_file(files, name))
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise Damaged(f"{name}: no tensors: {' '.join(str(error).split()):.100}") from error
+        raise Damaged(
+            _("{file}: no tensors: {error:.100}", file=name, error=" ".join(str(error).split()))
+        ) from error
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise Damaged(f"{name}: {key:.60} holds numbers that are not finite")
+            raise Damaged(_("{file}: {key:.60} has values that are not finite", file=name, key=key))
     return tensors
 
 
@@ -91,18 +101,32 @@ def weights_of(
     """The weights in a snapshot; raises Damaged unless names, shapes and dtypes equal `like`'s."""
     tensors = tensors_of(files, name)
     for key in sorted(tensors.keys() ^ like.keys()):
-        raise Damaged(f"{name}: {key:.60} is {'missing' if key in like else 'of another net'}")
+        raise Damaged(
+            (
+                _("{file}: {key:.60} is missing")
+                if key in like
+                else _("{file}: {key:.60} is of another net")
+            ).format(file=name, key=key)
+        )
     for key, tensor in tensors.items():
         found, wanted = (
             (tuple(tensor.shape), tensor.dtype),
             (tuple(like[key].shape), like[key].dtype),
         )
         if found != wanted:
-            raise Damaged(f"{name}: {key:.60} is {found}, must be {wanted}")
+            raise Damaged(
+                _(
+                    "{file}: {key:.60} is {found}, must be {wanted}",
+                    file=name,
+                    key=key,
+                    found=found,
+                    wanted=wanted,
+                )
+            )
     return tensors
 
 
 def _file(files: dict[str, bytes], name: str) -> bytes:
     if name not in files:
-        raise Damaged(f"{name}: not in the manifest")
+        raise Damaged(_("{file}: not in the manifest", file=name))
     return files[name]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from micro_transformer.config import schema
-from micro_transformer.config.components import find
+from micro_transformer.config.components import GROUPS, find
 from micro_transformer.hashing import digest
 from micro_transformer.store.code_digest import code_digests
 
 ROOT = "micro_transformer"
 TRAINING_CODE = (f"{ROOT}.training.trainer", f"{ROOT}.build.training")
-TRAINED = ("arch", "posenc", "pattern", "ffn", "task")
-MEASURED = ("scaling", "attention", "cache", "decoding")
+TRAINED = [group for group in schema.COMPONENTS if GROUPS[group].trained]
+MEASURED = [group for group in schema.COMPONENTS if not GROUPS[group].trained]
 
 
 @dataclass(frozen=True)

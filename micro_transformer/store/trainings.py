@@ -7,6 +7,7 @@ from typing import Any
 
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.fingerprints import Fingerprints, fingerprints
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 Config = dict[str, Any]
@@ -41,7 +42,7 @@ class Training:
 
     def set_aside(self, damage: str) -> None:
         """The finished training is moved out of the way, with a warning that gives the reason."""
-        log.warning("%s; it is set aside and trained again", damage)
+        log.warning(_("%s; it is set aside and trained again"), damage)
         self.entry.set_aside()
 
 

@@ -1,5 +1,5 @@
-"""Language modelling: the next token of running text, scored in nats a token, perplexity and bits a
-byte.
+"""Language modelling: the next token of running text, scored in nats per token, perplexity and
+bits per byte.
 """
 
 import math
@@ -16,6 +16,7 @@ from micro_transformer.data.prepared import Prepared
 from micro_transformer.data.tokenizer import PAD, UNK
 from micro_transformer.data.windows import Windows, fixed_windows, train_windows
 from micro_transformer.tasks.base import Task
+from micro_transformer.wording import _
 
 SCORED_AT_ONCE = (
     4096  # tokens in a batch of `score`: large enough for full speed, small enough for the caches
@@ -62,7 +63,7 @@ class LanguageModeling(Task):
         return mean_nll(model(batch.ids), batch.targets, label_smoothing)
 
     def score(self, model: nn.Module, split: str = "val") -> dict[str, float]:
-        """loss (nats a token), ppl, bits_per_byte (bytes of the text as it was before
+        """loss (nats per token), ppl, bits_per_byte (bytes of the text as it was before
         tokenization).
 
         The split is cut into cold windows of `window` tokens; every token but the very first is
@@ -71,7 +72,11 @@ class LanguageModeling(Task):
         tokens = self.data.tokens(split)
         if len(tokens) < 2:
             raise ValueError(
-                f"split={split}: a text of {len(tokens)} tokens has none to score; prepare more"
+                _(
+                    "split={split}: a text of {tokens} tokens has none to score; prepare more",
+                    split=split,
+                    tokens=len(tokens),
+                )
             )
         device = next(model.parameters()).device
         total = 0.0
@@ -88,14 +93,14 @@ class LanguageModeling(Task):
         return nll_metrics(total, len(tokens) - 1, num_bytes - self._first_bytes(tokens, num_bytes))
 
     def _first_bytes(self, tokens: np.ndarray, num_bytes: int) -> float:
-        """Bytes of the first token of a text of so many; of an unknown one, the mean of those."""
+        """Bytes of a text's first token; if unknown, the mean over unknown tokens."""
         if tokens[0] != UNK:
             return self.tokenizer.num_bytes(tokens[:1])
         return (num_bytes - self.tokenizer.num_bytes(tokens)) / int((tokens == UNK).sum())
 
 
 def nll_metrics(total: float, tokens: int, num_bytes: float) -> dict[str, Any]:
-    """A sum of -log p (nats) over tokens that stand for some bytes -> loss, ppl, bits_per_byte."""
+    """Sum of -log p (nats) over tokens, and their number of bytes -> loss, ppl, bits_per_byte."""
     loss = total / tokens
     bits = total / math.log(2) / num_bytes
     return {"loss": loss, "ppl": perplexity(loss), "bits_per_byte": bits}

@@ -9,7 +9,7 @@ from micro_transformer.tasks.language_modeling import LanguageModeling
 
 
 class Micro(LanguageModeling):
-    """Synthetic stories; `data.manifest["facts"]` holds the loss that no model can beat."""
+    """Synthetic stories; `data.manifest["facts"]` has the entropy, a lower bound of the loss."""
 
     corpus = "micro"
     splits = "train val"

@@ -1,4 +1,4 @@
-"""Associative recall: which value stood after this key? Drawn, never prepared."""
+"""Associative recall: which value followed this key? Generated from a seed, never prepared."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from micro_transformer.data.tokenizer import PAD
 from micro_transformer.seeds import stream
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import SCORED_AT_ONCE, evaluating, mean_nll
+from micro_transformer.wording import _
 
 SPLITS = ("train", "val", "test")
 
@@ -53,7 +54,7 @@ class Recall(Task):
         super().__init__(Drawn(self.symbols.tokenizer, lambda split: self.fixed(split, window)))
 
     def length(self, step: int, context: int) -> int:
-        """Tokens of a sequence in the batch of a step."""
+        """Sequence length (tokens) of the batch of a step."""
         return min(context, self.start << min(step // self.grow_every, 40))
 
     def train_batch(
@@ -85,12 +86,14 @@ class Recall(Task):
     def _fixed(self, split: str, length: int) -> Asked:
         """The sequences that every model is scored on; no training draws from their streams."""
         if split not in SPLITS:
-            raise ValueError(f"split={split}: task recall has {', '.join(SPLITS)}")
+            raise ValueError(
+                _("split={split}: task recall has {splits}", split=split, splits=", ".join(SPLITS))
+            )
         draw = np.random.default_rng(stream(0, "recall", "fixed", split))
         return sequences(draw, self.symbols, self.sequences, length)
 
     def at_distance(self, distance: int, num: int, queries: int) -> Asked:
-        """Fixed sequences in which each query stands exactly so many tokens after its key."""
+        """Fixed sequences in which each query follows its key at exactly `distance` tokens."""
         draw = np.random.default_rng(stream(0, "recall", "distance", distance))
         return at_distance(draw, self.symbols, num, distance, queries)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.config.schema import Train
+from micro_transformer.config.sections import Train
 from micro_transformer.training.muon import Muon
 
 # What each member keeps of a parameter, as a stored state must have it.

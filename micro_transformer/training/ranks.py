@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from micro_transformer.wording import plural
+
 PATIENCE = timedelta(days=1)  # other ranks wait while the first evaluates or waits for a lock
 
 # Environment variables set by torchrun, with the values of a single process as defaults.
@@ -120,9 +122,14 @@ def need(size: int) -> None:
     started = Ranks.started().size
     if started != size:
         raise NotStarted(
-            f"ranks={size}: this training is not stored and {started} process"
-            f"{'es were' if started > 1 else ' was'} started; use torchrun --standalone "
-            f"--nproc-per-node {size} run.py ..."
+            plural(
+                started,
+                "ranks={size}: this training is not stored and {n} process was started; use "
+                "torchrun --standalone --nproc-per-node {size} run.py ...",
+                "ranks={size}: this training is not stored and {n} processes were started; use "
+                "torchrun --standalone --nproc-per-node {size} run.py ...",
+                size=size,
+            )
         )
 
 

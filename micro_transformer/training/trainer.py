@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer import memory
-from micro_transformer.config.schema import Train
+from micro_transformer.config.sections import Train
 from micro_transformer.nn.arch.decoder import DecoderLM, auxiliary_loss
 from micro_transformer.progress import Display, shown
 from micro_transformer.seeds import stream
@@ -23,6 +23,7 @@ from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.tasks.base import Task
 from micro_transformer.training.optimizers import Optimizers
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.wording import _
 
 log = logging.getLogger(__name__)
 OPTIMIZERS, BEST = "optimizer.safetensors", "best.safetensors"
@@ -119,7 +120,9 @@ class Trainer:
         line = {"train/loss": self.ranks.mean(total).item(), "grad_norm": norm}
         for name, value in line.items():
             if value is not None and not math.isfinite(value):
-                raise NonFinite(f"{name} is {value} at step {step + 1}")
+                raise NonFinite(
+                    _("{name} is {value} at step {step}", name=name, value=value, step=step + 1)
+                )
         return {"step": step + 1, "lr": rate, **line}
 
     def _shares(self, step: int) -> list[tuple[Any, float]]:
@@ -160,7 +163,14 @@ class Trainer:
         Patience counts evaluations without improvement."""
         progress = self.progress
         if not math.isfinite(value):
-            raise NonFinite(f"{self.task.watch} is {value} at step {progress.step}")
+            raise NonFinite(
+                _(
+                    "{watch} is {value} at step {step}",
+                    watch=self.task.watch,
+                    value=value,
+                    step=progress.step,
+                )
+            )
         if progress.best is None or value < progress.best:
             progress.best, progress.best_step, progress.bad_evaluations = value, progress.step, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
@@ -220,8 +230,11 @@ class Trainer:
         self._resume_alone()
         if self.ranks.from_first(self.progress.step) != self.progress.step:
             raise ValueError(
-                f"rank {self.ranks.rank} loaded another snapshot than rank 0; store.dir "
-                "must be a folder that all ranks share"
+                _(
+                    "rank {rank} loaded another snapshot than rank 0; store.dir must be a folder "
+                    "that all ranks share",
+                    rank=self.ranks.rank,
+                )
             )
 
     def _resume_alone(self) -> None:
@@ -229,9 +242,9 @@ class Trainer:
             try:
                 self._load(self.entry.read_step(folder))
             except Damaged as damage:
-                log.warning("%s: %s; going on from the state before", folder, damage)
+                log.warning(_("%s: %s; going on from the state before"), folder, damage)
                 continue
-            log.info("resumed at step %d of %d", self.progress.step, self.recipe.steps)
+            log.info(_("resumed at step %d of %d"), self.progress.step, self.recipe.steps)
             return
 
     def _load(self, files: dict[str, bytes]) -> None:
@@ -246,9 +259,15 @@ class Trainer:
             optimizers.scaler.load_state_dict(state["scaler"])
             fits = optimizers.fit(progress.step) and bool(best) == (progress.best is not None)
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-            raise Damaged(f"a state does not fit: {type(error).__name__}: {error}") from error
+            raise Damaged(
+                _(
+                    "a state does not fit: {name__}: {error}",
+                    name__=type(error).__name__,
+                    error=error,
+                )
+            ) from error
         if not fits or progress.step > self.recipe.steps:
-            raise Damaged("a state does not fit: of another net or recipe")
+            raise Damaged(_("a state does not fit: of another net or recipe"))
         self.model.load_state_dict(weights)
         self.progress, self.best_weights, self.optimizers = progress, best, optimizers
         self.progress.resumes += 1

@@ -115,7 +115,7 @@ def test_prune_says_what_it_keeps_and_why(tmp_path, capsys):
             assert code == 0
             assert re.search(f"{needed.fingerprint} .* kept: a running job needs it", text)
             assert re.search(f"{running.fingerprint} .* kept: a process is training it", text)
-            assert re.search(f"{strange.fingerprint} .* kept: holds 'thesis.txt'", text)
+            assert re.search(f"{strange.fingerprint} .* kept: contains 'thesis.txt'", text)
             assert "1 training" in text
     assert not free.folder.exists() and needed.verify() and running.verify()
     assert "1 training deleted" in say(capsys, tmp_path, "prune", needed.fingerprint, "--yes")[1]

@@ -75,7 +75,7 @@ def test_a_run_without_a_record_is_a_failure(tmp_path, capsys):
     "word", ["--config-dir=/tmp", "+hydra.searchpath=[/x]", "hydra/launcher=x"]
 )
 def test_a_record_does_not_steer_the_command(word):
-    with pytest.raises(RuntimeError, match="not run again"):
+    with pytest.raises(RuntimeError, match="not rerun"):
         verify.rerun(make_record(overrides=[word]), ("false",))
 
 
@@ -94,7 +94,7 @@ def test_a_real_sweep_is_made_again_and_a_tampered_record_is_told(
     assert verify.main([str(tmp_path / "kept"), "--rows", "5"]) == 1
     said = capsys.readouterr().out
     assert "1 file skipped" in said and "2 of 2 runs" in said
-    assert said.count("  same") == said.count("  differs") == 1 and "1 same, 1 not" in said
+    assert said.count("  same") == said.count("  differs") == 1 and "1 same, 1 different" in said
     assert said.count("metrics.") == said.count("metrics.val/loss") == 1
     assert not (tmp_path / "checkpoints").exists()
 

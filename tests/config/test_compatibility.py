@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from micro_transformer.config import compatibility, schema
+from micro_transformer.config import excerpts, schema
+from micro_transformer.config.compatibility import conflicts
 from micro_transformer.config.components import find
 from micro_transformer.data.configured import split_lengths
 from micro_transformer.runs.planning import make_plan
@@ -38,8 +39,8 @@ def test_an_excerpt_longer_than_its_split_names_knob_split_and_tokens(kind: str)
     longest = TOKENS[split] - (split == "train")  # a target follows the last input
     knobs = {k: v for k, v in entry.items() if k != "kind"}
     fitting = config_with(group, kind, **{**knobs, knob: longest})
-    assert compatibility.beyond_the_text(fitting, TOKENS) == []
-    (line,) = compatibility.beyond_the_text(
+    assert excerpts.beyond_the_text(fitting, TOKENS) == []
+    (line,) = excerpts.beyond_the_text(
         config_with(group, kind, **{**knobs, knob: longest + 1}), TOKENS
     )
     assert line.startswith(f"{group}.measures.one.{knob}={longest + 1}: the {split} split has only")
@@ -53,11 +54,25 @@ def test_the_evaluators_that_failed_on_short_texts_are_among_them() -> None:
 def test_a_recipe_longer_than_the_text_and_a_split_that_is_not_there_are_told() -> None:
     config = config_with("eval", "Loss", split="test")
     config["train"]["context"] = 500
-    lines = compatibility.beyond_the_text(config, TOKENS)
+    lines = excerpts.beyond_the_text(config, TOKENS)
     assert [line.split(":")[0] for line in lines] == [
         "train.context=500", "eval.measures.one.split=test",
     ]  # fmt: skip
-    assert compatibility.beyond_the_text(config, {}) == []
+    assert excerpts.beyond_the_text(config, {}) == []
+
+
+@pytest.mark.parametrize("cache", schema.choices_of("cache"))
+@pytest.mark.parametrize("attention", schema.choices_of("attention"))
+def test_a_kernel_that_would_run_as_another_over_segments_is_invalid(
+    attention: str, cache: str
+) -> None:
+    chosen = {"attention": attention, "cache": cache}
+    choices = {group: schema.read_choice(group, name) for group, name in chosen.items()}
+    kernel, store = (find(group, choice["kind"]) for group, choice in choices.items())
+    lines = [line for line in conflicts({**CONFIG, **choices}) if "segments" in line]
+    invalid = store.facts["segmented"] and not kernel.facts["takes_segments"]
+    assert len(lines) == invalid
+    assert all(kernel.kind in line and store.kind in line for line in lines)
 
 
 def test_lengths_are_those_of_the_prepared_text(micro_data: Any) -> None:

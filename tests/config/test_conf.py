@@ -50,6 +50,23 @@ def test_yamls_and_constructors_hold_the_same_knobs(group):
         assert set(content) == set(knobs), choice
 
 
+@pytest.mark.parametrize("group, choice", CHOICES, ids=lambda v: v)
+def test_a_choice_states_only_what_differs_from_its_parent(group, choice):
+    own = yaml.safe_load((schema.CONF / group / f"{choice}.yaml").read_text())
+    for parent in own.pop("defaults", []):
+        inherited = dict(leaves(schema.read_choice(group, parent)))
+        repeated = [path for path, value in leaves(own) if inherited.get(path, ...) == value]
+        assert not repeated
+
+
+def test_a_new_knob_of_a_recipe_is_one_edit():
+    """All recipes and sizes but one name the choice that they differ from."""
+    for group in ("model", "train", "decoding"):
+        texts = [path.read_text() for path in (schema.CONF / group).glob("*.yaml")]
+        kinds = {yaml.safe_load(text).get("kind") for text in texts if "defaults:" not in text}
+        assert len([text for text in texts if "defaults:" not in text]) == len(kinds)
+
+
 @pytest.mark.parametrize("option", schema.choices_of("option"))
 def test_numbers_of_an_option_survive_composition(option):
     content = yaml.safe_load((schema.CONF / "option" / f"{option}.yaml").read_text())
@@ -83,7 +100,7 @@ def test_the_words_none_on_and_off_stay_words():
 def test_a_size_is_what_its_name_says(name):
     """Total parameters of the character-level decoder with GELU are within 5 % of the name's."""
     (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
-    net = training.model(resolve(job.config), SimpleNamespace(vocab_size=70))
+    net = training.build_model(resolve(job.config), SimpleNamespace(vocab_size=70))
     count = sum(p.numel() for p in net.parameters())
     assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)
 

@@ -17,6 +17,7 @@ import torch
 
 from micro_transformer.build import training
 from micro_transformer.config import compatibility, components, schema
+from micro_transformer.config.components import GROUPS
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.prepare import prepare
@@ -46,8 +47,8 @@ SHORT |= {
     "sentence": " the ",
     "letters": 3,
 }
-TRAINED = ("model", "posenc", "pattern", "ffn", "train", "task")
-MEASURED = ("scaling", "attention", "cache", "decoding", "eval", "bench", "budget")
+TRAINED = schema.TRAINED_GROUPS
+MEASURED = [*(g for g in GROUPS if g not in schema.TRAINED_GROUPS), "budget"]
 OFFLINE = {"Micro", "Recall"}
 ELSEWHERE = {"train": {"base", "scaling"}}
 
@@ -168,9 +169,9 @@ def trained(config, entry):
     if config["task"]["kind"] == "Micro":
         prepare(corpus("micro", config["task"]), config["data"]["dir"])
     make_deterministic(config["train"]["threads"])
-    task = training.task(config)
+    task = training.build_task(config)
     trainer = Trainer(
-        training.model(config, task),
+        training.build_model(config, task),
         task,
         training.recipe(config),
         seed=config["seed"],
@@ -199,7 +200,7 @@ def test_a_net_of_any_knobs_is_trained_stored_and_loaded(
     entry = opened(tmp_path, config)
     progress = trained(config, entry)
     assert progress.step == config["train"]["steps"] and math.isfinite(progress.best)
-    model, state = worker.load(config, entry, training.task(config))
+    model, state = worker.load(config, entry, training.build_task(config))
     assert state["progress"]["step"] == progress.step
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -227,5 +228,5 @@ def test_a_net_is_measured_whatever_the_knob(
         samples = schema.read_choice("eval", "quality")["measures"]["samples"]
         config["eval"] = {"measures": {"samples": short(samples)}}
     found = worker.measure(config, stored[config["task"]["kind"]], tmp_path, ("eval", "bench"))
-    figures = {**found["metrics"], **found["cost"]}
+    figures = {**found.metrics, **found.cost}
     assert all(value is None or math.isfinite(value) for value in figures.values())

@@ -23,13 +23,13 @@ def put_folder(path):
 
 
 IN_ITS_PLACE = {
-    "another text": (lambda path: path.write_bytes(b"of my own"), "has 9 of 11 bytes: sha256"),
-    "one letter": (lambda path: path.write_bytes(b"A:\nspeak!\n\n"), "has 11 of 11 bytes: sha256"),
-    "empty": (lambda path: path.write_bytes(b""), "has 0 of 11 bytes"),
-    "nothing": (put_nothing, "is not there"),
-    "a folder": (put_folder, "is no regular file"),
-    "a dangling link": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "is not there"),
-    "a link to itself": (lambda p: (p.unlink(), p.symlink_to(p)), "is not there|cannot be read"),
+    "another text": (lambda path: path.write_bytes(b"of my own"), ": 9 of 11 bytes: sha256"),
+    "one letter": (lambda path: path.write_bytes(b"A:\nspeak!\n\n"), ": 11 of 11 bytes: sha256"),
+    "empty": (lambda path: path.write_bytes(b""), ": 0 of 11 bytes"),
+    "nothing": (put_nothing, "missing"),
+    "a folder": (put_folder, "not a regular file"),
+    "a dangling link": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "missing"),
+    "a link to itself": (lambda p: (p.unlink(), p.symlink_to(p)), "missing|cannot be read"),
 }
 
 
@@ -70,7 +70,7 @@ def test_a_folder_that_is_none_is_told(place, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(sources.FOLDER_VARIABLE, named)
     words = ["prepare", "task=shakespeare", f"root={tmp_path / 'data'}"]
     assert main(words) == 3
-    assert f"{named} is no folder" in capsys.readouterr().err
+    assert f"{named}: not a folder" in capsys.readouterr().err
     assert main([*words, "tier=grammar"]) == 0  # another is asked for
     assert main(["prepare", "task=micro", "stories=60", f"root={tmp_path / 'data'}"]) == 0
 
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(sources, "read_bytes", refuse)
     assert main(["prepare", "task=shakespeare", f"root={tmp_path / 'data'}"]) == 3
-    assert "input.txt cannot be read: Permission denied; put the" in capsys.readouterr().err
+    assert "input.txt: cannot be read: Permission denied; put the" in capsys.readouterr().err
 
 
 def test_what_was_prepared_from_elsewhere_is_made_anew_and_said(tmp_path, monkeypatch, capsys):
@@ -101,6 +101,6 @@ def test_what_was_prepared_from_elsewhere_is_made_anew_and_said(tmp_path, monkey
     assert main(words) == 0
     said = capsys.readouterr()
     assert "tier MT_DATA" in said.out
-    assert "note: shakespeare: prepared from tier grammar, now made anew from MT_DATA" in said.err
+    assert "note: shakespeare: prepared from tier grammar, now again from MT_DATA" in said.err
     mine.write_text("of my own")  # what was prepared before is no excuse
     assert main(words) == 3

@@ -11,6 +11,7 @@ import torch
 
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
+from micro_transformer.config.sections import Train
 from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
@@ -87,10 +88,8 @@ def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -
     return EvalContext(
         model=new_model().eval(),
         task=task,
-        config={
-            "train": {**TRAIN, "context": dims.max_len},
-            **{g: {"kind": g} for g in ("posenc", "attention", "cache", "decoding")},
-        },
+        recipe=Train(**(TRAIN | {"context": dims.max_len})),
+        title=f"{posenc} {cache} {decoding}",
         strategy=component("decoding", decoding),
         make_cache=lambda spec: component("cache", cache, spec),
         new_model=new_model,

@@ -123,10 +123,8 @@ def test_a_table_of_positions_that_ends_gives_no_value_beyond(tmp_path, caplog):
 def test_what_a_table_holds_past_the_trained_length_gives_no_value(tmp_path):
     """4096 rows, 512 of them trained, were once scored as if they meant something."""
     subject = tiny_subject(tmp_path, posenc="learned")
-    config = {**subject.config, "train": {**subject.config["train"], "context": 128}}
-    found = dict(
-        LossByContext(shortest=128, doublings=1, windows=2).run(replace(subject, config=config))
-    )
+    shorter = replace(subject, recipe=replace(subject.recipe, context=128))
+    found = dict(LossByContext(shortest=128, doublings=1, windows=2).run(shorter))
     assert found["context/loss@128"] > 0 and found["context/loss@256"] is None
 
 

@@ -302,4 +302,4 @@ def test_a_budget_ends_what_would_hold_more(cache: str) -> None:
             raised = error
         assert (raised is None) == fits
         if raised is not None:
-            assert re.search(r"holds .* MB @ 13 tokens, budget.kv_mb=.*; raise it", str(raised))
+            assert re.search(r"takes .* MB @ 13 tokens, budget.kv_mb=.*; raise it", str(raised))

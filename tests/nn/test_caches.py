@@ -126,7 +126,7 @@ def test_offload_goes_on_where_another_cache_ends() -> None:
         spec = CacheSpec(1, 4, 8, 60, FP32, CPU, share)
         return Cache.make(lambda s: build("cache", cache, s), spec, 2)
 
-    with pytest.raises(OverBudget, match="Contiguous holds .* 60 tokens"):
+    with pytest.raises(OverBudget, match="Contiguous takes .* 60 tokens"):
         limited("contiguous")
     with torch.inference_mode():
         torch.testing.assert_close(net(ids, limited("paged_offload")), net(ids))

@@ -5,11 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from micro_transformer.plots import pareto_plot
 from micro_transformer.plots.labels import MARK, Box, place_names, short_names
-from micro_transformer.records.metrics import PPL, TOKENS_PER_S
 from micro_transformer.records.rows import collect
-from micro_transformer.report.pareto_svg import front_svg
+from micro_transformer.report.pareto_svg import drawings, front_file
 from micro_transformer.report.study import study
 from tests.made_records import make_record, make_sweep
 
@@ -48,11 +46,10 @@ def test_a_name_is_what_differs():
 
 def test_every_point_of_the_trade_has_its_name():
     (board,) = collect(make_sweep({"posenc": ["rope", "alibi", "none"], "cache": ["a", "b"]}))
-    front = study(board).fronts[0]
+    drawing = drawings(study(board).fronts)[0]
     names = set(short_names(board.rows))
-    figure = pareto_plot(front.points, TOKENS_PER_S, PPL, front.setting).figure
-    assert {text.get_text() for text in figure.axes[0].texts} == names
-    svg = front_svg(front)
+    assert {label.text for label in drawing.labels} == names
+    svg = front_file(drawing)
     assert all(f">{name}</text>" in svg for name in names)
 
 

@@ -4,11 +4,14 @@ import errno
 import json
 import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from micro_transformer.commands.verify import SAME_MACHINE
 from micro_transformer.records import record_files, run_record
-from micro_transformer.records.record_files import read, write
+from micro_transformer.records.record_files import load_records, read, write
 from micro_transformer.records.run_record import NotARecord, RunRecord, from_dict, is_final, to_dict
 from micro_transformer.runs import endings
 from tests.made_records import make_record, write_all
@@ -152,3 +155,16 @@ def test_a_record_without_room_is_told_and_the_old_one_stays(tmp_path, monkeypat
     assert endings.write(record, tmp_path) == 3
     assert record.status == "failed" and "disk full" in record.error
     assert read(tmp_path / "record.json").metrics["val/loss"] == 1.0
+
+
+PACKAGE = Path(run_record.__file__).parents[1]
+
+
+def test_every_fact_that_is_read_of_a_machine_is_recorded(real_sweep):
+    """A key that nobody writes would let two machines share a column."""
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    read = set(re.findall(r"\benv\.get\(\"(\w+)\"", source)) | set(SAME_MACHINE)
+    assert len(read) > 6
+    for record in load_records(real_sweep).records:
+        assert read <= record.env.keys()
+        assert record.env["dtype"] == "float32" and record.env["gpu"] is None

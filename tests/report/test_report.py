@@ -15,7 +15,7 @@ from micro_transformer.commands.report import main
 from micro_transformer.records.rows import collect
 from micro_transformer.records.run_record import MEASURED_BESIDE
 from micro_transformer.records.tables import as_text
-from micro_transformer.report.claims import slope
+from micro_transformer.report.facts import slope
 from micro_transformer.report.study import IN_ROUNDS, ONE_AFTER_THE_OTHER, order_note, study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.write import write_report
@@ -114,6 +114,7 @@ def test_nothing_is_asked_from_elsewhere(sweep):
     write_report(sweep)
     page = (sweep / "report.html").read_text()
     assert "default-src 'none'" in page and "unsafe" not in page.split("</head>")[0]
+    assert page.count("<style>") == 1  # a policy allows this one alone
     for word in ("http://", "https://", "//cdn", "@import", "innerHTML", "eval("):
         assert word not in page.replace("http://www.w3.org", "")
 
@@ -187,14 +188,14 @@ def test_costs_measured_beside_other_jobs_are_shown_and_not_compared():
         record.cost["decode/tokens_per_s"] *= 2 if record.choices["posenc"] == "rope" else 1
     alone = study(collect(records)[0])
     assert any("times the tokens/s" in claim.text for claim in alone.headlines)
-    assert any("one run after the other" in claim.text for claim in alone.facts)
+    assert any("not in rounds" in claim.text for claim in alone.facts)
     for record in records:
         record.flags = [MEASURED_BESIDE]
     beside = study(collect(records)[0])
     assert not any("tokens/s" in claim.text for claim in beside.headlines)
     assert any("run.bench=alone" in claim.text for claim in beside.facts)
     assert {p.standing for front in beside.fronts for p in front.points} == {"perhaps"}
-    assert "beside other jobs" in as_text(brief(beside.board))
+    assert "with concurrent jobs" in as_text(brief(beside.board))
 
 
 def test_a_figure_that_is_not_finite_stands_as_na_with_the_reason():
@@ -274,7 +275,7 @@ def test_unequal_scatter_is_said():
         for seed in range(5):
             records.append(make_record(seed, 1.6 + spread * (seed * 7 % 5), posenc=posenc))
     (board,) = collect(records)
-    assert any("scatter far more" in claim.text for claim in study(board).facts)
+    assert any("vary far more" in claim.text for claim in study(board).facts)
 
 
 def test_a_figure_that_is_nothing_everywhere_is_a_figure():

@@ -52,7 +52,7 @@ def test_a_net_reads_under_the_scaling_that_its_texts_have_grown_by(scaling):
     config = config_of("train=extend", f"train.scaling={scaling}", "model=tiny", "device=cpu")
     knobs = schema.read_choice("scaling", scaling)
     expected = make("scaling", knobs | ({"factor": 4.0} if "factor" in knobs else {}))
-    net = training.model(config, SimpleNamespace(vocab_size=20))
+    net = training.build_model(config, SimpleNamespace(vocab_size=20))
     for length in (300, 2048, 8192):
         inv_freq, scale = expected(net.posenc.inv_freq, original_len=512, target_len=length)
         for _ in range(2):  # as trained, and as measured
@@ -63,7 +63,7 @@ def test_a_net_reads_under_the_scaling_that_its_texts_have_grown_by(scaling):
 
 def test_a_net_that_was_not_stretched_is_read_from_the_length_it_was_trained_on_last():
     words = ["train=extend", "train.scaling=none", "scaling=dynamic_ntk", "model=tiny"]
-    net = training.model(config_of(*words, "device=cpu"), SimpleNamespace(vocab_size=20))
+    net = training.build_model(config_of(*words, "device=cpu"), SimpleNamespace(vocab_size=20))
     measuring.stretch(net, config_of(*words))
     assert torch.equal(net.posenc.frequencies(2048)[0], net.posenc.inv_freq)
     assert not torch.equal(net.posenc.frequencies(2049)[0], net.posenc.inv_freq)
@@ -99,8 +99,7 @@ def changed_base(tmp_path, monkeypatch):
     def change():
         shutil.copytree(schema.CONF, tmp_path / "conf")
         file = tmp_path / "conf/train/long.yaml"
-        text = file.read_text().replace("lr: 8.0e-3", "lr: 7.0e-3", 1)
-        file.write_text(text.replace("kernel: auto", "kernel: blockwise"))
+        file.write_text(file.read_text() + "lr: 7.0e-3\nkernel: blockwise\n")
         monkeypatch.setattr(choices, "CONF", tmp_path / "conf")
 
     return change

@@ -89,7 +89,7 @@ def test_a_cross_with_holes_compares_what_met():
     effects = effects_of(records)
     posencs = {frozenset((c.a, c.b)) for c in effects.contrasts if c.factor == "posenc"}
     assert posencs == {frozenset(("rope", "none")), frozenset(("alibi", "none"))}
-    assert any("rope and alibi never met" in note for note in effects.notes)
+    assert any("rope and alibi were never measured" in note for note in effects.notes)
     assert any("4 of the 6 cells" in note for note in effects.notes)
 
 

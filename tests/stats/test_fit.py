@@ -12,7 +12,8 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from micro_transformer.stats.fit import Fit, detectable, holm
+from micro_transformer.stats.fit import Fit, detectable
+from micro_transformer.stats.holm import holm
 
 
 def sample(rng: int, lost: int) -> pandas.DataFrame:

@@ -9,8 +9,6 @@ from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import power_law
 from tests.made_records import make_record
 
-SETTING = "cpu, Test CPU, 2 threads"
-
 
 def points(table):
     """config -> (speed, ppl) per seed; the point of each."""
@@ -22,7 +20,7 @@ def points(table):
             record.cost["decode/tokens_per_s"] = speed
             records.append(record)
     (board,) = collect(records)
-    found = pareto(board, TOKENS_PER_S, PPL, SETTING)
+    found = pareto(board, TOKENS_PER_S, PPL, board.settings[0])
     return {p.row.levels["posenc"]: p for p in found}
 
 

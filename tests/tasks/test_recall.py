@@ -196,7 +196,7 @@ def test_a_split_that_is_none_is_named():
 
 
 def test_a_sequence_that_holds_no_pair_is_refused():
-    with pytest.raises(ValueError, match="3 tokens hold no pair"):
+    with pytest.raises(ValueError, match="3 tokens have no room for a pair"):
         small().train_batch(1, 9, 4, 3)
 
 

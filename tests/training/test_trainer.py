@@ -50,9 +50,9 @@ def train(config, entry, stop_after=None):
 
 def make_trainer(config, entry, **recipe_or_stop):
     """The trainer of a configuration; keywords override recipe knobs unchecked, as fp16 on CPU."""
-    task, check_stop = training.task(config), recipe_or_stop.pop("check_stop", lambda: None)
+    task, check_stop = training.build_task(config), recipe_or_stop.pop("check_stop", lambda: None)
     return Trainer(
-        training.model(config, task),
+        training.build_model(config, task),
         task,
         dataclasses.replace(training.recipe(config), **recipe_or_stop),
         seed=config["seed"],
@@ -163,9 +163,9 @@ def test_a_state_of_another_net_is_passed_over_though_its_hashes_fit(config, tmp
         train(cfg, cut, 5)
     newest, *_ = cut.steps()
     files = cut.read_step(newest)
-    task = training.task(cfg)
-    trainer = Trainer(training.model(cfg, task), task, training.recipe(cfg), seed=1, device="cpu",
-                      entry=cut)  # fmt: skip
+    task = training.build_task(cfg)
+    model, recipe = training.build_model(cfg, task), training.recipe(cfg)
+    trainer = Trainer(model, task, recipe, seed=1, device="cpu", entry=cut)
     fresh = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
     WRONG_STATES[harm](files)
     with pytest.raises(Damaged):
@@ -228,8 +228,8 @@ def test_the_best_weights_are_restored_and_patience_is_kept(config, tmp_path):
     entry = Entry(tmp_path, "a")
     progress = train(cfg, entry)
     assert progress.stopped_early and progress.step == progress.best_step + 2
-    task = training.task(cfg)
-    model = training.model(cfg, task)
+    task = training.build_task(cfg)
+    model = training.build_model(cfg, task)
     import safetensors.torch
 
     model.load_state_dict(safetensors.torch.load(weights(entry)))
@@ -294,8 +294,8 @@ def test_what_is_stored_is_json_also_where_a_figure_is_infinite(config, tmp_path
 
 def test_label_smoothing_is_for_training_alone(config, tmp_path):
     cfg = config("train.label_smoothing=0.3", "train.dropout=0")
-    task = training.task(cfg)
-    model = training.model(cfg, task)
+    task = training.build_task(cfg)
+    model = training.build_model(cfg, task)
     batch = task.train_batch(1, 0, 4, 32)
     plain, smooth = task.loss(model, batch), task.loss(model, batch, 0.3)
     assert plain != smooth
@@ -319,7 +319,7 @@ def test_the_rate_warms_up_from_above_zero_and_decays(name):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_every_weight_is_stepped_once_and_only_matrices_decay(config, optimizer):
     cfg = config(f"train.optimizer={optimizer}", "train.weight_decay=0.5", "model.bias=true")
-    model = training.model(cfg, training.task(cfg))
+    model = training.build_model(cfg, training.build_task(cfg))
     members = Optimizers(model, training.recipe(cfg), "cpu").members
     groups = [group for member in members.values() for group in member.param_groups]
     stepped = [id(p) for group in groups for p in group["params"]]

@@ -1,1 +1,2 @@
-"""One module a corpus: its sources, how they are read, and how the text is split without leaks."""
+"""One module per corpus: its sources, how they are read, and how the text is split without
+leaks."""

@@ -1,4 +1,4 @@
-"""What a corpus is: knobs, origins in order of trust, and a split into rows."""
+"""Base of a corpus: knobs, origins in order of trust, and a split into rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -12,20 +12,18 @@ from micro_transformer.data.tokenizer import Tokenizer
 
 @dataclass
 class Rows:
-    """One split: columns of equal length."""
+    """A split: columns of equal length."""
 
-    texts: dict[str, list[str]]  # column -> one text a row, to be tokenized
-    numbers: dict[str, list[int]] = field(default_factory=dict)  # column -> one number a row
-    entries: dict[str, list[Any]] = field(
-        default_factory=dict
-    )  # column -> anything JSON, one a row
+    texts: dict[str, list[str]]  # column -> one text per row, to be tokenized
+    numbers: dict[str, list[int]] = field(default_factory=dict)  # column -> one number per row
+    entries: dict[str, list[Any]] = field(default_factory=dict)  # column -> one JSON value per row
     groups: list[str] = field(default_factory=list)  # the books, plays, ... of this split
 
     def __len__(self) -> int:
         return len(next(iter(self.texts.values())))
 
     def keep(self, wanted: list[bool]) -> None:
-        """Only the rows that are wanted are left."""
+        """Only the wanted rows are left."""
         for columns in (self.texts, self.numbers, self.entries):
             for name, values in columns.items():
                 # type: ignore[index]
@@ -39,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Document:
-    """A piece of running text and the group that must not be torn apart between splits."""
+    """Running text, and the group that is never divided between splits."""
 
     group: str
     text: str
@@ -47,12 +45,12 @@ class Document:
 
 @dataclass(frozen=True)
 class Origin:
-    """One way to get a corpus: files that are all needed, and the function that reads them."""
+    """One way to get a corpus: files, all of them needed, and the function that reads them."""
 
     sources: tuple[Source, ...]
     read: Callable[[list[Path], Report], Any]
     licence: str
-    about: str  # what the text is, said honestly
+    about: str  # what the text is
     biases: str  # what it over- and under-represents
 
     @property
@@ -63,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Base of all corpora: fields are the knobs that change the prepared data."""
+    """Base class of corpora; fields are the knobs that change the prepared data."""
 
     name: ClassVar[str]
     row: ClassVar[str]  # what one row is
@@ -72,33 +70,32 @@ class Corpus:
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """The knobs in order; part of the folder's name."""
+        """The knobs in order, as in the folder's name."""
         return asdict(self)
 
     def origins(self) -> list[Origin]:
-        """Where the text may come from, best first."""
+        """Origins of the text, best first."""
         raise NotImplementedError
 
     def rows(self, read: Any, report: Report) -> dict[str, Rows]:
-        """Split name -> rows, from what the origin's `read` returned."""
+        """Maps split -> rows, made from the result of the origin's `read`."""
         raise NotImplementedError
 
     def sentences(self, text: str) -> list[str]:
-        """The sentences of a row's text by their letters and digits: what is kept apart."""
+        """Keys of the sentences in a row's text, by which splits are kept apart."""
         return sentences(text)
 
     def may_recur(self, tier: str) -> str:
-        """Why sentences of this variant may stand in two splits, "" where none does; they are
-        counted then, not dropped.
-        """
+        """Why sentences of this tier may occur in two splits and are only counted; "" if none
+        may, and they are dropped."""
         return ""
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """Figures worth keeping beside the data."""
+        """Numbers worth storing with the data."""
         return {}
 
 
 def pieces(text: str, end: str) -> list[str]:
-    """A text cut after every `end`; joined, the pieces are the text again."""
+    """The text cut after every `end`; joined, the pieces give the text."""
     *whole, rest = text.split(end)
     return [piece + end for piece in whole] + ([rest] if rest else [])

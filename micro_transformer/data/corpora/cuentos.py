@@ -22,12 +22,12 @@ from micro_transformer.data.corpora.splitting import grouped
 from micro_transformer.data.sources import Folder, Grammar
 from micro_transformer.data.text import Report, distinct, fold, same
 
-# Valle-Inclán printed stories of his in several of his books, some of them rewritten.
+# Valle-Inclán reprinted stories in several of his books, some of them rewritten.
 REPRINTED = {
     "Valle_CorteAmor-ce0035": "Valle_JardinUmbrio-ce0034",
     "Valle_Femeninas-ce0033": "Valle_JardinUmbrio-ce0034",
 }
-SHARE = 0.1  # of the text, about, for validation and for test each
+SHARE = 0.1  # approximate share of the text in validation and in test each
 FILES = tuple(Folder(f"spanish_stories/raw/{n}.txt", size, sha256) for n, size, sha256 in BOOKS)
 GUTENBERG = (
     gutenberg(55514, "Cuentos de amor"),  # Pardo Bazán
@@ -45,7 +45,7 @@ BIASES = (
 
 @dataclass(frozen=True)
 class Cuentos(Corpus):
-    """Books or authors are never divided between splits."""
+    """Spanish short stories; books or authors are never divided between splits."""
 
     name: ClassVar[str] = "cuentos"
     row: ClassVar[str] = "paragraph"
@@ -65,9 +65,8 @@ class Cuentos(Corpus):
         ]
 
     def read_books(self, paths: list[Path], report: Report) -> list[Document]:
-        """The books. The group is the author, the first word of the file's name; or the book with
-        those that reprint its stories.
-        """
+        """The books. The group is the author (first word of the file name), or the book together
+        with those that reprint its stories."""
         documents = []
         for path in paths:
             book = path.name.split(".")[0]
@@ -79,9 +78,7 @@ class Cuentos(Corpus):
         return micro.stand_in(tier)
 
     def rows(self, read: list[Document], report: Report) -> dict[str, Rows]:
-        """Paragraphs, each once in the whole corpus: what was said before, word for word, is
-        dropped.
-        """
+        """Paragraphs, each once in the corpus: verbatim repetitions are dropped."""
         lines = [(d.group, line) for d in read for line in pieces(d.text, "\n")]
         if self.text == "clean":
             lines = [(group, fold(line)) for group, line in lines]

@@ -1,4 +1,5 @@
-"""Tiny stories of our own grammar: always at hand, and no model can beat their known entropy."""
+"""Tiny stories from our own grammar: always available, with a known entropy that no model can
+beat."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ BIASES = (
 
 @dataclass(frozen=True)
 class Micro(Corpus):
-    """Independent stories; the last tenth is for validation."""
+    """Independent stories; the last tenth is the validation split."""
 
     name: ClassVar[str] = "micro"
     row: ClassVar[str] = "story"
@@ -41,7 +42,7 @@ class Micro(Corpus):
         return stand_in(tier)
 
     def draw(self, paths: list[Path], report: Report) -> list[Story]:
-        """The stories, all different: one that was drawn twice could stand in two splits."""
+        """Distinct stories: one drawn twice could be in two splits."""
         stories = (grammar.draw(SEED, i) for i in range(self.stories))
         return list(distinct(stories, lambda s: s.text(self.language), report, "story"))
 
@@ -50,10 +51,11 @@ class Micro(Corpus):
         return {"train": self._rows(read[:cut]), "val": self._rows(read[cut:])}
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """The entropy of the source, and the floor of the validation split in the units of `score`.
+        """Entropy of the grammar, and the lower bound of the validation loss in the units of
+        `score`.
 
-        The floor is -log p of the split itself under the grammar, over the tokens that are scored:
-        all but the first, a line feed, which is certain and costs nothing.
+        The bound is -log p of the split under the grammar, over the scored tokens: all but the
+        first, a line feed, which is certain.
         """
         texts = splits["val"].texts["text"]
         nats = -sum(grammar.log_prob(text, self.language) for text in texts)
@@ -74,7 +76,8 @@ class Micro(Corpus):
 
 
 def read_as(language: str, groups: int, stories: int) -> list[Document]:
-    """Stories in place of a real corpus that cannot be had: so many groups of so many."""
+    """Documents of stories in place of a corpus that is not available: `groups` documents of
+    `stories` each."""
     return [
         Document(f"stories-{g}", "".join(_text(SEED + 1 + g, i, language) for i in range(stories)))
         for g in range(groups)
@@ -82,12 +85,12 @@ def read_as(language: str, groups: int, stories: int) -> list[Document]:
 
 
 def stand_in(tier: str) -> str:
-    """Why sentences of our stories are in two splits."""
+    """Why sentences of our stories occur in two splits; "" for other tiers."""
     return RECURS if tier == Grammar.tier else ""
 
 
 def one_a_line(stories: str) -> list[str]:
-    """Stories that stand in running text, each on a line of its own."""
+    """The stories of a text, one per line."""
     texts = stories.split(grammar.STORY_START)
     return [" ".join(text.split()) + "\n" for text in texts if text]
 

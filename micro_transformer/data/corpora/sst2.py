@@ -68,9 +68,8 @@ Labelled = tuple[str, int]  # text, 1 good or 0 bad
 
 @dataclass(frozen=True)
 class Pool:
-    """What a source offers: sentences, those kept for test (maybe none), and phrases cut from
-    sentences.
-    """
+    """The texts of a source: sentences, those reserved for test (maybe none), and phrases cut
+    from sentences."""
 
     sentences: list[Labelled]
     test: list[Labelled]
@@ -79,7 +78,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class SST2(Corpus):
-    """2k: whole sentences. all: phrases too; none shares its words with an evaluation text."""
+    """2k: whole sentences. all: also phrases that share no run of words with an evaluation text."""
 
     name: ClassVar[str] = "sst2"
     row: ClassVar[str] = "sentence or phrase"
@@ -113,11 +112,11 @@ class SST2(Corpus):
         return {split: _rows(items) for split, items in splits.items()}
 
     def sentences(self, text: str) -> list[str]:
-        """The row itself: the source has cut its sentences, and a stop may be that of `mr .`"""
+        """The row itself: sentences are cut already, and a full stop may be that of `mr .`"""
         return [same(text)]
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """The share of good rows in each split; a constant answer has F1-macro of at most 1/2."""
+        """Share of good rows in each split; a constant answer has an F1-macro of at most 1/2."""
         shares = {}
         for split, rows in splits.items():
             counts = Counter(rows.numbers["label"])
@@ -126,21 +125,21 @@ class SST2(Corpus):
 
 
 def cut_rows(items: list[Labelled], first: int) -> tuple[list[Labelled], list[Labelled]]:
-    """So many shuffled items, and the others."""
+    """`first` shuffled items, and the others."""
     head, tail = cut(shuffled(len(items), SEED), [first])
     return [items[i] for i in head], [items[i] for i in tail]
 
 
 def _unique(items: list[Labelled], report: Report) -> list[Labelled]:
-    """Folded, each text once."""
+    """Folded texts, each once."""
     folded = ((" ".join(fold(text).split()), label) for text, label in items)
     return list(distinct([i for i in folded if same(i[0])], lambda i: same(i[0]), report, "text"))
 
 
 def _apart(items: list[Labelled], evaluated: list[Labelled], report: Report) -> list[Labelled]:
-    """Items of which neither is an evaluation text a run of words, nor the other way round.
+    """Items that neither contain an evaluation text as a run of words nor are contained in one.
 
-    Single words may be: `good` is in everything.
+    Single words are allowed: `good` is in everything.
     """
     evaluation = _Known({same(text) for text, _ in evaluated})
     training = _Known({same(text) for text, _ in items})
@@ -155,13 +154,13 @@ def _apart(items: list[Labelled], evaluated: list[Labelled], report: Report) -> 
 
 
 class _Known:
-    """A set of normalised texts, to be looked for as runs of words of another."""
+    """A set of normalised texts, to be found as runs of words in other texts."""
 
     def __init__(self, texts: set[str]) -> None:
         self.texts, self.lengths = texts, set(map(len, texts))
 
     def runs_in(self, text: str) -> set[str]:
-        """Those of the set that are a run of words of a text."""
+        """The texts of the set that are runs of words in a text."""
         words = [same(word) for word in text.split()]
         joined = "".join(words)
         pairs = combinations([0, *accumulate(map(len, words))], 2)
@@ -173,7 +172,7 @@ def _rows(items: list[Labelled]) -> Rows:
 
 
 def parse_tsv(text: str, report: Report) -> Iterator[Labelled]:
-    """`sentence TAB label` below a header; other lines are counted and dropped."""
+    """Rows of `sentence TAB label` below a header; other lines are counted and dropped."""
     for number, line in enumerate(text.rstrip("\n").split("\n")[1:], 2):
         sentence, _, label = line.rpartition("\t")
         if label in ("0", "1") and sentence.strip():
@@ -188,9 +187,8 @@ def read_folder(paths: list[Path], report: Report) -> Pool:
 
 
 def read_glue(paths: list[Path], report: Report) -> Pool:
-    """GLUE has no test labels: its dev split is the test; whole sentences of train are its longest
-    rows.
-    """
+    """GLUE, without test labels: its dev split is our test; whole sentences are the longest rows
+    of train."""
     train, dev = (
         list(
             parse_tsv(read(zip_member(paths[0], f"SST-2/{name}.tsv", MEMBER_BYTES), report), report)
@@ -201,7 +199,7 @@ def read_glue(paths: list[Path], report: Report) -> Pool:
 
 
 def _maximal(items: list[Labelled]) -> list[Labelled]:
-    """Rows of at least four words that are no part of a longer row."""
+    """Rows of at least four words that are part of no longer row."""
     longest_first = sorted(items, key=lambda item: -len(item[0].split()))
     covered: set[str] = set()
     found = []
@@ -220,7 +218,7 @@ def _maximal(items: list[Labelled]) -> list[Labelled]:
 
 
 def read_vader(paths: list[Path], report: Report) -> Pool:
-    """Snippets whose mean rating is clear, good or bad; a tar within a tar."""
+    """Snippets whose mean rating is clearly good or bad, from a tar within a tar."""
     inner = tar_member(paths[0], INNER, MEMBER_BYTES)
     text = read(tar_member(inner, RATINGS, MEMBER_BYTES, RATINGS_SHA256), report)
     found = []
@@ -234,6 +232,6 @@ def read_vader(paths: list[Path], report: Report) -> Pool:
 
 
 def read_grammar(paths: list[Path], report: Report) -> Pool:
-    """Our own stories without their question; the sentiment is how they end."""
+    """Our own stories without their question; the label is how they end."""
     drawn = [grammar.draw(micro.SEED, index) for index in range(5_000)]
     return Pool([(" ".join(s.sentences("en")[:-2]), s.sentiment) for s in drawn], [], [])

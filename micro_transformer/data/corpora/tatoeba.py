@@ -88,9 +88,9 @@ class Tatoeba(Corpus):
         ]
 
     def rows(self, read: list[Pair], report: Report) -> dict[str, Rows]:
-        """Connected components, shuffled, to test, val and train until each is full.
+        """Connected components, shuffled, assigned to test, val and train until each is full.
 
-        Two pairs are connected when they share a sentence of either language, compared by letters
+        Two pairs are connected if they share a sentence of either language, compared by letters
         and digits.
         """
         pairs = list(
@@ -118,7 +118,7 @@ class Tatoeba(Corpus):
         }
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """How many references a source has, and what copying the source would be told apart by."""
+        """References per source, and the score of copying the source."""
         counts = Counter(len(r) for r in splits["test"].entries["references"])
         return {
             "direction": "en-es",
@@ -130,7 +130,7 @@ class Tatoeba(Corpus):
 
 
 def _whole(pairs: list[Pair], report: Report) -> list[Pair]:
-    """Pairs without surrounding space, none with an empty side."""
+    """Pairs stripped of surrounding space, without empty sides."""
     kept = []
     for number, (en, es) in enumerate(pairs, 1):
         pair = (" ".join(en.split()), " ".join(es.split()))
@@ -147,7 +147,7 @@ def _pair_rows(pairs: list[Pair]) -> Rows:
 
 
 def _reference_rows(pairs: list[Pair]) -> Rows:
-    """One row a source; its target is the first reference. Texts keep their case."""
+    """One row per source; its target is the first reference. Case is kept."""
     references: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
     for en, es in pairs:
@@ -181,16 +181,15 @@ def read_export(paths: list[Path], report: Report) -> list[Pair]:
 
 
 def read_opus(paths: list[Path], report: Report) -> list[Pair]:
-    """Two files, aligned line by line."""
+    """Pairs of two files aligned by line."""
     sides = (zip_member(paths[0], f"Tatoeba.en-es.{code}", OPUS_BYTES) for code in ("en", "es"))
     english, spanish = (read(side, report).rstrip("\n").split("\n") for side in sides)
     return list(zip(english, spanish, strict=True))
 
 
 def read_home_assistant(paths: list[Path], report: Report) -> list[Pair]:
-    """Texts that have the same key in both languages, of two words at least, without markup or
-    placeholders.
-    """
+    """Texts with the same key in both languages, of at least two words, without markup or
+    placeholders."""
     files: dict[str, dict[str, str]] = {}
     with naming(paths[0]), zipfile.ZipFile(paths[0]) as wheel:
         for name in sorted(wheel.namelist()):
@@ -220,7 +219,7 @@ def _marked(pair: Pair) -> bool:
 
 
 def read_verses(paths: list[Path], report: Report) -> list[Pair]:
-    """Verses of the World English Bible beside those of the Reina-Valera."""
+    """Pairs of verses of the World English Bible and the Reina-Valera."""
     sides: dict[tuple[int, int], dict[str, str]] = {}
     for book, number, version, text in verses(paths[0], "4v"):
         sides.setdefault((book, number), {})[version] = text
@@ -228,7 +227,7 @@ def read_verses(paths: list[Path], report: Report) -> list[Pair]:
 
 
 def read_grammar(paths: list[Path], report: Report) -> list[Pair]:
-    """The sentences of our own stories, side by side."""
+    """Pairs of sentences of our own stories."""
     pairs: dict[Pair, None] = {}
     for index in range(3_000):
         story = grammar.draw(micro.SEED, index)

@@ -57,7 +57,7 @@ STORY_START, QUESTION_START, BETWEEN = "\n\n", "\n", " "
 
 
 def _scripts() -> Iterator[Script]:
-    """Every story: a find, what became of it, how it ended, and a question on a fact told."""
+    """Every script: a find, what became of it, how it ended, and a question about a stated fact."""
     openings: list[Script] = [
         (say.lived,),
         (say.lived, say.liked),
@@ -85,24 +85,24 @@ SCRIPTS: tuple[Script, ...] = tuple(_scripts())
 
 @dataclass(frozen=True)
 class Story:
-    """One plan: a script and a value for each of its variables."""
+    """A script and a value for each of its variables."""
 
     script: Script
     plan: dict[str, Any]
 
     def sentences(self, language: str) -> list[str]:
-        """The story's sentences; those of the two languages say the same, one by one."""
+        """The sentences of the story; those of the two languages correspond one to one."""
         which = LANGUAGES.index(language)
         return [sentence(**_pick(self.plan, sentence))[which] for sentence in self.script]
 
     def text(self, language: str) -> str:
-        """The story as it stands in running text, beginning with an empty line."""
+        """The story as in running text, beginning with an empty line."""
         *story, question, answer = self.sentences(language)
         return STORY_START + BETWEEN.join(story) + QUESTION_START + question + BETWEEN + answer
 
     @property
     def sentiment(self) -> int:
-        """1 if it ended well, 0 if badly."""
+        """1 if it ends well, 0 if badly."""
         return self.plan["ending"].sentiment
 
     @property
@@ -112,7 +112,7 @@ class Story:
 
 
 def draw(seed: int, index: int) -> Story:
-    """Story number `index` of a seed: always the same one, whatever was drawn before."""
+    """Story number `index` of a seed, independent of earlier draws."""
     rng = np.random.default_rng((seed, index))
     script = SCRIPTS[int(rng.integers(len(SCRIPTS)))]
     plan: dict[str, Any] = {}
@@ -123,7 +123,7 @@ def draw(seed: int, index: int) -> Story:
 
 
 def derivations(text: str, language: str) -> list[Story]:
-    """Every derivation of a story's text; none if the grammar cannot write it."""
+    """Every derivation of a text; none if the grammar cannot generate it."""
     parts = re.findall(r"[^.?]+[.?]", text)
     parts = [part.lstrip() for part in parts]
     found = []
@@ -138,23 +138,22 @@ def derivations(text: str, language: str) -> list[Story]:
 
 
 def log_prob(text: str, language: str) -> float:
-    """The exact log-probability of a text as one story, in nats; -inf if the grammar cannot write
-    it.
-    """
+    """Exact log-probability of a text as one story, in nats; -inf if the grammar cannot generate
+    it."""
     total = sum(math.exp(-story.surprisal) for story in derivations(text, language))
     return math.log(total) if total else -math.inf
 
 
 def entropy() -> float:
-    """Nats a story."""
+    """Entropy in nats per story."""
     return sum(map(_surprisal, SCRIPTS)) / len(SCRIPTS)
 
 
 def mean_length(language: str) -> float:
-    """Expected characters a story, the empty line before it included.
+    """Expected number of characters per story, with the empty line before it.
 
-    Linear in its sentences; each is averaged over the values of its own variables, which are
-    uniform by symmetry.
+    It is linear in the sentences; each is averaged over the values of its own variables, which
+    are uniform by symmetry.
     """
     which = LANGUAGES.index(language)
     total = sum(_mean_length(sentence, which) for script in SCRIPTS for sentence in script)
@@ -166,25 +165,25 @@ def mean_length(language: str) -> float:
 
 
 def entropy_rate(language: str) -> float:
-    """Nats a character of endless stories: H(story) over its expected length."""
+    """Nats per character of an endless sequence of stories: H(story) / expected length."""
     return entropy() / mean_length(language)
 
 
 @cache
 def variables(script: Script) -> tuple[str, ...]:
-    """The variables that a script's sentences speak of, in the order of drawing."""
+    """The variables in the sentences of a script, in drawing order."""
     spoken = {name for sentence in script for name in parameters(sentence)}
     return tuple(name for name in VARIABLES if name in spoken)
 
 
 @cache
 def parameters(sentence: Sentence) -> tuple[str, ...]:
-    """The variables that a sentence speaks of."""
+    """The variables in a sentence."""
     return tuple(inspect.signature(sentence).parameters)
 
 
 def choices_of(name: str, plan: dict[str, Any]) -> list[Any]:
-    """The values that a variable may take, given those drawn before it."""
+    """The values that a variable may take, given the variables drawn before it."""
     other = plan.get(DIFFERS_FROM.get(name, ""))
     return (
         [value for value in VARIABLES[name] if value != other]
@@ -200,7 +199,7 @@ def _surprisal(script: Script) -> float:
 
 
 def _plans(names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Every joint value of some variables."""
+    """All joint values of some variables."""
     for values in itertools.product(*(VARIABLES[name] for name in names)):
         plan = dict(zip(names, values, strict=True))
         if all(plan[a] != plan[b] for a, b in DIFFERS_FROM.items() if a in plan and b in plan):
@@ -215,7 +214,7 @@ def _mean_length(sentence: Sentence, which: int) -> float:
 
 @cache
 def _readings(sentence: Sentence, which: int) -> dict[str, list[dict[str, Any]]]:
-    """Text -> all values of the sentence's variables that give it."""
+    """Maps text -> all values of the sentence's variables that give it."""
     readings: dict[str, list[dict[str, Any]]] = {}
     for plan in _plans(parameters(sentence)):
         readings.setdefault(sentence(**plan)[which], []).append(plan)
@@ -223,7 +222,7 @@ def _readings(sentence: Sentence, which: int) -> dict[str, list[dict[str, Any]]]
 
 
 def _bindings(script: Script, parts: list[str], which: int) -> list[dict[str, Any]]:
-    """Every plan under which the script's sentences read as these parts."""
+    """Every plan under which the script's sentences have these texts."""
     plans: list[dict[str, Any]] = [{}]
     for sentence, part in zip(script, parts, strict=True):
         readings = _readings(sentence, which).get(part, [])

@@ -177,7 +177,7 @@ ENDINGS = [
     Ending("the last bus never came", "el último autobús no llegó nunca", 0),
     Ending("their team lost the game", "su equipo perdió el partido", 0),
 ]
-# One row for each sentiment, of equal length, so that the choice carries as much either way.
+# One row per sentiment, of equal length, so that the choice has the same entropy in both.
 FEELINGS = [
     (  # bad
         _o("angry", "enfadad"),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.visibility import Everything, Wanted
+from micro_transformer.records.run_record import MEMORY_BUDGET, OOM
+from micro_transformer.wording import _
 
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim.
 # Column = index of a token in its row, pads included; its position leaves out the pads, so it may
@@ -29,8 +31,8 @@ class CacheSpec(NamedTuple):
 class OverBudget(Exception):
     """A cache needs more memory than its budget; deterministic, so a retry is pointless."""
 
-    status = "oom"
-    flags = ("memory budget",)
+    status = OOM
+    flags = (MEMORY_BUDGET,)
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,14 @@ class Cache:
             if share is not None and (held := layer.nbytes()) > share:
                 total, allowed = (x * len(self.layers) / 1e6 for x in (held, share))
                 raise OverBudget(
-                    f"{type(layer).__name__} holds {total:.1f} MB @ "
-                    f"{self.length or layer.spec.max_len} "
-                    f"tokens, budget.kv_mb={allowed:g}; raise it or choose another cache"
+                    _(
+                        "{cache} takes {total} MB @ {length} tokens, "
+                        "budget.kv_mb={allowed}; raise it or choose another cache",
+                        cache=type(layer).__name__,
+                        total=f"{total:.1f}",
+                        length=self.length or layer.spec.max_len,
+                        allowed=f"{allowed:g}",
+                    )
                 )
 
     def reorder(self, rows: Tensor) -> None:

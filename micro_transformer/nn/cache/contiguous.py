@@ -7,6 +7,7 @@ from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 from micro_transformer.nn.visibility import Wanted
+from micro_transformer.wording import _
 
 # B batch, H heads, d head_dim
 
@@ -29,7 +30,11 @@ class Contiguous(CacheLayer):
         start, num_new = self._length, k.shape[2]
         if start + num_new > self.spec.max_len:
             raise ValueError(
-                f"{start + num_new} tokens do not fit a cache of max_len={self.spec.max_len}"
+                _(
+                    "{n} tokens do not fit a cache of max_len={max_len}",
+                    n=start + num_new,
+                    max_len=self.spec.max_len,
+                )
             )
         self._k.narrow(2, start, num_new).copy_(k)
         self._v.narrow(2, start, num_new).copy_(v)

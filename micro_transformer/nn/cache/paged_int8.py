@@ -63,6 +63,7 @@ class PagedInt8(CompactingCache):
     """
 
     exact = False
+    relations = (("block", "multiple_of", "group"), ("residual", "at_least", "group"))
     logit_error = 0.05  # largest logit error over the standard deviation of logits, as tested
 
     def __init__(self, spec: CacheSpec, *, block: Count, group: Count, residual: Count):

@@ -72,6 +72,7 @@ class Sink(CacheLayer):
 
     exact = False
     segmented = True
+    relations = (("sinks", "at_most", "window"),)
 
     def __init__(self, spec: CacheSpec, *, sinks: Count, window: Count):
         super().__init__(spec)

@@ -8,6 +8,7 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 from micro_transformer.nn.scaling.base import Scaling
 from micro_transformer.nn.scaling.none import NoScaling
+from micro_transformer.wording import _
 
 # B batch, T tokens, d head_dim
 
@@ -29,8 +30,13 @@ class RoPE(PositionalEncoding):
         super().__init__(dims)
         if dims.head_dim % 2:
             raise ValueError(
-                f"d_model={dims.d_model}, num_heads={dims.num_heads}: heads of {dims.head_dim} "
-                "channels cannot be turned in pairs; change one of them"
+                _(
+                    "d_model={d_model}, num_heads={num_heads}: heads of {head_dim} "
+                    "channels cannot be rotated in pairs; change one of them",
+                    d_model=dims.d_model,
+                    num_heads=dims.num_heads,
+                    head_dim=dims.head_dim,
+                )
             )
         even = torch.arange(0, dims.head_dim, 2, dtype=torch.float32)
         self.register_buffer("inv_freq", base ** (-even / dims.head_dim), persistent=False)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Factor, Positive
 from micro_transformer.nn.scaling.base import Scaling
+from micro_transformer.wording import _
 
 LEAST_FALL = 1e-9  # for bases so close to 1 that adjacent frequencies are equal in float32
 
@@ -22,12 +23,18 @@ class YaRN(Scaling):
     """
 
     divides_by_width_less_two = True
+    relations = (("beta_fast", "above", "beta_slow"),)
 
     def __init__(self, *, factor: Factor, beta_fast: Positive = 32.0, beta_slow: Positive = 1.0):
         if beta_fast <= beta_slow:
             raise ValueError(
-                f"scaling.beta_fast={beta_fast:g}: must be above scaling.beta_slow={beta_slow:g}, "
-                "as the pairs between them are blended"
+                _(
+                    "scaling.beta_fast={beta_fast}: must be above "
+                    "scaling.beta_slow={beta_slow}, as the pairs between them are "
+                    "blended",
+                    beta_fast=f"{beta_fast:g}",
+                    beta_slow=f"{beta_slow:g}",
+                )
             )
         self.factor, self.beta_fast, self.beta_slow = factor, beta_fast, beta_slow
 

@@ -1,0 +1,23 @@
+"""What the child process of a phase returns."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work done. seconds: wall time of the training loop or of the measurements alone."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured(Work):
+    """What was measured of a trained model, as in its record; empty: nothing was."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    size: dict[str, int] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    dtype: str | None = None  # of the weights as measured
+    history: list[dict[str, Any]] = field(default_factory=list)  # one entry per logged step
