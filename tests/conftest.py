@@ -17,6 +17,7 @@ from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.visibility import EVERYTHING, Wanted
 from tests.sweeps import run_sweep
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -96,6 +97,11 @@ def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Ca
     dims = net.dims
     spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, net.dtype, net.device)
     return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)
+
+
+def every_column(num: int) -> Wanted:
+    """The last of `num` tokens wants them all."""
+    return Wanted(EVERYTHING, range(num - 1, num), range(num))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from micro_transformer.nn.context import Context
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.kernels.manual import Manual
 from micro_transformer.nn.kernels.sdpa import Sdpa
-from micro_transformer.nn.masks import Mask, causal
+from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.visibility import CAUSAL
 
 WARMUP = 2
 KERNELS: dict[str, Callable[[], Kernel]] = {"manual": Manual, "sdpa": Sdpa}
@@ -40,12 +41,12 @@ def _actions(model: Net, length: int, device: str) -> dict[str, Callable[[], Ten
     qkv = torch.randn(3, 1, dims.num_heads, length, dims.head_dim, device=device)
     x = torch.randn(1, length, dims.d_model, device=device)
     pos = torch.arange(length, device=device)
-    mask = Mask(causal, pos, pos, q_offset=0)
-    context = Context(model.posenc, causal, pos, batch=1, num_heads=dims.num_heads, plain=True)
+    mask = Mask(CAUSAL, pos, pos, (range(length), range(length)))
+    context = Context(model.posenc, CAUSAL, pos, batch=1, num_heads=dims.num_heads, padded=False)
 
     def alone(make: Callable[[], Kernel]) -> Callable[[], Tensor]:
         kernel = make()
-        return lambda: kernel(*qkv, mask, None, dims.head_dim**-0.5)
+        return lambda: kernel(*qkv, mask, dims.head_dim**-0.5)
 
     def whole(make: Callable[[], Kernel]) -> Callable[[], Tensor]:
         def attend() -> Tensor:

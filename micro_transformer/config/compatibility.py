@@ -22,7 +22,7 @@ from micro_transformer.wording import _
 
 def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, one line each; its single values must be valid."""
-    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, unmet)
+    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, _segments, unmet)
     found = [line for rule in rules for line in rule(config)]
     for group in COMPONENTS:
         found += broken(group, component(group, config), config[group])
@@ -187,6 +187,18 @@ def _blocks(config: dict[str, Any]) -> Iterator[str]:
             " tokens; lower cache.block or write more",
             block=block,
             longest=longest,
+        )
+
+
+def _segments(config: dict[str, Any]) -> Iterator[str]:
+    """A kernel that takes one tensor of keys would run as another kernel over several segments."""
+    attention, cache = component("attention", config), component("cache", config)
+    if cache.facts["segmented"] and not attention.facts["takes_segments"]:
+        yield _(
+            "attention kind {attention}: takes all keys in one tensor, and cache kind {cache} "
+            "stores them in segments; use attention=auto or cache=contiguous",
+            attention=attention.kind,
+            cache=cache.kind,
         )
 
 

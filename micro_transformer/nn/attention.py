@@ -1,16 +1,15 @@
 """Multi-head self-attention."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from micro_transformer.nn import segmented_attention
 from micro_transformer.nn.cache.base import AS_IS, QueryView, Segment
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
-from micro_transformer.nn.kernels.base import Kernel
+from micro_transformer.nn.kernels.base import Kernel, attend
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.sublayer import SubLayer
@@ -51,21 +50,16 @@ class SelfAttention(SubLayer):
         q, k = context.rotate(qk).unbind()  # (B, H, Tq, d) each
         q, k, v = self.q(q), self.k(k), self.v(v.squeeze(0))  # (B, H, Tq, d)
         scale = context.score_scale / math.sqrt(self.head_dim)
-        segments = [Segment(0, k, v)]
+        segments: Sequence[Segment] = [Segment(0, k, v)]
         if context.cache is not None:
             layer = context.cache.layer(index)
             layer.append(k, v, context.pos)
-            segments = list(layer.segments(context.first_visible))
-        if len(segments) == 1 and segments[0].view is AS_IS:
-            [whole] = segments
-            span = context.span(whole.start, whole.stop)
-            out = span.attend(self.kernel, q, whole.k, whole.v, scale)
-        else:
+            segments = layer.segments(context.masks.wanted)
 
-            def queries(view: QueryView) -> Tensor:
-                return q if view is AS_IS else context.rotate(qk[0], view)
+        def queries(view: QueryView) -> Tensor:
+            return q if view is AS_IS else context.rotate(qk[0], view)
 
-            out = segmented_attention.attend(context, queries, segments, scale)
+        out = attend(self.kernel, queries, segments, context.masks, scale)
         return self.out(out.transpose(1, 2).flatten(2))  # (B, Tq, H, d), then (B, Tq, D)
 
     def _shifted(self, k: Tensor, context: Context, index: int) -> Tensor:

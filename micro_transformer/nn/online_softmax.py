@@ -1,13 +1,26 @@
 """softmax(scores) v, accumulated over blocks of keys."""
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from micro_transformer.nn.cache.base import Segment
 from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.visibility import ALL, NONE
 
 # B batch, H heads, Tq queries, n keys of a block, d head_dim
 
 NEVER = float("-inf")
+
+
+class Piece(NamedTuple):
+    """A segment of the keys with the queries q (B, H, Tq, d), as rotated for it, and their mask."""
+
+    q: Tensor
+    keys: Segment
+    mask: Mask
 
 
 class OnlineSoftmax:
@@ -34,16 +47,48 @@ class OnlineSoftmax:
         self._out = self._out * kept + (weights.to(v.dtype) @ v).to(scores.dtype)
         self._largest = largest
 
-    def result(self) -> Tensor:
-        """(B, H, Tq, d) over the blocks added; 0 for a query that saw no key."""
-        assert isinstance(self._sum, Tensor) and isinstance(self._out, Tensor), "add comes first"
+    def result(self) -> Tensor | None:
+        """(B, H, Tq, d) over the blocks added, 0 for a query that saw no key; None without any."""
+        if not isinstance(self._sum, Tensor) or not isinstance(self._out, Tensor):
+            return None
         return self._out / self._sum.masked_fill(self._sum == 0, 1.0)
 
 
-def masked_scores(q: Tensor, k: Tensor, mask: Mask, bias: Tensor | None, scale: float) -> Tensor:
+def attend_online(pieces: Sequence[Piece], scale: float, rows: int, block: int) -> Tensor:
+    """(B, H, Tq, d) over all pieces, for `rows` queries and `block` keys at a time.
+
+    Reads each segment once; skips blocks that are known to be fully masked.
+    """
+    first = pieces[0].q
+    parts = list(_blocks(first.shape[2], rows))
+    sums = [OnlineSoftmax() for _ in parts]
+    for q, segment, mask in pieces:
+        k, v = segment.k, segment.v
+        for keys in _blocks(k.shape[2], block):
+            for part, total in zip(parts, sums, strict=True):
+                seen = mask.part(part, keys)
+                if seen.coverage is not NONE:
+                    scores = _masked_scores(q[:, :, part], k[:, :, keys], seen, scale)
+                    total.add(scores, v[:, :, keys])
+    outs = [total.result() for total in sums]
+    return torch.cat(
+        [
+            torch.zeros_like(first[:, :, part]) if out is None else out.to(first.dtype)
+            for part, out in zip(parts, outs, strict=True)
+        ],
+        2,
+    )
+
+
+def _blocks(length: int, size: int) -> Iterator[slice]:
+    return (slice(i, min(i + size, length)) for i in range(0, length, size))
+
+
+def _masked_scores(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Tensor:
     """scale · q·k + bias (B, H, Tq, n) in float32 or wider, -inf where masked."""
     # (B, H, Tq, n)
     scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
+    bias = mask.bias
     if bias is not None:
         scores = scores + bias
-    return scores if mask.sees_all else scores.masked_fill(~mask.dense(), NEVER)
+    return scores if mask.coverage is ALL else scores.masked_fill(~mask.dense(), NEVER)

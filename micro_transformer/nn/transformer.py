@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -60,7 +59,7 @@ class Stack(nn.Module):
         """(B, T, D) -> (B, T, D)."""
         for index, block in enumerate(self.blocks):
             if self.checkpointed and self.training:
-                x = checkpoint(_anew, block, x, context, index, use_reentrant=False)
+                x = checkpoint(block, x, context, index, use_reentrant=False)
             else:
                 x = block(x, context, index)
         return self.norm(x)
@@ -68,12 +67,6 @@ class Stack(nn.Module):
     def sublayers(self) -> list[SubLayer]:
         """The sub-layer of every residual branch, first to last."""
         return [sublayer for block in self.blocks for _, sublayer in block.branches()]  # type: ignore[operator]
-
-
-def _anew(block: Any, x: Tensor, context: Context, index: int) -> Tensor:
-    """The block's output, with masks, bias and rotation computed by this call: if the first block
-    computed them for all, its recomputation would find them and record fewer operations."""
-    return block(x, context.fresh(), index)
 
 
 def initialise(net: nn.Module, stacks: Iterable[Stack], *, zero_init: bool) -> None:

@@ -161,7 +161,7 @@ class Trainer:
             "train/peak_vram_gb": memory.peak_vram_gb(self.device),
         }
 
-    def _stop_in_good_order(self, stored: bool) -> None:
+    def _stop_if_asked(self, stored: bool) -> None:
         """On a stop request, a snapshot of this step is stored before Interrupted is raised."""
         try:
             self.check_stop()

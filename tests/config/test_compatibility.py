@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from micro_transformer.config import excerpts, schema
+from micro_transformer.config.compatibility import conflicts
 from micro_transformer.config.components import find
 from micro_transformer.data.configured import split_lengths
 from micro_transformer.runs.planning import make_plan
@@ -58,6 +59,20 @@ def test_a_recipe_longer_than_the_text_and_a_split_that_is_not_there_are_told() 
         "train.context=500", "eval.measures.one.split=test",
     ]  # fmt: skip
     assert excerpts.beyond_the_text(config, {}) == []
+
+
+@pytest.mark.parametrize("cache", schema.choices_of("cache"))
+@pytest.mark.parametrize("attention", schema.choices_of("attention"))
+def test_a_kernel_that_would_run_as_another_over_segments_is_invalid(
+    attention: str, cache: str
+) -> None:
+    chosen = {"attention": attention, "cache": cache}
+    choices = {group: schema.read_choice(group, name) for group, name in chosen.items()}
+    kernel, store = (find(group, choice["kind"]) for group, choice in choices.items())
+    lines = [line for line in conflicts({**CONFIG, **choices}) if "segments" in line]
+    invalid = store.facts["segmented"] and not kernel.facts["takes_segments"]
+    assert len(lines) == invalid
+    assert all(kernel.kind in line and store.kind in line for line in lines)
 
 
 def test_lengths_are_those_of_the_prepared_text(micro_data: Any) -> None:

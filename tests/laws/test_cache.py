@@ -13,10 +13,11 @@ from torch import Tensor
 from micro_transformer.generation import positions
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.nn.masks import all_of, window
+from micro_transformer.nn.visibility import CAUSAL, Wanted, Window, all_of
 from tests.conftest import (
     SMALL,
     build,
+    every_column,
     facts,
     make_cache,
     members,
@@ -77,12 +78,12 @@ def in_chunks(
 def claimed(net: DecoderLM, cache: str, ids: Tensor, pos: Tensor | None = None) -> Tensor:
     """Reference logits, without the cache, of the function that the cache claims to compute."""
     if cache == "sliding":
-        mask_fn = net.mask_fn
-        net.mask_fn = all_of(mask_fn, window(SMALL["window"]))
+        visibility = net.visibility
+        net.visibility = all_of(visibility, Window(SMALL["window"]))
         try:
             return net(ids, pos=pos)
         finally:
-            net.mask_fn = mask_fn
+            net.visibility = visibility
     if cache == "sink":
         real = torch.ones_like(ids, dtype=torch.bool) if pos is None else pos >= 0
         rows = [streamed(net, row[seen]) for row, seen in zip(ids, real, strict=True)]
@@ -98,7 +99,6 @@ def streamed(net: DecoderLM, ids: Tensor) -> Tensor:
     indices in the cache.
     """
     sinks, width = SMALL["sinks"], SMALL["window"]
-    reach = net.reach or len(ids)
     held: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in net.blocks()]
     outs = []
     for at, token in enumerate(ids):
@@ -120,7 +120,8 @@ def streamed(net: DecoderLM, ids: Tensor) -> Tensor:
             scores = q @ k.mT * scale
             bias = net.posenc.bias(here, places)
             scores = scores if bias is None else scores + bias
-            scores = scores.masked_fill(places <= here - reach, float("-inf"))
+            seen = net.visibility.visible(here[:0], here[:0], here[:, None], places)
+            scores = scores.masked_fill(~seen, float("-inf"))
             out = (scores.softmax(-1) @ v).transpose(1, 2).reshape(1, 1, -1)
             x = x + attention.out(out)
             x = x + block.ffn(block.ffn_norm(x))
@@ -221,7 +222,7 @@ def test_contiguous_takes_its_bytes_once_and_refuses_more_tokens_than_fit() -> N
     k = v = torch.randn(2, 4, 5, 8)
     layer.append(k, v, torch.arange(5))
     assert layer.nbytes() == taken
-    [segment] = layer.segments(0)
+    [segment] = layer.segments(every_column(5))
     assert torch.equal(segment.k, k) and (segment.start, segment.stop) == (0, 5)
     with pytest.raises(ValueError, match="7 tokens do not fit a cache of max_len=6"):
         layer.append(k[:, :, :2], v[:, :, :2], torch.arange(5, 7))
@@ -261,8 +262,9 @@ def test_paged_rows_share_blocks_until_one_writes_and_free_them_when_they_end() 
 def test_a_window_skips_blocks_that_it_cannot_see() -> None:
     layer = build("cache", "paged", spec(batch=1, max_len=100))
     layer.append(*torch.randn(2, 1, 4, 14, 8), torch.arange(14))
-    assert [s.start for s in layer.segments(9)] == [8, 12]
-    assert [s.start for s in layer.segments(0)] == [0, 4, 8, 12]
+    window = Wanted(all_of(CAUSAL, Window(5)), range(13, 14), range(14))
+    assert [s.start for s in layer.segments(window)] == [8, 12]
+    assert [s.start for s in layer.segments(every_column(14))] == [0, 4, 8, 12]
 
 
 @pytest.mark.parametrize(
@@ -277,9 +279,10 @@ def test_what_is_kept_at_the_end(cache: str, kept: list[int]) -> None:
             layer.append(k[:, :, start:stop], k[:, :, start:stop], torch.arange(start, stop))
             layer.end_forward()
             start = stop
-        held = [c for s in layer.segments(0) for c in range(s.start, s.stop)]
+        segments = layer.segments(every_column(LENGTH))
+        held = [c for s in segments for c in range(s.start, s.stop)]
         assert held == list(kept)
-        got = torch.cat([s.k for s in layer.segments(0)], 2)
+        got = torch.cat([s.k for s in segments], 2)
         assert torch.equal(got, k[:, :, held])
         assert layer.nbytes() == 2 * len(held) * 4 * 8 * 4
 

@@ -4,11 +4,21 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
-from micro_transformer.nn.masks import Mask, MaskFn, all_of, causal, padding, selective
+from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.visibility import (
+    CAUSAL,
+    EVERYTHING,
+    Padded,
+    Selective,
+    Visibility,
+    Window,
+    all_of,
+)
 from tests.conftest import build, members
 
 KERNELS = members("attention")
@@ -18,38 +28,71 @@ PADDED = torch.arange(T) - PADS[:, None]
 POSITIONS = PADDED.masked_fill(PADDED < 0, -1)  # (B, T), left padding
 BLOCKED = torch.zeros(B, T, dtype=torch.bool)
 BLOCKED[:, [0, 4]] = True
-NOBODY: MaskFn = lambda b, h, q_pos, k_pos: (k_pos <= q_pos) & (q_pos % 3 > 0)  # noqa: E731
 
+
+class Thirds(Visibility):
+    """Every third query sees no key."""
+
+    def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        return q_pos % 3 > 0
+
+
+class Heads(Visibility):
+    """Head h sees h keys more than the first."""
+
+    def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        return q_pos - k_pos <= h
+
+
+class Table(PositionalEncoding):
+    """A bias read from a table (..., H, T, T)."""
+
+    adds_bias = True
+
+    def __init__(self, *shape: int):
+        nn.Module.__init__(self)
+        self.table = torch.randn(*shape, T, T, dtype=torch.float64)
+
+    def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        if q_pos.ndim == 1:
+            return self.table[..., q_pos[:, None], k_pos]
+        tables = self.table.expand(B, H, T, T)
+        rows = zip(tables, q_pos, k_pos, strict=True)
+        return torch.stack([table[:, q[:, None], k] for table, q, k in rows])
+
+
+ROW = torch.arange(T)
 MASKS = {
-    "causal": lambda: Mask(causal, torch.arange(T), torch.arange(T), q_offset=0),
-    "chunk": lambda: Mask(causal, torch.arange(4, T), torch.arange(T), q_offset=4),
-    "step": lambda: Mask(causal, torch.arange(T - 1, T), torch.arange(T), q_offset=T - 1),
-    "padding": lambda: Mask(all_of(causal, padding), POSITIONS, POSITIONS),
-    "bidirectional": lambda: Mask(padding, POSITIONS, POSITIONS),
-    "selective": lambda: Mask(
-        all_of(causal, selective(BLOCKED)), torch.arange(T), torch.arange(T), batch=B
+    "causal": lambda **o: Mask(CAUSAL, ROW, ROW, (range(T), range(T)), **o),
+    "chunk": lambda **o: Mask(CAUSAL, ROW[4:], ROW, (range(4, T), range(T)), **o),
+    "step": lambda **o: Mask(CAUSAL, ROW[-1:], ROW, (range(T - 1, T), range(T)), **o),
+    "window": lambda **o: Mask(all_of(CAUSAL, Window(3)), ROW, ROW, (range(T), range(T)), **o),
+    "padding": lambda **o: Mask(Padded(CAUSAL), POSITIONS, POSITIONS, **o),
+    "padded window": lambda **o: Mask(
+        Padded(all_of(CAUSAL, Window(3))), POSITIONS, POSITIONS, (range(T), range(T)), **o
     ),
-    "per head": lambda: Mask(
-        lambda b, h, q_pos, k_pos: (k_pos <= q_pos) & (q_pos - k_pos <= h),
-        torch.arange(T),
-        torch.arange(T),
-        num_heads=H,
-    ),
-    "dead rows": lambda: Mask(NOBODY, torch.arange(T), torch.arange(T)),
+    "bidirectional": lambda **o: Mask(Padded(EVERYTHING), POSITIONS, POSITIONS, **o),
+    "selective": lambda **o: Mask(all_of(CAUSAL, Selective(BLOCKED)), ROW, ROW, batch=B, **o),
+    "per head": lambda **o: Mask(all_of(CAUSAL, Heads()), ROW, ROW, num_heads=H, **o),
+    "dead rows": lambda **o: Mask(all_of(CAUSAL, Thirds()), ROW, ROW, (range(T), range(T)), **o),
 }
 
 
-def by_loops(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
-) -> Tensor:
+@pytest.fixture(params=[2, 128], autouse=True)
+def _slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every law with slices of two queries as with one slice."""
+    monkeypatch.setattr("micro_transformer.nn.masks.SLICE", request.param)
+
+
+def by_loops(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
     """Reference: the formula for one query at a time, over its visible keys."""
     allowed = mask.dense().expand(B, H, q.shape[2], k.shape[2])
     rows = []
     for b, h, i in itertools.product(*map(range, q.shape[:3])):
         keys = allowed[b, h, i]
         scores = k[b, h, keys] @ q[b, h, i] * scale
-        if bias is not None:
-            scores = scores + bias.expand(B, H, -1, -1)[b, h, i, keys]
+        if mask.bias is not None:
+            scores = scores + mask.bias.expand(B, H, -1, -1)[b, h, i, keys]
         rows.append(scores.softmax(0) @ v[b, h, keys])
     return torch.stack(rows).view_as(q)
 
@@ -60,22 +103,18 @@ def inputs(mask: Mask) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-@pytest.mark.parametrize("biased", [None, (H, 1), (B, H)])
+@pytest.mark.parametrize("biased", [None, (H,), (B, H)])
 @pytest.mark.parametrize("mask_name", MASKS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernels_agree_with_the_formula(
-    kernel: str, mask_name: str, biased: tuple[int, int] | None
+    kernel: str, mask_name: str, biased: tuple[int, ...] | None
 ) -> None:
-    mask, attend = MASKS[mask_name](), build("attention", kernel)
+    mask = MASKS[mask_name](posenc=Table(*biased) if biased else None)
+    attend = build("attention", kernel)
     q, k, v = inputs(mask)
-    bias = None
-    if biased:
-        bias = torch.randn(B, H, q.shape[2], T, dtype=torch.float64)
-        bias = bias[0] if biased == (H, 1) else bias
-    expected = by_loops(q, k, v, mask, bias, 0.3)
+    expected = by_loops(q, k, v, mask, 0.3)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 2e-6), (torch.bfloat16, 0.03)):
-        narrow = None if bias is None else bias.to(torch.promote_types(dtype, torch.float32))
-        out = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask, narrow, 0.3)
+        out = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask, 0.3)
         assert out.dtype == dtype
         torch.testing.assert_close(out.double(), expected, rtol=0, atol=tolerance)
 
@@ -85,18 +124,16 @@ def test_kernels_agree_with_the_formula(
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradients_agree_and_are_finite(kernel: str, mask_name: str, biased: bool) -> None:
     """Fully masked queries once made the gradients of all keys NaN."""
-    mask, attend = MASKS[mask_name](), build("attention", kernel)
+    mask = MASKS[mask_name](posenc=Table(H) if biased else None)
+    attend = build("attention", kernel)
     tensors = [x.requires_grad_() for x in inputs(mask)]
-    bias = torch.randn(H, tensors[0].shape[2], T, dtype=torch.float64) if biased else None
     direction = torch.randn_like(tensors[0])
 
     def gradients(out: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad((out * direction).sum(), tensors)
 
-    ours = gradients(attend(*tensors, mask, bias, 0.3))
-    for gradient, expected in zip(
-        ours, gradients(by_loops(*tensors, mask, bias, 0.3)), strict=True
-    ):
+    ours = gradients(attend(*tensors, mask, 0.3))
+    for gradient, expected in zip(ours, gradients(by_loops(*tensors, mask, 0.3)), strict=True):
         assert gradient.isfinite().all()
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-10)
 
@@ -104,7 +141,7 @@ def test_gradients_agree_and_are_finite(kernel: str, mask_name: str, biased: boo
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_query_that_sees_nothing_gets_exactly_zero(kernel: str) -> None:
     mask = MASKS["dead rows"]()
-    out = build("attention", kernel)(*inputs(mask), mask, None, 0.3)
+    out = build("attention", kernel)(*inputs(mask), mask, 0.3)
     assert (out[:, :, ::3] == 0).all()
     assert (out[:, :, 1::3] != 0).all()
 
@@ -114,7 +151,7 @@ def test_manual_shows_weights_that_are_zero_where_hidden(mask_name: str) -> None
     """Weights of future keys are exactly 0, not just small."""
     mask, attend, seen = MASKS[mask_name](), build("attention", "manual"), []
     attend.weights.register_forward_hook(lambda module, args, out: seen.append(out))
-    attend(*inputs(mask), mask, None, 0.3)
+    attend(*inputs(mask), mask, 0.3)
     allowed = mask.dense().expand_as(seen[0])
     assert (seen[0][~allowed] == 0).all()
     sums = seen[0].sum(-1)
@@ -126,9 +163,9 @@ def test_dropout_acts_on_weights_in_training_only(kernel: str) -> None:
     mask = MASKS["causal"]()
     tensors = inputs(mask)
     attend = find("attention", read_choice("attention", kernel)["kind"]).load()(dropout=0.5)
-    whole = build("attention", kernel)(*tensors, mask, None, 0.3)
-    assert torch.equal(attend.eval()(*tensors, mask, None, 0.3), whole)
-    draws = torch.stack([attend.train()(*tensors, mask, None, 0.3) for _ in range(1500)])
+    whole = build("attention", kernel)(*tensors, mask, 0.3)
+    assert torch.equal(attend.eval()(*tensors, mask, 0.3), whole)
+    draws = torch.stack([attend.train()(*tensors, mask, 0.3) for _ in range(1500)])
     assert not torch.equal(draws[0], draws[1])
     torch.testing.assert_close(draws.mean(0), whole, rtol=0, atol=0.25)
 
@@ -136,15 +173,15 @@ def test_dropout_acts_on_weights_in_training_only(kernel: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [8, 600])
 def test_auto_is_one_of_the_others(dtype: torch.dtype, length: int) -> None:
-    mask = Mask(causal, torch.arange(length), torch.arange(length), q_offset=0)
+    mask = Mask.between(CAUSAL, range(length), range(length))
     q, k, v = torch.randn(3, 1, 2, length, 4, dtype=dtype)
     name = "batched" if dtype == torch.bfloat16 and length <= 512 else "sdpa"
-    expected = build("attention", name)(q, k, v, mask, None, 0.5)
-    assert torch.equal(build("attention", "auto")(q, k, v, mask, None, 0.5), expected)
+    expected = build("attention", name)(q, k, v, mask, 0.5)
+    assert torch.equal(build("attention", "auto")(q, k, v, mask, 0.5), expected)
 
 
 def test_sdpa_forms_no_square_of_the_length() -> None:
     """A causal mask and a single new query need no mask tensor."""
     for mask in (MASKS["causal"](), MASKS["step"]()):
-        build("attention", "sdpa")(*inputs(mask), mask, None, 0.3)
+        build("attention", "sdpa")(*inputs(mask), mask, 0.3)
         assert mask._dense is None

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.generation import positions
-from micro_transformer.nn.masks import all_of, causal, selective
+from micro_transformer.nn.visibility import CAUSAL, Selective, all_of
 from tests.conftest import make_cache, members, random_ids, tiny_decoder
 
 POSENCS, KERNELS, CACHES = members("posenc"), members("attention"), members("cache")
@@ -100,11 +100,11 @@ def test_selective_mask_can_be_switched_on_and_off(posenc: str, kernel: str) -> 
     assert not torch.allclose(net(ids)[0, 4:], net(changed)[0, 4:])
     blocked = torch.zeros(1, 9, dtype=torch.bool)
     blocked[0, 3] = True
-    net.mask_fn = all_of(causal, selective(blocked))
+    net.visibility = all_of(CAUSAL, Selective(blocked))
     before, after = net(ids), net(changed)
     assert torch.equal(before[0, 4:], after[0, 4:])
     assert not torch.equal(before[0, 3], after[0, 3])
-    net.mask_fn = causal
+    net.visibility = CAUSAL
     assert not torch.allclose(net(ids)[0, 4:], net(changed)[0, 4:])
 
 
@@ -112,8 +112,8 @@ def test_a_long_bias_is_formed_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above a size limit bias and mask are computed in slices of queries; logits are equal."""
     net, ids = tiny_decoder("alibi"), random_ids(2, 40)
     whole = net(ids)
-    monkeypatch.setattr("micro_transformer.nn.context.WHOLE", 4 * 40 * 40 - 1)
-    monkeypatch.setattr("micro_transformer.nn.context.PART", 4 * 40 * 7)
+    monkeypatch.setattr("micro_transformer.nn.masks.WHOLE", 4 * 40 * 40 - 1)
+    monkeypatch.setattr("micro_transformer.nn.masks.PART", 4 * 40 * 7)
     sizes = []
     bias = net.posenc.bias
 
@@ -127,5 +127,5 @@ def test_a_long_bias_is_formed_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     pads = ids.clone()
     pads[0, :4] = 0
     by_rows = net(pads, pos=positions(pads))
-    monkeypatch.setattr("micro_transformer.nn.context.WHOLE", 2**24)
+    monkeypatch.setattr("micro_transformer.nn.masks.WHOLE", 2**24)
     torch.testing.assert_close(by_rows, net(pads, pos=positions(pads)), rtol=0, atol=2e-5)

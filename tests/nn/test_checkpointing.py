@@ -7,7 +7,10 @@ from tests.conftest import members, random_ids, tiny_decoder
 from tests.nn.toys import LearnedBias, Routed
 
 CHOICES = [(group, choice) for group in ("posenc", "pattern", "ffn") for choice in members(group)]
-TOYS = ["learned bias", "routed"]
+TOYS = [
+    ("routed", {}),
+    *(("learned bias", {"attention": choice}) for choice in members("attention")),
+]
 
 
 def net_of(name, **knobs):
@@ -31,7 +34,7 @@ def gradients(net, ids):
 
 @pytest.mark.parametrize(
     "name, knobs",
-    [*((choice, {group: choice}) for group, choice in CHOICES), *((toy, {}) for toy in TOYS)],
+    [*((choice, {group: choice}) for group, choice in CHOICES), *TOYS],
 )
 def test_recomputed_blocks_have_the_same_gradients(name, knobs):
     """Also with a bias that is learned: it is recomputed as it was computed, in each block."""

@@ -4,21 +4,21 @@ import torch
 
 from micro_transformer.nn.cache.sliding import LastKeys
 from micro_transformer.nn.context import Context
-from micro_transformer.nn.masks import causal
+from micro_transformer.nn.visibility import CAUSAL
 from tests.conftest import build, tiny_dims
 
 
 def context(posenc: str) -> Context:
     encoding = build("posenc", posenc, tiny_dims())
-    return Context(encoding, causal, torch.arange(3, 5), batch=1, num_heads=4, plain=True)
+    return Context(encoding, CAUSAL, torch.arange(3, 5), batch=1, num_heads=4, padded=False)
 
 
-def test_layers_with_the_same_keys_share_one_sight() -> None:
+def test_layers_with_the_same_keys_share_one_mask() -> None:
     shared = context("alibi")
-    span = shared.span(0, 2, LastKeys(3))
-    assert shared.span(0, 2, LastKeys(3)) is span
-    assert shared.span(0, 2, LastKeys(2)) is not span
-    assert shared.span(0, 2) is not span
+    mask = shared.masks.of(0, 2, LastKeys(3))
+    assert shared.masks.of(0, 2, LastKeys(3)) is mask
+    assert shared.masks.of(0, 2, LastKeys(2)) is not mask
+    assert shared.masks.of(0, 2) is not mask
 
 
 def test_a_rotation_follows_the_dtype() -> None:

@@ -1,22 +1,24 @@
-"""Segmented attention: the rounding error does not grow with the number of segments."""
+"""Attention over several segments: as exact as over one, by every kernel in its own way."""
 
-import functools
+import itertools
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from micro_transformer.config.components import make
-from micro_transformer.nn import segmented_attention
 from micro_transformer.nn.cache.base import Segment
-from micro_transformer.nn.context import Context
-from micro_transformer.nn.kernels.blockwise import Blockwise
-from micro_transformer.nn.masks import Mask, causal
-from tests.conftest import tiny_dims
+from micro_transformer.nn.context import SharedMasks
+from micro_transformer.nn.kernels.base import attend
+from micro_transformer.nn.visibility import CAUSAL
+from tests.conftest import build, facts, make_cache, members, random_ids, tiny_decoder
 
 T, D = 2048, 8
 SCALE = D**-0.5
 NUM_Q = 2  # the last ones
+KERNELS, CACHES = members("attention"), members("cache")
 
 
 def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,43 +27,105 @@ def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return q.to(dtype), k.to(dtype), (torch.randn(1, 4, T, D) + 1).to(dtype)
 
 
-def in_segments(path: str, q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
-    posenc = make("posenc", {"kind": "NoPosition"}, tiny_dims())
-    pos = torch.arange(T - NUM_Q, T)
-    context = Context(posenc, causal, pos, batch=1, num_heads=4, plain=True)
-    context.k_pos, context.first = torch.arange(T), T - NUM_Q
-    pieces = [
-        Segment(s, k[:, :, s : s + block], v[:, :, s : s + block]) for s in range(0, T, block)
-    ]
-    return getattr(segmented_attention, path)(context, lambda view: q, pieces, SCALE)
-
-
-def in_blocks(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
-    mask = Mask(causal, torch.arange(T - NUM_Q, T), torch.arange(T), q_offset=T - NUM_Q)
-    return Blockwise(block=block)(q, k, v, mask, None, SCALE)
-
-
-WAYS = {
-    "two passes": functools.partial(in_segments, "_in_two_passes"),
-    "online": functools.partial(in_segments, "_online"),
-    "blockwise": in_blocks,
-}
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("way", WAYS)
-def test_many_pieces_are_as_exact_as_one(way: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_many_segments_are_as_exact_as_few(kernel: str, dtype: torch.dtype) -> None:
+    """Segments are added in float32 or wider: the error does not grow with their number."""
     q, k, v = inputs(dtype)
     scores = q.double() @ k.double().mT * SCALE
     scores[:, :, 0, -1] = float("-inf")
     exact = scores.softmax(-1) @ v.double()
+    pos = torch.arange(T)
+    masks = SharedMasks(CAUSAL, pos[-NUM_Q:], pos, num_heads=4, batch=1, padded=False)
 
     def error(block: int) -> float:
-        out = WAYS[way](q, k, v, block)
+        starts = range(0, T, block)
+        segments = [Segment(s, k[:, :, s : s + block], v[:, :, s : s + block]) for s in starts]
+        out = attend(build("attention", kernel), lambda view: q, segments, masks, SCALE)
         assert out.dtype == dtype
         return ((out.double() - exact).norm() / exact.norm()).item()
 
-    one = error(T)
-    assert one < 8 * torch.finfo(dtype).eps
+    few = error(T // 2)
+    assert few < 8 * torch.finfo(dtype).eps
     for block in (256, 16, 3, 1):
-        assert error(block) < 1.5 * one + 5e-6, block
+        assert error(block) < 1.5 * few + 5e-6, block
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations by name and shape of the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[tuple[str, tuple[int, ...]]] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        out = func(*args, **(kwargs or {}))
+        shape = tuple(out.shape) if isinstance(out, Tensor) else ()
+        self.counts[str(func), shape] += 1
+        return out
+
+
+def operations(kernel: str, cache: str) -> Counter[tuple[str, tuple[int, ...]]]:
+    torch.manual_seed(0)
+    net, ids = tiny_decoder(attention=kernel), random_ids(1, 19)
+    store = make_cache(cache, net, 1)
+    with torch.inference_mode():
+        net(ids[:, :-1], store)
+        with Operations() as seen:
+            net(ids[:, -1:] if store.stores else ids, store)
+    return seen.counts
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_cells_that_claim_different_kernels_count_different_operations(cache: str) -> None:
+    """Each once ran the same code where a cache has several segments.
+
+    Auto claims no kernel; one that does not take segments is invalid there.
+    """
+    claimed = [
+        kernel
+        for kernel in KERNELS
+        if kernel != "auto"
+        and (facts("attention", kernel)["takes_segments"] or not facts("cache", cache)["segmented"])
+    ]
+    assert len(claimed) >= 3
+    counted = {kernel: operations(kernel, cache) for kernel in claimed}
+    for one, other in itertools.combinations(claimed, 2):
+        assert counted[one] != counted[other], f"{one} is {other}"
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_cache_says_whether_it_has_several_segments(cache: str) -> None:
+    net, most = tiny_decoder(), 0
+    store = make_cache(cache, net, 1)
+    layer = store.layers[0]
+    segments = layer.segments
+
+    def spy(wanted: Any) -> Any:
+        nonlocal most
+        found = segments(wanted)
+        most = max(most, len(found))
+        return found
+
+    layer.segments = spy  # type: ignore[method-assign]
+    with torch.inference_mode():
+        for token in random_ids(1, 19).split(1, 1):
+            net(token, store)
+    assert (most > 1) == facts("cache", cache)["segmented"]
+
+
+@pytest.mark.parametrize("cache", [c for c in CACHES if facts("cache", c)["segmented"]])
+def test_hooks_on_weights_see_all_segments(cache: str) -> None:
+    net, seen = tiny_decoder(attention="manual"), []
+    net.blocks()[0].attention.kernel.weights.register_forward_hook(
+        lambda module, args, out: seen.append(out)
+    )
+    store = make_cache(cache, net, 1)
+    with torch.inference_mode():
+        net(random_ids(1, 18), store)
+        net(random_ids(1, 1), store)
+    assert [w.shape[2] for w in seen] == [18, 1]
+    for weights in seen:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))

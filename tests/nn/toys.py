@@ -10,10 +10,10 @@ from micro_transformer.nn.auxiliary import attach
 from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
-from micro_transformer.nn.masks import padding
 from micro_transformer.nn.parameter_kinds import EXPERTS, ROUTER
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
+from micro_transformer.nn.visibility import EVERYTHING
 from tests.conftest import build
 
 
@@ -92,7 +92,7 @@ class Encoder(Net):
     def hidden(self, ids, cache=None, pos=None, aux_scale=None) -> Tensor:
         where = torch.arange(ids.shape[1]) if pos is None else pos
         sizes = {"batch": ids.shape[0], "num_heads": self.dims.num_heads}
-        context = Context(self.posenc, padding, where, **sizes, plain=False)
+        context = Context(self.posenc, EVERYTHING, where, **sizes, padded=pos is not None)
         context.aux_scale = aux_scale
         return self.stack(self.embedding(ids), context)
 

@@ -12,11 +12,11 @@ from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import VocabularyHead
-from micro_transformer.nn.masks import MaskFn, all_of, causal, padding
 from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.transformer import Block, Stack, initialise
+from micro_transformer.nn.visibility import CAUSAL, Visibility, all_of
 
 # B batch, T tokens, D model width, V vocabulary size
 
@@ -24,7 +24,7 @@ from micro_transformer.nn.transformer import Block, Stack, initialise
 class DecoderLM(Net):
     """A decoder-only language model (Radford et al., 2018): embedding, blocks, vocabulary head.
 
-    mask_fn is the attention predicate (see nn/masks.py); it may be replaced on a trained net.
+    visibility: which keys a query sees, pads apart; it may be replaced on a trained net.
     """
 
     reads = ("tokens",)  # in the words of Task.gives
@@ -55,8 +55,7 @@ class DecoderLM(Net):
         self.head = VocabularyHead(dims.d_model, dims.vocab_size, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
-        self.mask_fn: MaskFn = pattern.join(causal)
-        self.reach = pattern.reach
+        self.visibility: Visibility = all_of(CAUSAL, pattern)
         initialise(self, self.stacks(), zero_init=dims.zero_init)
 
     def hidden(
@@ -66,17 +65,16 @@ class DecoderLM(Net):
         pos: Tensor | None = None,
         aux_scale: Tensor | None = None,
     ) -> Tensor:
-        plain = pos is None and (cache is None or cache.plain)
+        padded = pos is not None or (cache is not None and not cache.plain)
         if pos is None:
             pos = (cache or Cache([])).positions(ids.shape[1], ids.device)
         context = Context(
             self.posenc,
-            self.mask_fn if plain else all_of(self.mask_fn, padding),
+            self.visibility,
             pos,
             batch=ids.shape[0],
             num_heads=self.dims.num_heads,
-            plain=plain and self.mask_fn is causal,
-            reach=self.reach,
+            padded=padded,
             cache=cache,
         )
         context.aux_scale = aux_scale

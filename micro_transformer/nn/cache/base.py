@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.masks import MaskFn
+from micro_transformer.nn.visibility import Everything, Wanted
 from micro_transformer.records.run_record import MEMORY_BUDGET, OOM
 from micro_transformer.wording import _
 
@@ -35,14 +35,20 @@ class OverBudget(Exception):
     flags = (MEMORY_BUDGET,)
 
 
-class QueryView:
-    """Mask and query positions for a segment; equal views share masks and rotations."""
+@dataclass(frozen=True)
+class QueryView(Everything):
+    """How queries see a segment: a visibility joined with the net's, and their positions.
 
-    allows: MaskFn | None = None  # predicate joined with the net's mask; None: no restriction
+    Equal views share masks and rotations.
+    """
 
     def q_pos(self, pos: Tensor) -> Tensor:
         """Positions of the queries relative to this segment's keys, from true positions pos."""
         return pos
+
+    def columns(self, q: range) -> range | None:
+        """`q_pos` of consecutive positions q; None if they are not consecutive after it."""
+        return q
 
 
 AS_IS = QueryView()
@@ -70,6 +76,7 @@ class CacheLayer:
     """Keys and values of one attention layer."""
 
     stores = True  # False: nothing is kept between calls, so each call needs the whole sequence
+    segmented = False  # True: `segments` may give several, and a kernel that cannot take them joins
     exact = True  # outputs equal those without a cache; False: as the class docstring says
 
     def __init__(self, spec: CacheSpec):
@@ -79,8 +86,8 @@ class CacheLayer:
         """k, v (B, H, T, d) of tokens at positions pos (T,) or (B, T) follow the cached ones."""
         raise NotImplementedError
 
-    def segments(self, first: int) -> Sequence[Segment]:
-        """Segments visible to the last appended queries; columns < first may be omitted."""
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        """Segments with the columns that the last appended queries want; others may be omitted."""
         raise NotImplementedError
 
     def end_forward(self) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
 from micro_transformer.nn.cache.recent_buffer import Tail
+from micro_transformer.nn.visibility import Wanted
 
 # B batch, H heads, d head_dim; column: index of a token in its row, pads included
 
@@ -18,6 +19,7 @@ class CompactingCache(CacheLayer):
     """
 
     abstract = True
+    segmented = True
 
     def __init__(self, spec: CacheSpec, newest: int, portion: int):
         super().__init__(spec)
@@ -32,8 +34,8 @@ class CompactingCache(CacheLayer):
         """Packs the next k, v (B, H, portion, d); they are views of a buffer that is reused."""
         raise NotImplementedError
 
-    def packed(self, first: int) -> list[Segment]:
-        """Packed segments from column `first` on; reading k or v of one may overwrite another's."""
+    def packed(self, wanted: Wanted) -> list[Segment]:
+        """Wanted packed segments; reading k or v of one may overwrite another's."""
         raise NotImplementedError
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -42,9 +44,9 @@ class CompactingCache(CacheLayer):
         else:
             self._passing = [Segment(self._tail.start + self._tail.length, k, v)]
 
-    def segments(self, first: int) -> Sequence[Segment]:
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
         tail = [Segment(self._tail.start, *self._tail.columns())] if self._tail.length else []
-        return [*self.packed(first), *tail, *self._passing]
+        return [*self.packed(wanted), *tail, *self._passing]
 
     def end_forward(self) -> None:
         for segment in self._passing:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.visibility import Wanted
 from micro_transformer.wording import _
 
 # B batch, H heads, d head_dim
@@ -39,8 +40,9 @@ class Contiguous(CacheLayer):
         self._v.narrow(2, start, num_new).copy_(v)
         self._length += num_new
 
-    def segments(self, first: int) -> Sequence[Segment]:
-        return [Segment(0, *self._held())]
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        start, num = wanted.columns.start, len(wanted.columns)
+        return [Segment(start, self._k.narrow(2, start, num), self._v.narrow(2, start, num))]
 
     def reorder(self, rows: Tensor) -> None:
         if len(rows) == len(self._k):

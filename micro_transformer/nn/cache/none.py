@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.visibility import Wanted
 
 
 class NoCache(CacheLayer):
@@ -22,7 +23,7 @@ class NoCache(CacheLayer):
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         self._passing = [Segment(0, k, v)]
 
-    def segments(self, first: int) -> Sequence[Segment]:
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
         passing, self._passing = self._passing, []
         return passing
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.visibility import Wanted
 
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim
 
@@ -18,6 +19,8 @@ class Paged(CacheLayer):
     contiguous cache allocates max_len at the start. Rows with one parent share its blocks (copy on
     write); blocks of dropped rows return to the free list.
     """
+
+    segmented = True
 
     def __init__(self, spec: CacheSpec, *, block: Count):
         super().__init__(spec)
@@ -44,13 +47,15 @@ class Paged(CacheLayer):
             done += size
         self._length += num_new
 
-    def segments(self, first: int) -> Sequence[Segment]:
-        num_full = self._length // self.block
-        seen = range(first // self.block, -(-self._length // self.block))
-        if len(self.table) > 1:
-            return [self._segment(index) for index in seen]
-        self._whole += [self._segment(index) for index in range(len(self._whole), num_full)]
-        return self._whole[seen.start :] + [self._segment(i) for i in seen if i == num_full]
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        if len(self.table) == 1:
+            full = range(len(self._whole), self._length // self.block)
+            self._whole += [self._segment(index) for index in full]
+        kept = self._whole
+        return [
+            kept[index] if index < len(kept) else self._segment(index)
+            for index in wanted.blocks(self.block)
+        ]
 
     def _segment(self, index: int) -> Segment:
         start = index * self.block

@@ -6,6 +6,7 @@ from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
 from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.int8 import Quantized
+from micro_transformer.nn.visibility import Wanted
 
 # B batch, H heads, n tokens of a segment, d head_dim
 
@@ -80,8 +81,8 @@ class PagedInt8(CompactingCache):
             self.blocks.append(Bytes(start, self.block, self.group, spec))
         self.blocks[-1].put(k, v)
 
-    def packed(self, first: int) -> list[Segment]:
-        return list(self.blocks[first // self.block :])
+    def packed(self, wanted: Wanted) -> list[Segment]:
+        return [self.blocks[n] for n in wanted.blocks(self.block) if n < len(self.blocks)]
 
     def reorder(self, rows: Tensor) -> None:
         super().reorder(rows)

@@ -7,6 +7,7 @@ from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment, Traffic
 from micro_transformer.nn.cache.compacting import CompactingCache
 from micro_transformer.nn.cache.offload_storage import FileTier, HostTier
+from micro_transformer.nn.visibility import Wanted
 
 # B batch, H heads, n tokens of a segment, d head_dim
 
@@ -98,8 +99,8 @@ class PagedOffload(CompactingCache):
         self._away.append(OffloadedSegment(self._depot, len(self._away), len(k)))
         self._depot.send(k, v)
 
-    def packed(self, first: int) -> list[Segment]:
-        return list(self._away[first // self.portion :])
+    def packed(self, wanted: Wanted) -> list[Segment]:
+        return [self._away[n] for n in wanted.blocks(self.portion) if n < len(self._away)]
 
     def reorder(self, rows: Tensor) -> None:
         super().reorder(rows)

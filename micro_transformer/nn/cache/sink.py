@@ -9,6 +9,7 @@ from torch import Tensor
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, QueryView, Segment
 from micro_transformer.nn.cache.ring_buffer import Ring
+from micro_transformer.nn.visibility import ALL, NONE, SOME, Coverage, Wanted, Window
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,43 @@ class Sinks(QueryView):
 
     sinks: int
     window: int
+    relative = False
 
     def q_pos(self, pos: Tensor) -> Tensor:
-        return pos.clamp(max=self.sinks + self.window - 1)
+        return pos.clamp(max=self._last)
 
-    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
+    def columns(self, q: range) -> range | None:
+        if q[-1] <= self._last:
+            return q
+        return range(self._last, self._last + 1) if len(q) == 1 else None
+
+    def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         return k_pos < self.sinks
+
+    def coverage(self, q: range, k: range) -> Coverage:
+        if k[0] >= self.sinks:
+            return NONE
+        return ALL if k[-1] < self.sinks else SOME
+
+    @property
+    def _last(self) -> int:
+        return self.sinks + self.window - 1
 
 
 @dataclass(frozen=True)
-class Recent(QueryView):
-    """A query sees the last `window` keys, its own included, except the sinks."""
+class Recent(Window, QueryView):
+    """A query sees the last `width` keys, its own included, except the sinks."""
 
     sinks: int
-    window: int
+    relative = False
 
-    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
-        return (k_pos >= self.sinks) & (k_pos > q_pos - self.window)
+    def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        return (k_pos >= self.sinks) & super().visible(b, h, q_pos, k_pos)
+
+    def coverage(self, q: range, k: range) -> Coverage:
+        if k[-1] < self.sinks:
+            return NONE
+        return min(SOME if k[0] < self.sinks else ALL, super().coverage(q, k))
 
 
 class Sink(CacheLayer):
@@ -50,16 +71,17 @@ class Sink(CacheLayer):
     """
 
     exact = False
+    segmented = True
     relations = (("sinks", "at_most", "window"),)
 
     def __init__(self, spec: CacheSpec, *, sinks: Count, window: Count):
         super().__init__(spec)
-        self._sinks, self._recent = Sinks(sinks, window), Recent(sinks, window)
+        self._sinks, self._recent = Sinks(sinks, window), Recent(window, sinks)
         self.reset()
 
     def reset(self) -> None:
         spec = self.spec
-        self._ring = Ring(spec, min(self._recent.window, spec.max_len))
+        self._ring = Ring(spec, min(self._recent.width, spec.max_len))
         empty = torch.empty(spec.batch, spec.num_heads, 0, spec.head_dim).to(spec.device)
         self._first = Segment(0, empty.to(spec.dtype), empty.to(spec.dtype), self._sinks)
         self._padded = False  # left padding: sink columns also contain pads or other tokens
@@ -88,7 +110,7 @@ class Sink(CacheLayer):
         self._ring.begin(self._first.stop)
         return taken
 
-    def segments(self, first: int) -> Sequence[Segment]:
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
         view = self._recent if self._passing else AS_IS
         recent = [Segment(*piece, view) for piece in self._ring.pieces(0)] + self._passing
         sinks = self._first
@@ -110,7 +132,7 @@ class Sink(CacheLayer):
         return self._ring.nbytes() + sum(s.k.nbytes + s.v.nbytes for s in segments)
 
     def predicted_nbytes(self, tokens: int) -> int:
-        kept = min(self._recent.window, self.spec.max_len) + min(self._sinks.sinks, tokens)
+        kept = min(self._recent.width, self.spec.max_len) + min(self._sinks.sinks, tokens)
         return kept * self.token_nbytes()
 
     def used_nbytes(self) -> int:

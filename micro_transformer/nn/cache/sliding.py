@@ -1,23 +1,17 @@
 """Sliding-window cache: the last keys only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheLayer, CacheSpec, QueryView, Segment
 from micro_transformer.nn.cache.ring_buffer import Ring
+from micro_transformer.nn.visibility import Wanted, Window
 
 
-@dataclass(frozen=True)
-class LastKeys(QueryView):
+class LastKeys(Window, QueryView):
     """A query sees the last `width` keys, its own included."""
-
-    width: int
-
-    def allows(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:  # type: ignore[override]
-        return k_pos > q_pos - self.width
 
 
 class Sliding(CacheLayer):
@@ -29,6 +23,7 @@ class Sliding(CacheLayer):
     """
 
     exact = False
+    segmented = True
 
     def __init__(self, spec: CacheSpec, *, window: Count):
         super().__init__(spec)
@@ -45,7 +40,10 @@ class Sliding(CacheLayer):
         else:
             self._passing = [Segment(self._ring.stop, k, v, self._view)]
 
-    def segments(self, first: int) -> Sequence[Segment]:
+    def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        return self._segments(wanted.columns.start)
+
+    def _segments(self, first: int) -> list[Segment]:
         view = self._view if self._passing else AS_IS
         return [*(Segment(*piece, view) for piece in self._ring.pieces(first)), *self._passing]
 
@@ -65,4 +63,4 @@ class Sliding(CacheLayer):
         return min(self._view.width, self.spec.max_len) * self.token_nbytes()
 
     def used_nbytes(self) -> int:
-        return sum(s.k.nbytes + s.v.nbytes for s in self.segments(0))
+        return sum(s.k.nbytes + s.v.nbytes for s in self._segments(0))

@@ -1,10 +1,17 @@
 """Base class of attention kernels."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor, nn
 
-from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.cache.base import QueryView, Segment
+from micro_transformer.nn.context import SharedMasks
+from micro_transformer.nn.masks import PART, Mask
+from micro_transformer.nn.online_softmax import NEVER, Piece, attend_online
+from micro_transformer.nn.visibility import ALL
 
-# B batch, H heads, Tq queries, Tk keys, d head_dim
+# B batch, H heads, Tq queries, Tk keys, n keys of a segment, d head_dim
 
 
 class Kernel(nn.Module):
@@ -14,17 +21,80 @@ class Kernel(nn.Module):
     """
 
     gives_weights = False  # True: weights pass through a submodule `weights`, for hooks
+    takes_segments = False  # True: `over_segments` is this kernel's own; False: the default
 
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
-    ) -> Tensor:
-        """q (B, H, Tq, d), k and v (B, H, Tk, d) -> (B, H, Tq, d).
-
-        bias broadcasts to (B, H, Tq, Tk) and is added after scaling.
-        """
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+        """q (B, H, Tq, d), k and v (B, H, Tk, d) -> (B, H, Tq, d)."""
         raise NotImplementedError
+
+    def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
+        """(B, H, Tq, d) over the keys of all pieces.
+
+        By default: online softmax, one segment at a time and as many queries as PART scores allow.
+        """
+        longest = max(keys.stop - keys.start for _, keys, _ in pieces)
+        rows = max(1, PART // (pieces[0].q.shape[1] * longest))
+        return attend_online(pieces, scale, rows, longest)
+
+
+def attend(
+    kernel: Kernel,
+    queries: Callable[[QueryView], Tensor],
+    segments: Sequence[Segment],
+    masks: SharedMasks,
+    scale: float,
+) -> Tensor:
+    """(B, H, Tq, d), exact over all segments; queries(view) is q (B, H, Tq, d) for that view."""
+    if len(segments) == 1:
+        [s] = segments
+        return kernel(queries(s.view), s.k, s.v, masks.of(s.start, s.stop, s.view), scale)
+    pieces = [Piece(queries(s.view), s, masks.of(s.start, s.stop, s.view)) for s in segments]
+    return kernel.over_segments(pieces, scale)
 
 
 def without_dead(out: Tensor, mask: Mask) -> Tensor:
     """out (B, H, Tq, ...) with 0 at fully masked queries."""
     return out if mask.fully_masked is None else out.masked_fill(mask.fully_masked, 0.0)
+
+
+def mask_scores(scores: Tensor, pieces: Sequence[Piece]) -> Tensor | None:
+    """Adds biases to scores (B, H, Tq, all n) in place and hides keys; the fully masked queries.
+
+    These, True in (..., Tq, 1), hide no key, so that a softmax is finite. None: there are none.
+    """
+    if all(mask.coverage is ALL and mask.posenc is None for _, _, mask in pieces):
+        return None
+    for part, (_, _, mask) in zip(split(scores, pieces), pieces, strict=True):
+        bias = mask.bias
+        if bias is not None:
+            part += bias
+        if mask.coverage is not ALL:
+            part.masked_fill_(~mask.dense(), NEVER)
+    dead = None
+    for _, _, mask in pieces:
+        if mask.fully_masked is None:
+            return None
+        dead = mask.fully_masked if dead is None else dead & mask.fully_masked
+    assert dead is not None, "there is a piece"
+    scores.masked_fill_(dead, 0.0)
+    return dead
+
+
+def weigh(weights: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    """weights (B, H, Tq, all n) times the values of all pieces: (B, H, Tq, d).
+
+    Summed over segments in float32 or wider: a narrow dtype would round at every one.
+    """
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    out: Tensor | None = None
+    for part, (_, keys, _) in zip(split(weights, pieces), pieces, strict=True):
+        product = (part @ keys.v).to(wide)
+        out = product if out is None else out.add_(product)
+    assert out is not None, "there is a piece"
+    return out.to(weights.dtype)
+
+
+def split(x: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
+    """Views (..., n) of x (..., all n), one per segment."""
+    sizes = [keys.stop - keys.start for _, keys, _ in pieces]
+    return [x] if len(sizes) == 1 else list(x.split_with_sizes(sizes, -1))  # (..., n) each

@@ -1,12 +1,14 @@
 """Exact attention by blocks of queries and keys, without a T x T score matrix."""
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
+from micro_transformer.nn.cache.base import Segment
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.masks import Mask
-from micro_transformer.nn.online_softmax import OnlineSoftmax, masked_scores
+from micro_transformer.nn.online_softmax import Piece, attend_online
 
 
 class Blockwise(Kernel):
@@ -16,34 +18,14 @@ class Blockwise(Kernel):
     masked are skipped.
     """
 
+    takes_segments = True
+
     def __init__(self, *, block: Count):
         super().__init__()
         self.block = block
 
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
-    ) -> Tensor:
-        outs = [self._rows(q, k, v, mask, bias, scale, rows) for rows in self._blocks(q.shape[2])]
-        return torch.cat(outs, 2).to(q.dtype)
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+        return self.over_segments([Piece(q, Segment(0, k, v), mask)], scale)
 
-    def _rows(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Mask,
-        bias: Tensor | None,
-        scale: float,
-        rows: slice,
-    ) -> Tensor:
-        total = OnlineSoftmax()
-        for keys in self._blocks(k.shape[2]):
-            part = mask.part(rows, keys)
-            if not part.sees_none:
-                added = None if bias is None else bias[..., rows, keys]
-                scores = masked_scores(q[:, :, rows], k[:, :, keys], part, added, scale)
-                total.add(scores, v[:, :, keys])
-        return total.result()
-
-    def _blocks(self, length: int) -> list[slice]:
-        return [slice(i, min(i + self.block, length)) for i in range(0, length, self.block)]
+    def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
+        return attend_online(pieces, scale, self.block, self.block)

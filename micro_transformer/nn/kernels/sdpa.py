@@ -1,4 +1,6 @@
-"""Attention by torch's fused kernel: no T x T mask where it is causal."""
+"""Attention by torch's fused kernel: no T x T mask where it is causal or skips keys."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -7,36 +9,68 @@ from torch import Tensor
 from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
 from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.visibility import ALL
 
-# B batch, H heads, Tq queries, Tk keys
+# B batch, H heads, T tokens (Tq queries, Tk keys), n tokens of a slice, d head_dim
 
 
 class Sdpa(Kernel):
     """torch.nn.functional.scaled_dot_product_attention (Dao, 2023, on GPUs in half precision).
 
     is_causal aligns the triangle to the top left, so it is used for square masks only, and never
-    together with a mask tensor. Fully masked rows are set to 0 here, as torch versions differ.
+    together with a mask tensor. Other masks are formed for one slice of queries at a time, with the
+    keys that it may see, where that skips keys (Beltagy et al., 2020, for windows) or memory asks
+    for it. Fully masked rows are set to 0 here, as torch versions differ.
     """
 
     def __init__(self, *, dropout: Rate = 0.0):
         super().__init__()
         self.dropout = dropout
 
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, bias: Tensor | None, scale: float
-    ) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        if bias is None and (mask.sees_all or mask.pure_causal):
-            return F.scaled_dot_product_attention(
-                q, k, v, dropout_p=dropout, is_causal=not mask.sees_all, scale=scale
-            )
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+        if mask.posenc is None and (mask.coverage is ALL or mask.pure_causal):
+            return self._fused(q, k, v, scale, is_causal=mask.pure_causal)
+        slices = mask.slices()
+        if len(slices) == 1:
+            [(rows, keys)] = slices
+            return self._masked(q, k[:, :, keys], v[:, :, keys], mask.part(rows, keys), scale)
+        seen = [keys for _, keys in slices]
+        parts = zip(
+            q.split([rows.stop - rows.start for rows, _ in slices], 2),  # (B, H, n, d) each
+            Slices.apply(k, seen),
+            Slices.apply(v, seen),
+            [mask.part(*part) for part in slices],
+            strict=True,
+        )
+        return torch.cat([self._masked(*part, scale) for part in parts], 2)
+
+    def _masked(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+        if mask.posenc is None and mask.coverage is ALL:
+            return self._fused(q, k, v, scale)
         wide = torch.promote_types(q.dtype, torch.float32) if q.device.type == "cpu" else q.dtype
-        if bias is None:
-            added = ~mask.hidden
-        elif mask.sees_all:
-            added = bias.to(wide)
-        else:
-            added = bias.to(wide).masked_fill(mask.hidden, float("-inf"))
+        added = mask.additive(wide)
         added = added.view((1,) * (4 - added.ndim) + added.shape)  # (1 or B, 1 or H, Tq, Tk)
-        out = F.scaled_dot_product_attention(q, k, v, added, dropout_p=dropout, scale=scale)
-        return without_dead(out, mask)
+        return without_dead(self._fused(q, k, v, scale, attn_mask=added), mask)
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, scale: float, **mask: Any) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale, **mask)
+
+
+class Slices(torch.autograd.Function):
+    """Overlapping slices of x (B, H, T, d) along T; the gradients are added in one pass.
+
+    Autograd's own slices would fill a gradient of all T for each: quadratic in T.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slices: list[slice]) -> tuple[Tensor, ...]:
+        ctx.slices, ctx.shape = slices, x.shape
+        return tuple(x[:, :, part] for part in slices)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].new_zeros(ctx.shape)
+        for part, gradient in zip(ctx.slices, gradients, strict=True):
+            total[:, :, part] += gradient
+        return total, None

@@ -1,13 +1,10 @@
 """Base class of attention patterns."""
 
-from micro_transformer.nn.masks import MaskFn
+from micro_transformer.nn.visibility import Visibility
 
 
-class Pattern:
-    """Restricts which keys a query can see, in training and inference; no parameters."""
+class Pattern(Visibility):
+    """Which keys a query sees of those that causality allows, in training and inference.
 
-    reach: int | None = None  # number of keys that a query can see, its own included; None: all
-
-    def join(self, fn: MaskFn) -> MaskFn:
-        """The predicate `fn` and the pattern's own, joined by a logical and."""
-        raise NotImplementedError
+    No parameters. Its `coverage` decides which parts of the scores are skipped.
+    """

@@ -1,11 +1,8 @@
 """Full attention: no pattern."""
 
-from micro_transformer.nn.masks import MaskFn
 from micro_transformer.nn.patterns.base import Pattern
+from micro_transformer.nn.visibility import Everything
 
 
-class Full(Pattern):
+class Full(Everything, Pattern):
     """No restriction beyond causality and padding."""
-
-    def join(self, fn: MaskFn) -> MaskFn:
-        return fn
