@@ -15,6 +15,7 @@ from micro_transformer.data.tokenizer import PAD
 from micro_transformer.store.checkpoints import Entry
 from micro_transformer.tasks.base import LOSS, Quality, Task
 from micro_transformer.training.ranks import Ranks
+from micro_transformer.training.step import TrainingStep
 from micro_transformer.training.trainer import Trainer
 from tests.evals.subjects import TRAIN, subjects
 from tests.tasks.toy_labels import Labelled, MeanOfTokens
@@ -61,7 +62,7 @@ def test_two_steps_of_labels_are_those_over_all_rows_of_their_micro_batches(tmp_
     """Class 0 counts as a label and padding as no token, though no batch is as large as another."""
     task, model = Labelled(), MeanOfTokens()
     trainer = trainer_of(tmp_path, task, model, accumulate=3)
-    batches = [trainer._batches(step) for step in range(2)]
+    batches = [trainer.training_step.batches(step) for step in range(2)]
     ids, labels = (torch.cat(column) for column in zip(*batches[0], strict=True))
     assert {len(b.labels) for b in batches[0]} == {2, 4, 6} and (labels == 0).any()
     expected = torch.nn.functional.cross_entropy(model(ids), labels)
@@ -80,14 +81,14 @@ def test_gradients_of_labels_are_those_over_all_rows(tmp_path, ranks):
     """Over micro-batches and ranks."""
     task, model = Labelled(), MeanOfTokens()
     trainer = trainer_of(tmp_path, task, model, accumulate=3)
-    batches = trainer._batches(0)
+    batches = trainer.training_step.batches(0)
     ids, labels = (torch.cat(column) for column in zip(*batches, strict=True))
     torch.nn.functional.cross_entropy(model(ids), labels).backward()
     expected = gradients(model)
     model.zero_grad()
     for rank in range(ranks):
-        trainer.ranks = Ranks(rank, ranks)
-        for share, weight in trainer._shares(batches):
+        trainer.training_step.ranks = Ranks(rank, ranks)
+        for share, weight in trainer.training_step.shares(batches):
             (task.loss(model, share) * weight / ranks).backward()
     torch.testing.assert_close(gradients(model), expected)
 
@@ -117,7 +118,7 @@ def test_counting_waits_for_no_device(cases, monkeypatch):
     for reads in ("item", "tolist", "__int__", "__bool__", "__float__"):
         monkeypatch.setattr(torch.Tensor, reads, lambda *_: pytest.fail("waits"))
     for task, _, batch in cases.values():
-        Trainer._shares(SimpleNamespace(task=task, ranks=Ranks()), [batch, batch])
+        TrainingStep.shares(SimpleNamespace(task=task, ranks=Ranks()), [batch, batch])
         task.num_tokens(batch)
 
 

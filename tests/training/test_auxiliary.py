@@ -10,7 +10,7 @@ from micro_transformer.config.sections import Train
 from micro_transformer.data.windows import Windows
 from micro_transformer.nn.auxiliary import attach
 from micro_transformer.tasks.base import Task
-from micro_transformer.tasks.language_modeling import mean_nll
+from micro_transformer.tasks.token_prediction import mean_nll
 from micro_transformer.training.ranks import Ranks
 from micro_transformer.training.step import TrainingStep
 from tests.conftest import random_ids, tiny_decoder
@@ -29,6 +29,12 @@ class OneText(Task):
 
     def train_batch(self, seed, step, batch_size, context, device="cpu"):
         return Windows(self.ids.expand(batch_size, -1), self.targets.expand(batch_size, -1))
+
+    def num_tokens(self, batch):
+        return batch.ids.numel()
+
+    def num_scored(self, batch):
+        return batch.targets.numel()
 
     def loss(self, model, batch, label_smoothing=0.0):
         return mean_nll(model(batch.ids), batch.targets)
