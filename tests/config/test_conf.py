@@ -15,7 +15,8 @@ FILES = sorted(schema.CONF.rglob("*.yaml"))
 GROUPS = [g for g in schema.groups() if g not in ("option", "sweep")]
 CHOICES = [(g, c) for g in GROUPS for c in schema.choices_of(g)]
 
-BESIDE = {"eval=recall": ["task=recall"]}  # what a choice is made for, where not the default
+# What a choice is made for, where not the default.
+BESIDE = {"eval=recall": ["task=recall"], "train=extend": ["base=long"]}
 
 
 def leaves(node, path=()):

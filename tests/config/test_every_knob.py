@@ -2,7 +2,7 @@
 value, each literal once. What shapes weights is trained for two steps with a checkpoint, stored and
 loaded again; what measures is run on one stored net.
 
-Left out: the tasks whose texts must be fetched, what `train.base` starts from
+Left out: the tasks whose texts must be fetched, what starts from a base
 (tests/runs/test_extend.py) and how a command runs (`run`, `store`, `data`:
 tests/commands/test_app.py).
 """
@@ -17,7 +17,7 @@ import torch
 
 from micro_transformer.build import training
 from micro_transformer.config import compatibility, components, schema
-from micro_transformer.config.components import GROUPS
+from micro_transformer.config.groups import COMPONENTS, LISTS, TRAINED_GROUPS
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.prepare import prepare
@@ -47,10 +47,11 @@ SHORT |= {
     "sentence": " the ",
     "letters": 3,
 }
-TRAINED = schema.TRAINED_GROUPS
-MEASURED = [*(g for g in GROUPS if g not in schema.TRAINED_GROUPS), "budget"]
+TRAINED = TRAINED_GROUPS
+MEASURED = [*COMPONENTS, *LISTS, "budget"]
+MEASURED = [group for group in MEASURED if group not in TRAINED]
 OFFLINE = {"Micro", "Recall"}
-ELSEWHERE = {"train": {"base", "scaling"}}
+ELSEWHERE = {"train": {"scaling"}}
 
 
 @cache
