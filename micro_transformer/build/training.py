@@ -46,8 +46,13 @@ def build_model(config: Config, task: Task) -> Net:
 
 
 def _stretch(net: Net, config: Config) -> None:
+    """RoPE has the scaling of the fine-tuning that stretched the net: this one or its base's."""
     start = config["origin"]
-    if start is not None and schema.component("posenc", config).facts.get("scalable"):
+    if start is None or not schema.component("posenc", config).facts.get("scalable"):
+        return
+    if start["origin"] is not None and start["scaling"]["kind"] == schema.NO_SCALING:
+        _stretch(net, start)
+    else:
         scaling = make("scaling", start["scaling"])
         net.posenc.stretch(scaling, start["train"]["context"])  # type: ignore[operator]
 

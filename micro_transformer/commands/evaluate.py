@@ -11,6 +11,7 @@ from typing import Any
 
 from micro_transformer import disk
 from micro_transformer.commands.places import data_flag, store_flag, training_at
+from micro_transformer.config.neutral import with_neutral
 from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.data.prepared import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
@@ -51,7 +52,8 @@ def main(words: list[str] | None = None) -> int:
 def score(entry: Entry, split: str, data_dir: str) -> dict[str, float]:
     """Maps `<split>/<metric>` -> value of the trained model over the split. Raises Damaged,
     DataMissing or DataDamaged."""
-    config: dict[str, Any] = {**entry.factors()["config"], "data": {"dir": data_dir}}
+    config: dict[str, Any] = with_neutral(entry.factors()["config"])
+    config["data"] = {"dir": data_dir}
     entry.read()
     if difference := entry.other_torch():
         print(_("warning: {what}", what=difference), file=sys.stderr)

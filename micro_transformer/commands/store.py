@@ -1,8 +1,8 @@
 """python -m micro_transformer.store list | explain | prune: inspects and prunes stored trainings.
 
 A folder counts as a training only if its name is the hash of its factors.json; anything else in the
-store is left alone. The base of a fine-tuning can be pruned: the fine-tuned weights are stored
-separately, and the base is trained again, with bit-identical weights, if a new job needs it.
+store is left alone. The base of a fine-tuning is kept as long as the fine-tuning is, since other
+seeds start from the same base; both may be pruned at once.
 """
 
 import fcntl
@@ -11,14 +11,15 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Set
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk, temporary_files
 from micro_transformer.commands.places import store_flag, training_at
-from micro_transformer.config import schema
 from micro_transformer.config.choices import Unreadable
+from micro_transformer.config.groups import TRAIN_FACTORS
+from micro_transformer.config.neutral import without_neutral
 from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.records import record_files, run_record
 from micro_transformer.runs.sweep_folder import in_words
@@ -116,9 +117,10 @@ def _factors_of(root: Path, what: Path) -> tuple[str, dict[str, Any]]:
     name = str(record.fingerprints.get("train"))
     if (found := stored_in(root / name)) is not None:
         return name, found.factors
-    config = {key: record.config[key] for key in schema.TRAIN_FACTORS if key in record.config}
+    config = {key: record.config[key] for key in TRAIN_FACTORS if key in record.config}
     code = {k: v for k, v in record.fingerprints.get("code", {}).items() if isinstance(v, str)}
-    return name, {"config": config, "code": code, "data": record.fingerprints.get("data")}
+    data = record.fingerprints.get("data")
+    return name, {"config": without_neutral(config), "code": code, "data": data}
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,26 @@ class Prunable:
         return f"{self.stored.name}  {self.size / 1e6:8.1f} MB  {reason}"
 
 
-def prunable(root: Path, asked: Any, names: Collection[str]) -> Iterator[Prunable]:
+def prunable(root: Path, asked: Any, names: Collection[str]) -> list[Prunable]:
     """The trainings that are named or match the flags, including those that must be kept."""
-    for s in stored(root):
+    everything = stored(root)
+    found = list(_matching(everything, asked, names))
+    while bases := {i: why for i, p in enumerate(found) if (why := _needed(p, found, everything))}:
+        found = [replace(p, but=bases.get(i, p.but)) for i, p in enumerate(found)]
+    return found
+
+
+def _needed(p: Prunable, found: list[Prunable], everything: list[Stored]) -> str:
+    """Why a base must be kept that nothing else keeps: a training that stays starts from it."""
+    going = {other.stored.name for other in found if not other.but}
+    stay = [s.name for s in everything if s.name not in going and s.starts_from(p.stored)]
+    if p.but or not stay:
+        return ""
+    return _("{name} starts from its weights; prune that as well", name=stay[0])
+
+
+def _matching(everything: list[Stored], asked: Any, names: Collection[str]) -> Iterator[Prunable]:
+    for s in everything:
         reasons = [
             _("named") * (s.name in names),
             _("code has changed since") * (asked.stale and s.is_stale()),
@@ -185,7 +204,7 @@ def _prune(root: Path, asked: Any) -> str:
     if not (names or asked.stale or asked.unfinished or asked.older_than is not None):
         cure = _("name trainings, or add --stale, --unfinished or --older-than DAYS")
         raise Unknown(_("prune: selects nothing; {cure}", cure=cure))
-    wanted = list(prunable(root, asked, names))
+    wanted = prunable(root, asked, names)
     chosen = [p for p in wanted if not p.but]
     lines = [p.line() for p in wanted]
     lines += [f"{n}  " + _("kept: {why}", why=wrong[n]) for n in names if n in wrong]

@@ -6,17 +6,12 @@ Each broken rule is one line: the keys with their values, the rule, the cure. Ne
 from collections.abc import Iterator
 from typing import Any
 
+from micro_transformer.config.base import base_of
+from micro_transformer.config.choices import read_choice
 from micro_transformer.config.components import Component, find
 from micro_transformer.config.data_needs import unmet
 from micro_transformer.config.relations import broken
-from micro_transformer.config.schema import (
-    COMPONENTS,
-    LISTS,
-    NO_SCALING,
-    component,
-    origin,
-    read_choice,
-)
+from micro_transformer.config.schema import COMPONENTS, LISTS, NO_SCALING, component
 from micro_transformer.wording import _
 
 
@@ -100,35 +95,40 @@ def _trained_scaling(config: dict[str, Any]) -> Component:
 
 
 def _fine_tuning(config: dict[str, Any]) -> Iterator[str]:
-    """Broken rules of fine-tuning: a recipe that starts from the weights of another recipe."""
-    train, start, scaling = config["train"], origin(config), _trained_scaling(config)
-    is_scaled = scaling.kind != NO_SCALING
-    if start is None:
+    """Broken rules of fine-tuning: a recipe that starts from the weights of a base."""
+    base, recipe = base_of(config), config["train"]["scaling"]
+    is_scaled = _trained_scaling(config).kind != NO_SCALING
+    if base is None:
         if is_scaled:
             yield _(
-                "train.scaling={scaling}: stretches a trained net; name its recipe as train.base,"
+                "train.scaling={scaling}: stretches a trained net; choose one, such as base=long,"
                 " or use train.scaling=none",
-                scaling=train["scaling"],
+                scaling=recipe,
             )
         return
-    base = start["train"]
-    if base["base"] is not None:
-        yield _(
-            "train.base={base}: starts from other weights itself, those of {start}; name a "
-            "recipe that starts from fresh ones",
-            base=train["base"],
-            start=base["base"],
-        )
-        return
     if is_scaled:
-        yield from _stretching(config, scaling, base["context"])
-    yield from (
-        _("train.base={base}: {line}", base=train["base"], line=line)
-        for line in _recipe({**config, "train": base})
-    )
+        yield from _stretching(config, base)
+    if (stretched := _stretched(config)) and config["scaling"]["kind"] != NO_SCALING:
+        yield _(
+            "scaling kind {kind}: a net fine-tuned under train.scaling={stretched} is read "
+            "under that; use scaling=none",
+            kind=config["scaling"]["kind"],
+            stretched=stretched,
+        )
+    rules = (*_recipe(base), *_fine_tuning({**base, "scaling": {"kind": NO_SCALING}}))
+    yield from (f"base.train={config['base']['train']}: {line}" for line in rules)
 
 
-def _stretching(config: dict[str, Any], scaling: Component, base_len: int) -> Iterator[str]:
+def _stretched(config: dict[str, Any] | None) -> str | None:
+    """The RoPE scaling under which the net or its base was fine-tuned; None if under none."""
+    if config is None:
+        return None
+    if _trained_scaling(config).kind != NO_SCALING:
+        return str(config["train"]["scaling"])
+    return _stretched(base_of(config))
+
+
+def _stretching(config: dict[str, Any], base: dict[str, Any]) -> Iterator[str]:
     train, posenc = config["train"], component("posenc", config)
     if not posenc.facts.get("scalable"):
         yield _(
@@ -137,21 +137,21 @@ def _stretching(config: dict[str, Any], scaling: Component, base_len: int) -> It
             scaling=train["scaling"],
             kind=posenc.kind,
         )
-    if train["context"] <= base_len:
+    if train["context"] <= base["train"]["context"]:
         yield _(
             "train.context={context}: not longer than the {base_len} tokens of "
-            "train.base={base}, so there is nothing to stretch; use a longer one or "
+            "base.train={base}, so there is nothing to stretch; use a longer one or "
             "train.scaling=none",
             context=train["context"],
-            base_len=base_len,
-            base=train["base"],
+            base_len=base["train"]["context"],
+            base=config["base"]["train"],
         )
-    if config["scaling"]["kind"] != NO_SCALING:
+    if stretched := _stretched(base):
         yield _(
-            "scaling kind {kind}: a net fine-tuned under train.scaling={scaling} is read "
-            "under that; use scaling=none",
-            kind=config["scaling"]["kind"],
+            "train.scaling={scaling}: the base was fine-tuned under train.scaling={stretched} "
+            "itself; use train.scaling=none",
             scaling=train["scaling"],
+            stretched=stretched,
         )
 
 

@@ -1,9 +1,11 @@
 """Finds the class behind a `kind:` and reads its knobs and facts from source, without importing it.
 
-Each configuration group has a home (a folder of modules) and a base class. All subclasses in the
-home are found by parsing its files, so a new component is one class and one yaml. Knobs are the
-keyword-only arguments of the constructor, with value ranges as annotations (`knobs.py`); facts are
-literals in the class body, such as `gives_weights = True`.
+A group of components has a home (a folder of modules) and a base class, see `groups.py`. All
+subclasses in the home are found by parsing its files, so a new component is one class and one yaml.
+Knobs are the keyword-only arguments of the constructor, with value ranges as annotations
+(`knobs.py`); facts are literals in the class body, such as `gives_weights = True`. A knob's default
+is its neutral value: a configuration without the knob means the default, and at the default the
+knob is left out of fingerprints (`neutral.py`).
 """
 
 import ast
@@ -19,45 +21,13 @@ from types import NoneType, UnionType
 from typing import Any
 
 from micro_transformer.config import knobs
+from micro_transformer.config.groups import GROUPS
 from micro_transformer.config.knobs import WHOLE
 from micro_transformer.wording import _
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ABSTRACT = "abstract"  # a class that assigns this in its body is a base class, not a component
 BUILTINS: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
-
-
-@dataclass(frozen=True)
-class Group:
-    """A configuration group: a folder of conf/.
-
-    home: folder of its components; None for a section of plain values. base: their base class.
-    trained: trained weights depend on it. named: its choice is part of a job's folder name.
-    is_list: a choice has several components, under `measures`.
-    """
-
-    home: str | None = None
-    base: str = ""
-    trained: bool = False
-    named: bool = False
-    is_list: bool = False
-
-
-GROUPS = {
-    "arch": Group("nn/arch", "Net", trained=True),
-    "model": Group(trained=True, named=True),
-    "posenc": Group("nn/posenc", "PositionalEncoding", trained=True, named=True),
-    "pattern": Group("nn/patterns", "Pattern", trained=True),
-    "ffn": Group("nn/ffn", "FFN", trained=True),
-    "scaling": Group("nn/scaling", "Scaling"),
-    "attention": Group("nn/kernels", "Kernel"),
-    "cache": Group("nn/cache", "CacheLayer", named=True),
-    "decoding": Group("decoding", "Strategy", named=True),
-    "task": Group("tasks", "Task", trained=True),
-    "train": Group(trained=True),
-    "eval": Group("evals", "Measure", is_list=True),
-    "bench": Group("bench", "Measure", is_list=True),
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +38,7 @@ class Component:
     kind: str
     module: str
     knobs: dict[str, Any] = field(default_factory=dict)  # name -> annotation
+    defaults: dict[str, Any] = field(default_factory=dict)  # knob -> neutral value, if it has one
     facts: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> type:
@@ -92,11 +63,13 @@ def catalog(group: str) -> dict[str, Component]:
             group,
             name,
             module,
-            knobs=_constructor(node, classes),
+            knobs={k: annotation for k, (annotation, _default) in parameters.items()},
+            defaults={k: ast.literal_eval(d) for k, (_kind, d) in parameters.items() if d},
             facts=_facts(node, classes),
         )
         for name, (node, module) in classes.items()
         if _descends(node, base, classes) and not _is_abstract(node)
+        for parameters in [_constructor(node, classes)]
     }
 
 
@@ -143,14 +116,18 @@ def _is_abstract(node: ast.ClassDef) -> bool:
     return ABSTRACT in map(ast.unparse, assigned)
 
 
-def _constructor(node: ast.ClassDef, classes: dict[str, Any]) -> dict[str, Any]:
+def _constructor(
+    node: ast.ClassDef, classes: dict[str, Any]
+) -> dict[str, tuple[Any, ast.expr | None]]:
+    """Maps knob -> (annotation, default), None without a default."""
     for ancestor in _lineage(node, classes):
         for item in ancestor.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                return {a.arg: _annotation(a, node.name) for a in item.args.kwonlyargs}
+                pairs = zip(item.args.kwonlyargs, item.args.kw_defaults, strict=True)
+                return {a.arg: (_annotation(a, node.name), default) for a, default in pairs}
             if isinstance(item, ast.AnnAssign) and _is_dataclass(ancestor):
                 return {
-                    f.target.id: _resolve(f.annotation)
+                    f.target.id: (_resolve(f.annotation), f.value)
                     for f in ancestor.body
                     if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
                 }

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from micro_transformer.config import choices, schema
 from micro_transformer.config.choices import REFERENCE, told
-from micro_transformer.config.components import GROUPS
+from micro_transformer.config.groups import GROUPS, is_neutral
+from micro_transformer.config.neutral import without_neutral
 from micro_transformer.config.overrides import BadConfig
 from micro_transformer.console import clean, near
 from micro_transformer.hashing import digest
-from micro_transformer.wording import _
+from micro_transformer.wording import _, translate
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,19 @@ def _own(config: DictConfig) -> DictConfig:
 
 
 def identity(config: dict[str, Any]) -> str:
-    """Hash of all keys that affect results; the sections for paths and execution are ignored."""
+    """Hash of all that affects results: without the sections for paths and execution, and without
+    groups and knobs that do nothing."""
     ignored = (*schema.WITHOUT_IDENTITY, "hydra")
-    return digest({key: value for key, value in config.items() if key not in ignored})
+    whole = {key: value for key, value in config.items() if key not in ignored}
+    return digest(without_neutral(whole))
 
 
 def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
-    """Folder name of a job: main choices, seed, and a hash of all choices and values."""
+    """Folder name of a job: main choices, seed, and a hash of all choices and values but those that
+    do nothing."""
     words = [chosen[g] for g, group in GROUPS.items() if group.named and g in chosen]
-    own = {k: v for k, v in chosen.items() if not k.startswith("hydra/")}
+    kept = (k for k in chosen if not (k.startswith("hydra/") or is_neutral(k, config.get(k))))
+    own = {k: chosen[k] for k in kept}
     return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
 
 
@@ -110,6 +115,8 @@ def _complaint(error: Exception, words: list[str]) -> str:
 
 def no_key(key: str, words: list[str]) -> str:
     """Error text for an unknown key, with the nearest known key."""
+    if key in schema.MOVED:
+        return f"{key}: {translate(schema.MOVED[key])}"
     chosen = [word for word in words if word.split("=")[0] in choices.groups()]
     known = _keys(compose("config", overrides=chosen))
     return _("{key}: no such key{near}", key=clean(key), near=near(key, known))

@@ -1,7 +1,7 @@
 """Checks types and ranges of a configuration. Needs no torch.
 
 `faults` returns each error as one line: key=value, the rule, the cure. Knobs of components are
-checked against their constructors (`components.py`), the rest against the dataclasses here.
+checked against their constructors (`components.py`), the rest against dataclasses (`sections.py`).
 """
 
 import os
@@ -13,31 +13,26 @@ from typing import Any, Literal
 from micro_transformer.config.choices import CONF as CONF
 from micro_transformer.config.choices import choices_of, read_choice
 from micro_transformer.config.choices import groups as groups
-from micro_transformer.config.components import GROUPS, Component, complaint, find
+from micro_transformer.config.components import Component, complaint, find
+from micro_transformer.config.groups import COMPONENTS as COMPONENTS
+from micro_transformer.config.groups import GROUPS, is_neutral
+from micro_transformer.config.groups import LISTS as LISTS
 from micro_transformer.config.knobs import Count, Few, Size
-from micro_transformer.config.sections import Budget, Data, Model, Run, Store
-from micro_transformer.config.sections import Train as Train
-from micro_transformer.wording import _
+from micro_transformer.config.sections import SECTIONS as SECTIONS
+from micro_transformer.config.sections import defaults
+from micro_transformer.wording import N_, _, translate
 
-SECTIONS = {
-    "model": Model, "train": Train, "budget": Budget, "run": Run, "store": Store, "data": Data,
-}  # fmt: skip
-COMPONENTS = tuple(name for name, g in GROUPS.items() if g.home and not g.is_list)
-LISTS = tuple(name for name, g in GROUPS.items() if g.is_list)
 SCALARS: dict[str, Any] = {
     "seed": Size,
     "ranks": Count,
     "device": Literal["auto", "cpu", "cuda"],
     "check": bool,
 }
-# Groups that trained weights depend on; other groups only affect measurements.
-TRAINED_GROUPS = tuple(name for name, g in GROUPS.items() if g.trained)
-TRAIN_FACTORS = (*TRAINED_GROUPS, "origin", "seed", "device", "ranks")
-# Knobs of a recipe that name a file of conf/<group>.
-NAMES = {"base": "train", "scaling": "scaling", "kernel": "attention"}
-# Knobs of recipes, added after users wrote recipes of their own: absent means `auto`.
-ADDED_AUTOS = ("matrix_dtype",)
-NO_SCALING = "NoScaling"
+# Knobs of recipes and bases that name a file of conf/<group>.
+NAMES = {"train": "train", "base": "base", "scaling": "scaling", "kernel": "attention"}
+# Knobs of earlier versions, and what to write instead.
+MOVED = {"train.base": N_("is a group now; remove it and choose base=long or another of conf/base")}
+NO_SCALING = GROUPS["scaling"].neutral["kind"]
 LONGEST_NAME, LONGEST_PART = 120, 255  # bytes: names of the lab's folders, any path component
 WITHOUT_IDENTITY = ("run", "store", "data", "check")
 
@@ -50,10 +45,12 @@ def faults(config: dict[str, Any], parts: Iterable[str] = ()) -> list[str]:
 
 def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
     yield from _targets(value, name)
+    if is_neutral(name, value):
+        return
     if name in SCALARS:
         yield from _value(name, value, SCALARS[name])
     elif name in SECTIONS:
-        yield from _section(name, value, _fields(SECTIONS[name]))
+        yield from _section(name, value, SECTIONS[name])
         yield from _rest(name, value, config) if isinstance(value, dict) else ()
     elif name in COMPONENTS:
         yield from _component(name, name, value)
@@ -64,26 +61,9 @@ def _part(name: str, value: Any, config: dict[str, Any]) -> Iterator[str]:
         yield f"{_short(name)}: " + _("no such key; the keys are {known}", known=", ".join(known))
 
 
-def _fields(section: type) -> dict[str, Any]:
-    return typing.get_type_hints(section, include_extras=True)
-
-
 def component(group: str, config: dict[str, Any]) -> Component:
     """The component of a group in a configuration without faults."""
     return find(group, config[group]["kind"])
-
-
-def origin(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The base recipe of a fine-tuning, as in its file, and the RoPE scaling from the base's
-    context length to this recipe's. None if weights are initialized at random."""
-    train = config["train"]
-    if train["base"] is None:
-        return None
-    base = read_choice("train", train["base"], config)
-    scaling = read_choice("scaling", train["scaling"], config)
-    if "factor" in scaling:
-        scaling["factor"] = train["context"] / base["context"]
-    return {"train": base, "scaling": scaling}
 
 
 def _targets(node: Any, path: str) -> Iterator[str]:
@@ -102,26 +82,34 @@ def _targets(node: Any, path: str) -> Iterator[str]:
 
 def _rest(name: str, value: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
     """Faults of a section beyond types and ranges: names of files and folders."""
-    if name == "train":
-        yield from _names(value, config)
+    if name in ("train", "base"):
+        yield from _names(name, value, config)
     elif name in ("store", "data"):
         yield from folder_faults(f"{name}.dir", value.get("dir"))
     elif name == "run" and isinstance(value.get("sweep"), str):
         yield from name_faults("run.sweep", value["sweep"])
 
 
-def _names(train: dict[str, Any], config: dict[str, Any]) -> Iterator[str]:
-    """Faults of the recipe's knobs that name files of conf/, and of its base recipe."""
+def _names(
+    where: str, knobs: dict[str, Any], config: dict[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Faults of the knobs of a recipe or base that name files of conf/, and of those recipes and
+    bases. above: the bases that lead here."""
     for knob, group in NAMES.items():
-        name = train.get(knob)
+        name = knobs.get(knob)
         if not isinstance(name, str):
             continue
+        told = f"{where}.{knob}={_short(name)}"
         if name not in choices_of(group):
             known = ", ".join(choices_of(group))
-            yield f"train.{knob}={_short(name)}: " + _("must be one of {known}", known=known)
-        elif group == "train":
-            base = read_choice(group, name, config)
-            yield from _section(f"train.{knob}={name}", base, _fields(Train))
+            yield f"{told}: " + _("must be one of {known}", known=known)
+        elif group == "base" and name in above:
+            yield f"{told}: " + _("starts from its own weights; name another base")
+        elif group in SECTIONS:
+            content = read_choice(group, name, config)
+            if not is_neutral(group, content):
+                yield from _section(told, content, SECTIONS[group])
+                yield from _names(told, content, config, (*above, name)) if content else ()
 
 
 def name_faults(key: str, name: str) -> list[str]:
@@ -161,16 +149,25 @@ def _no_mapping(key: str, value: Any, keys: str) -> str:
     return f"{key}={_short(value)}: " + _("must be a mapping with {keys}", keys=keys)
 
 
-def _section(name: str, value: Any, fields: dict[str, Any]) -> list[str]:
+def _section(name: str, value: Any, section: type) -> list[str]:
+    fields = typing.get_type_hints(section, include_extras=True)
+    return _knobs(name, value, fields, defaults(section))
+
+
+def _knobs(
+    name: str, value: Any, fields: dict[str, Any], absent: dict[str, Any] | None = None
+) -> list[str]:
+    """Faults of knobs, given their types. absent: the values of knobs that may be left out."""
     if not isinstance(value, dict):
         return [_no_mapping(name, value, ", ".join(fields))]
     known = ", ".join(sorted(fields)) or _("none")
     rule = _("no such knob; {group} has {known}", group=name, known=known)
-    complaints = [f"{name}.{key}: {rule}" for key in value if key not in fields]
+    strangers = [f"{name}.{key}" for key in value if key not in fields]
+    complaints = [f"{key}: {translate(MOVED[key]) if key in MOVED else rule}" for key in strangers]
     for key, annotation in fields.items():
         if key in value:
             complaints += _value(f"{name}.{key}", value[key], annotation)
-        elif key not in ADDED_AUTOS:
+        elif key not in (absent or {}):
             complaints.append(f"{name}.{key}: " + _("missing; the yaml must write every knob"))
     return complaints
 
@@ -179,10 +176,11 @@ def _component(group: str, where: str, value: Any) -> list[str]:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         return [_no_mapping(where, value, "kind")]
     try:
-        knobs = find(group, value["kind"]).knobs
+        found = find(group, value["kind"])
     except ValueError as error:
         return [str(error)]
-    return _section(where, {k: v for k, v in value.items() if k != "kind"}, knobs)
+    knobs = {k: v for k, v in value.items() if k != "kind"}
+    return _knobs(where, knobs, found.knobs, found.defaults)
 
 
 def _measures(group: str, value: Any) -> list[str]:
@@ -190,7 +188,7 @@ def _measures(group: str, value: Any) -> list[str]:
     if not isinstance(value, dict) or not isinstance(value.get("measures"), dict):
         return [_no_mapping(group, value, "measures")]
     rest = {k: v for k, v in value.items() if k != "measures"}
-    complaints = _section(group, rest, fields)
+    complaints = _knobs(group, rest, fields)
     for name, entry in value["measures"].items():
         complaints += _component(group, f"{group}.measures.{name}", entry)
     return complaints

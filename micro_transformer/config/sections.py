@@ -1,8 +1,14 @@
-"""The sections of a configuration that are no component: their keys, types and ranges."""
+"""The sections of a configuration that are no component: their keys, types and ranges.
 
+A default is a knob's neutral value, as in a constructor: it says what a yaml without the knob means
+and never changes, since fingerprints leave the knob out there (`neutral.py`).
+"""
+
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from micro_transformer.config.groups import NONE
 from micro_transformer.config.knobs import (
     Count,
     Few,
@@ -34,11 +40,10 @@ class Model:
     zero_init: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """conf/train: a training recipe. Every field is part of the training's fingerprint."""
 
-    base: str | None  # recipe whose weights initialize this one; None: random initialization
     scaling: str  # RoPE scaling from the base's context length to this recipe's
     steps: Count
     batch_size: Count
@@ -57,7 +62,7 @@ class Train:
     label_smoothing: Rate
     dropout: Rate
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    matrix_dtype: Literal["auto", "fp32", "bf16"]  # of Muon's Newton-Schulz
+    matrix_dtype: Literal["auto", "fp32", "bf16"] = "auto"  # of Muon's Newton-Schulz
     kernel: str
     threads: Few | Literal["auto"]
     grad_checkpointing: bool
@@ -65,6 +70,16 @@ class Train:
     eval_every: Count
     patience: Count | None
     checkpoint_every: Count
+
+
+@dataclass(frozen=True)
+class Base:
+    """conf/base: the choices in which the pre-trained net differs from the net that starts from its
+    weights, and its own seed, so that all seeds of a fine-tuning share one pre-trained net."""
+
+    seed: Size
+    train: str
+    base: str = NONE
 
 
 @dataclass(frozen=True)
@@ -99,3 +114,15 @@ class Data:
     """conf/config.yaml `data`: the folder of prepared data."""
 
     dir: str
+
+
+SECTIONS: dict[str, type] = {
+    "model": Model, "train": Train, "base": Base, "budget": Budget, "run": Run, "store": Store,
+    "data": Data,
+}  # fmt: skip
+
+
+def defaults(section: type) -> dict[str, Any]:
+    """Maps knob -> neutral value, for the knobs that have one."""
+    fields = {field.name: field.default for field in dataclasses.fields(section)}
+    return {name: value for name, value in fields.items() if value is not dataclasses.MISSING}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micro_transformer import disk
+from micro_transformer.config.neutral import all_choices, with_neutral
 from micro_transformer.records.run_record import (
     FAILED,
     RULES,
@@ -15,6 +16,7 @@ from micro_transformer.records.run_record import (
     flat,
     from_dict,
     is_number,
+    leaves,
     to_dict,
 )
 
@@ -66,7 +68,9 @@ def load_records(folder: Path) -> Loaded:
     disk.need_listed(folder)
     for path in sorted(Path(folder).rglob(RECORD)):
         try:
-            loaded.records.append(read(path))
+            record = read(path)
+            record.meant = dict(leaves(with_neutral(record.config))) | all_choices(record.choices)
+            loaded.records.append(record)
         except (NotARecord, OSError) as error:
             loaded.skipped.append((path, str(error)))
     return loaded

@@ -211,7 +211,7 @@ def _board_of(record: RunRecord) -> str:
 
 
 def _board(title: str, records: list[RunRecord], mix: bool) -> Board:
-    values = [dict(leaves(r.config)) | dict(r.choices) for r in records]
+    values = [r.meant or dict(leaves(r.config)) | dict(r.choices) for r in records]
     factors = find_factors(records, values)
     levels = [{f: level_of(v, f) for f in factors} for v in values]
     mixed = _mixtures(records, levels)

@@ -63,7 +63,7 @@ class NotARecord(ValueError):
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """All that is known of one run. Only `path` (where it was read) is not written."""
+    """All that is known of one run. `path` (where it was read) and `meant` are not written."""
 
     id: str
     seed: int
@@ -87,6 +87,8 @@ class RunRecord:
     data: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)  # name, lower_is_better; {}: not stated
     path: Path | None = field(default=None, compare=False)
+    # Dotted configuration and choices, those that did not exist yet included; set when loaded.
+    meant: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 def is_final(record: RunRecord) -> bool:
@@ -97,7 +99,7 @@ def is_final(record: RunRecord) -> bool:
 def to_dict(record: RunRecord) -> dict[str, Any]:
     """The record as a JSON object."""
     content = dataclasses.asdict(record)
-    del content["path"]
+    del content["path"], content["meant"]
     return content
 
 
@@ -114,7 +116,7 @@ def from_dict(content: Any, path: Path | None = None) -> RunRecord:
                 last=SCHEMA,
             )
         )
-    fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
+    fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name not in ("path", "meant")}
     if strays := sorted(set(content) - set(fields)):
         raise NotARecord(_("{name}: no such field", name=_short(strays[0])))
     for name, rule in RULES.items():

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer.config import compatibility
+from micro_transformer.config.groups import GLOBAL_GROUPS, GROUPS, TRAINED_GROUPS
+from micro_transformer.config.neutral import without_neutral
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.configured import data_digest
 from micro_transformer.hashing import digest
@@ -25,8 +27,10 @@ from micro_transformer.store.trainings import Training
 
 Config = dict[str, Any]
 RECORDS = ("multirun", "outputs")
-SIZED = ("arch", "model", "ffn", "task", "device")  # groups that determine the cost of a step
-MEASURED = ("model", "task", "eval", "bench", "cache", "decoding", "device")
+ALIKE = ("train", "base", "posenc", "pattern", "scaling")  # groups that hardly change what is timed
+# What determines the cost of a step, besides knobs of the recipe, and the cost of measuring.
+SIZED = (*(group for group in TRAINED_GROUPS if group not in ALIKE), "device")
+MEASURED = (*(group for group in GROUPS if group not in (*ALIKE, *GLOBAL_GROUPS)), "device")
 RECIPE = (
     "batch_size", "context", "accumulate", "optimizer", "precision", "matrix_dtype", "threads",
     "eval_every",
@@ -112,11 +116,17 @@ def _past(folder: Path) -> list[RunRecord]:
 
 def _training_key(config: Config) -> str:
     recipe = {key: config["train"].get(key) for key in RECIPE}
-    return digest([*({key: config.get(key)} for key in SIZED), recipe])
+    known = without_neutral(config)
+    return digest([*({key: known.get(key)} for key in SIZED), recipe])
 
 
 def _measuring_key(config: Config) -> str:
-    return digest([config.get(key) for key in MEASURED])
+    known = without_neutral(config)
+    return digest([known.get(key) for key in MEASURED])
+
+
+def _size_key(config: Config) -> str:
+    return digest(without_neutral(config).get("model"))
 
 
 def _medians(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
@@ -165,12 +175,12 @@ def _of(known: dict[str, float], key: Callable[[Config], str], config: Config) -
 def _disk(needed: list[Training]) -> str:
     """Disk space that the trainings add to the store, from stored trainings of the same model."""
     sizes = _medians(
-        (digest(s.factors["config"]["model"]), float(s.size_bytes))
+        (_size_key(s.factors["config"]), float(s.size_bytes))
         for root in {Path(t.config["store"]["dir"]) for t in needed}
         for s in stored(root)
         if s.entry.is_complete()
     )
-    found = [sizes.get(digest(t.config["model"])) for t in needed]
+    found = [sizes.get(_size_key(t.config)) for t in needed]
     known = [size for size in found if size is not None]
     if found and not known:
         return "unknown: no such net is stored"

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from micro_transformer.config import choices, compatibility, schema
 from micro_transformer.config.choices import Unreadable, read_choice
 from micro_transformer.config.composing import Composed, composed, folder_name, identity, short_name
+from micro_transformer.config.groups import GLOBAL_GROUPS
 from micro_transformer.config.overrides import (
     SWEEPING,
     BadConfig,
@@ -30,7 +31,6 @@ from micro_transformer.training.ranks import NotStarted, Ranks
 from micro_transformer.wording import _
 
 HERE = ("basic", "joblib")  # launchers that the command replaces: it runs `n_jobs` jobs in parallel
-GLOBAL_GROUPS = ("option", "sweep")  # their files set keys of other groups
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk
-from micro_transformer.config import schema
+from micro_transformer.config.choices import choices_of, read_choice
+from micro_transformer.config.groups import TRAINED_GROUPS
 from micro_transformer.records.run_record import leaves
 from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
 from micro_transformer.store.code_digest import code_digests
 from micro_transformer.store.contents import progress_of
 
 NAME = re.compile("[0-9a-f]{12}")  # folder name of a training
-SHOWN = ("model", "posenc", "ffn", "task", "train")  # groups shown in each line of the list
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,18 @@ class Stored:
     def is_locked(self) -> bool:
         """Whether a process runs this training now."""
         return disk.is_locked(self.entry.lock)
+
+    def starts_from(self, other: "Stored") -> bool:
+        """Whether its initial weights are those of the other training."""
+        start, base, code = (
+            self.factors["config"].get("origin"),
+            other.factors,
+            self.factors["code"],
+        )
+        if start is None or base["data"] != self.factors["data"]:
+            return False
+        is_same_code = all(code.get(module) == was for module, was in base["code"].items())
+        return is_same_code and {k: start[k] for k in start if k != "scaling"} == base["config"]
 
     def is_stale(self) -> bool:
         """Whether the code it depends on has changed, so that no new job can use it."""
@@ -172,14 +184,14 @@ def nearest(factors: dict[str, Any], others: Iterable[Stored]) -> Stored | None:
 def choices_in_words(config: dict[str, Any]) -> str:
     """The nearest choice of each group with its changed knobs, as in `model=tiny posenc=rope
     train=smoke[steps=40]`."""
-    known = [group for group in SHOWN if isinstance(config.get(group), dict)]
+    known = [group for group in TRAINED_GROUPS if isinstance(config.get(group), dict)]
     return " ".join(f"{group}={_nearest_choice(group, config[group])}" for group in known)
 
 
 def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:
     ranked = []
-    for choice in schema.choices_of(group):
-        file = schema.read_choice(group, choice)
+    for choice in choices_of(group):
+        file = read_choice(group, choice)
         changed = [
             key
             for key in dict.fromkeys((*knobs, *file))

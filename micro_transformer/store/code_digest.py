@@ -1,8 +1,8 @@
 """Hashes the source code that a training or a run depends on, for its fingerprint.
 
 Hashed are the given modules and everything of this package that they import, without comments and
-docstrings. A new component, a plot or a docstring leaves all stored trainings valid; a change of
-the trainer invalidates them.
+docstrings; of import lines of this package only what they import. A new component, a plot or a
+docstring leaves all stored trainings valid; a change of the trainer invalidates them.
 """
 
 import ast
@@ -13,17 +13,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.name
-# Modules for validation, storage and progress output: trained weights do not depend on them.
-NO_FACTORS: tuple[str, ...] = (
-    "config.knobs",
-    "config.components",
-    "config.schema",
-    "config.sections",
-    "config.compatibility",
-)
-NO_FACTORS += ("config.choices", "records.run_record", "store.code_digest", "store.checkpoints")
-NO_FACTORS += ("store.contents", "hashing", "disk", "durable", "temporary_files", "progress")
-NO_FACTORS += ("wording",)
+# Modules for validation, storage, texts and progress: trained weights do not depend on them.
+NO_FACTORS = (
+    "config.base", "config.choices", "config.compatibility", "config.components", "config.groups",
+    "config.knobs", "config.neutral", "config.schema", "config.sections", "disk", "durable",
+    "hashing", "progress", "records.run_record", "store.checkpoints", "store.code_digest",
+    "store.contents", "temporary_files", "wording",
+)  # fmt: skip
 BYSTANDERS = {f"{ROOT}.{name}" for name in NO_FACTORS}
 
 
@@ -52,17 +48,25 @@ def _path(module: str) -> Path | None:
 @cache
 def _read(path: Path, _changed: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = tuple(sorted({name for name in _imports(tree) if name.split(".")[0] == ROOT}))
-    return hashlib.sha256(ast.unparse(_without_docstrings(tree)).encode()).hexdigest()[:12], imports
+    own = {pair for node in ast.walk(tree) for pair in _imports(node)}
+    modules = {part for name, _ in own for part in (name, name.rpartition(".")[0])}
+    imported = sorted(f"{name} as {bound}" for name, bound in own if not _is_bystander(name))
+    tree.body = [node for node in tree.body if not _imports(node)]
+    text = "\n".join([*imported, ast.unparse(_without_docstrings(tree))])
+    return hashlib.sha256(text.encode()).hexdigest()[:12], tuple(sorted(modules))
 
 
-def _imports(tree: ast.Module) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _is_bystander(name: str) -> bool:
+    return not BYSTANDERS.isdisjoint((name, name.rpartition(".")[0]))
+
+
+def _imports(node: ast.AST) -> list[tuple[str, str]]:
+    """(dotted name, name bound to it) of each name of this package that a statement imports."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return []
+    prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    found = [(prefix + alias.name, alias.asname or alias.name) for alias in node.names]
+    return [pair for pair in found if pair[0].split(".")[0] == ROOT]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from micro_transformer.config.groups import TRAIN_FACTORS
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.fingerprints import Fingerprints, fingerprints
 from micro_transformer.wording import _
@@ -47,11 +48,11 @@ class Training:
 
 
 def of(config: Config, prints: Fingerprints) -> Training:
-    """The training of a resolved configuration. Its base is the same configuration under the base's
-    recipe, so that all fine-tunings of one base share it."""
+    """The training of a resolved configuration. Its base is the training that its origin describes,
+    so that all fine-tunings of one base share it, whatever their seeds."""
     base = None
     if config["origin"] is not None:
-        alike = {**config, "train": config["origin"]["train"], "origin": None}
+        alike = {**config, **{key: config["origin"][key] for key in TRAIN_FACTORS}}
         base = of(alike, fingerprints(alike, prints.data))
     entry = Entry(Path(config["store"]["dir"]), prints.train)
     return Training(config, entry, prints.factors, base)

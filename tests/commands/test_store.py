@@ -196,3 +196,15 @@ def test_a_training_depends_on_its_own_components_alone(posenc):
     assert not [m for m in modules if m[0] in NO_PART_OF_A_TRAINING]
     assert ["training", "trainer"] in modules and ["nn", "attention"] in modules
     assert {m[-1] for m in modules if m[:2] == ["nn", "posenc"]} == {"base", posenc}
+
+
+def test_a_base_is_kept_as_long_as_what_starts_from_it(tmp_path, capsys):
+    tuning = ["base=long", "base.train=smoke", "train.steps=4", "train.warmup_steps=1"]
+    base = put(tmp_path, factors("seed=42")).fingerprint
+    other = put(tmp_path, factors("seed=7")).fingerprint
+    one, two = (put(tmp_path, factors(*tuning, f"seed={n}")).fingerprint for n in (1, 2))
+    there = lambda: {path.name for path in tmp_path.iterdir()}  # noqa: E731
+    assert len({base, other, one, two}) == 4
+    _, text = say(capsys, tmp_path, "prune", base, other, one, "--yes")
+    assert f"kept: {two} starts from its weights" in text and there() == {base, two}
+    assert say(capsys, tmp_path, "prune", base, two, "--yes")[0] == 0 and not there()

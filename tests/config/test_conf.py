@@ -7,6 +7,7 @@ import yaml
 
 from micro_transformer.build import training
 from micro_transformer.config import compatibility, components, schema
+from micro_transformer.config.groups import LISTS, NONE
 from micro_transformer.config.resolve import resolve
 from micro_transformer.report import readme
 from micro_transformer.runs.planning import make_plan
@@ -19,13 +20,14 @@ CHOICES = [(g, c) for g in GROUPS for c in schema.choices_of(g)]
 def stated(group, choice, fact):
     """What the components of a choice state: of a list of measures, all together."""
     content = schema.read_choice(group, choice)
-    nodes = content["measures"].values() if group in schema.LISTS else [content]
+    nodes = content["measures"].values() if group in LISTS else [content]
     kinds = [components.find(group, node["kind"]) for node in nodes if "kind" in node]
     return {word for kind in kinds for word in kind.facts.get(fact, ())}
 
 
 def suited(group, choice):
-    """The choice with a task, a net and measures that go with it: the default ones if they do."""
+    """The choice with a task, a net, measures and a base that go with it: the default ones if they
+    do."""
     chosen = {**make_plan([]).jobs[0].choices, group: choice}
 
     def first(other, fits):
@@ -36,9 +38,11 @@ def suited(group, choice):
     chosen["task"] = first("task", lambda name: needs <= stated("task", name, "gives"))
     gives = stated("task", chosen["task"], "gives")
     chosen["arch"] = first("arch", lambda name: stated("arch", name, "reads") <= gives)
-    for g in schema.LISTS:
+    for g in LISTS:
         chosen[g] = first(g, lambda name, g=g: stated(g, name, "needs") <= gives)
-    return [f"{g}={chosen[g]}" for g in {group: 0, "task": 0, "arch": 0, "eval": 0, "bench": 0}]
+    stretches = schema.read_choice("train", chosen["train"])["scaling"] != NONE
+    chosen["base"] = first("base", lambda name: name != NONE or not stretches)
+    return [f"{g}={chosen[g]}" for g in dict.fromkeys([group, "task", "arch", "base", *LISTS])]
 
 
 def leaves(node, path=()):

@@ -2,7 +2,7 @@
 value, each literal once. What shapes weights is trained for two steps with a checkpoint, stored and
 loaded again; what measures is run on one stored net.
 
-Left out: the tasks whose texts must be fetched, what `train.base` starts from
+Left out: the tasks whose texts must be fetched, what starts from a base
 (tests/runs/test_extend.py) and how a command runs (`run`, `store`, `data`:
 tests/commands/test_app.py).
 """
@@ -17,7 +17,7 @@ import torch
 
 from micro_transformer.build import training
 from micro_transformer.config import compatibility, components, schema
-from micro_transformer.config.components import GROUPS
+from micro_transformer.config.groups import COMPONENTS, LISTS, TRAINED_GROUPS
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.prepare import prepare
@@ -49,9 +49,10 @@ SHORT |= {
     "start": 16,
     "grow_every": 1,
 }
-TRAINED = schema.TRAINED_GROUPS
-MEASURED = [*(g for g in GROUPS if g not in schema.TRAINED_GROUPS), "budget"]
-ELSEWHERE = {"train": {"base", "scaling"}}
+TRAINED = TRAINED_GROUPS
+MEASURED = [*COMPONENTS, *LISTS, "budget"]
+MEASURED = [group for group in MEASURED if group not in TRAINED]
+ELSEWHERE = {"train": {"scaling"}}
 
 
 @cache
@@ -92,7 +93,7 @@ def contents(group):
     seen = set()
     for choice in schema.choices_of(group):
         whole = schema.read_choice(group, choice)
-        nodes = whole["measures"] if group in schema.LISTS else {None: whole}
+        nodes = whole["measures"] if group in LISTS else {None: whole}
         for name, node in nodes.items():
             kind = node.get("kind")
             if kind not in seen and (group != "task" or is_offline(kind)):
@@ -138,7 +139,7 @@ def cases(groups):
     """(group, name of a measure, the content around the knob, knob, candidates)."""
     for group in groups:
         for choice, name, node, knobs in contents(group):
-            if group in schema.LISTS:
+            if group in LISTS:
                 changed = short(node, knobs)
                 yield pytest.param(group, name, changed, "kind", [node["kind"]], id=node["kind"])
                 knobs = {k: each for k, each in knobs.items() if k not in SHORT}
@@ -176,9 +177,9 @@ def configured(group, name, node, knob, candidates, root):
     said = []
     for value in candidates:
         config = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
-        if group in ("task", "arch", *schema.LISTS):
+        if group in ("task", "arch", *LISTS):
             config = suited(config, group, node)
-        if group in schema.LISTS:
+        if group in LISTS:
             config[group]["measures"] = {name: {**node, knob: value}}
         else:
             config[group] = {**node, knob: value}
@@ -260,7 +261,7 @@ def test_a_net_is_measured_whatever_the_knob(
     config = configured(group, name, node, knob, candidates, root)
     if config is None:
         return
-    if group not in schema.LISTS:
+    if group not in LISTS:
         samples = schema.read_choice("eval", "quality")["measures"]["samples"]
         samples = short(samples, knobs_of("eval", samples["kind"]))
         config["eval"] = {"measures": {"samples": samples}}

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micro_transformer.config import choices, schema
+from micro_transformer.config.base import base_of
 from micro_transformer.config.overrides import LARGEST, BadConfig, parsed, split
 from micro_transformer.config.resolve import resolve
 from micro_transformer.runs.planning import make_plan
@@ -198,20 +199,20 @@ def test_a_broken_yaml_is_told_in_lines(lab, content):
 @pytest.mark.parametrize("way", ["numbers", "before matrix_dtype", "defaults", "interpolations"])
 def test_a_recipe_is_the_same_alone_in_a_sweep_and_as_a_base(lab, way):
     """Regression: `lr: 8e-3` was a number to Hydra but a string to PyYAML."""
-    smoke = (lab / "train" / "smoke.yaml").read_text()
+    whole = (lab / "train" / "quick.yaml").read_text()
     content = {
-        "numbers": re.sub("lr: .*", "lr: 8e-3", smoke, count=1),
-        "before matrix_dtype": re.sub("matrix_dtype: .*\n", "", smoke),
+        "numbers": re.sub("lr: .*", "lr: 8e-3", whole, count=1),
+        "before matrix_dtype": re.sub("matrix_dtype: .*\n", "", whole),
         "defaults": "defaults: [smoke, _self_]\nlr: 8e-3\n",
-        "interpolations": smoke.replace("warmup_steps: 2", "warmup_steps: ${model.num_layers}"),
+        "interpolations": re.sub("warmup_steps: .*", "warmup_steps: ${model.num_layers}", whole),
     }[way]
     (lab / "train" / "mine.yaml").write_text(content)
-    words = ["model=tiny", "train.context=64"]
+    words = ["model=tiny", "train.context=256"]
     (alone,) = make_plan([*words[:1], "train=mine"]).jobs
     swept = make_plan([*words[:1], "train=smoke,mine", "-m"]).jobs[1]
     assert swept.config["train"] == alone.config["train"]
-    (extended,) = make_plan([*words, "train=extend", "train.base=mine"]).jobs
-    assert schema.origin(extended.config)["train"] == alone.config["train"]
+    (extended,) = make_plan([*words, "base=long", "base.train=mine", "train=extend"]).jobs
+    assert base_of(extended.config)["train"] == alone.config["train"]
     for job in (alone, extended):
         told = resolve(job.config)
         recipes = [told["train"]] + ([told["origin"]["train"]] if told["origin"] else [])

@@ -10,8 +10,9 @@ from tests.conftest import members
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALINGS = members("scaling")
+EXTEND = ["base=long", "train=extend"]
 # Eight steps at 32 tokens, then four at 64.
-SHORT = ["train=extend", "train.base=smoke", "train.steps=4", "train.context=64"]
+SHORT = ["base=long", "base.train=smoke", "train=extend", "train.steps=4", "train.context=64"]
 SHORT += ["train.warmup_steps=1", "train.eval_every=4", "train.checkpoint_every=2"]
 TINY = ["task=micro", "task.stories=300", "model=tiny", "model.d_model=32", "train.threads=1"]
 

@@ -49,6 +49,27 @@ def test_words_and_strangers_change_nothing(package, file, text):
     assert digests() == before
 
 
+IMPORTS = "from micro_transformer import b\nfrom micro_transformer.c import y\n"
+SAME_IMPORTS = """
+from micro_transformer.c import (
+    y,
+)
+from micro_transformer import b, wording
+from micro_transformer.config import schema
+"""
+
+
+def test_of_import_lines_only_what_they_import_counts(package):
+    """Not their order and form, nor modules on which no weights depend; another name does, even if
+    its module is hashed already."""
+    (package / "a.py").write_text(IMPORTS + "x = 1\n")
+    before = digests()
+    (package / "a.py").write_text(SAME_IMPORTS + "x = 1\n")
+    assert digests() == before and len(before) == 3
+    (package / "a.py").write_text(IMPORTS.replace("c import y", "c import z as y") + "x = 1\n")
+    assert digests() != before and digests().keys() == before.keys()
+
+
 @pytest.mark.parametrize("file, text", [("a.py", "x = 2\n"), ("b.py", "def f():\n    return 3\n")])
 def test_what_computes_changes_the_identity(package, file, text):
     before = digests()

@@ -148,7 +148,8 @@ def test_shares_are_all_rows_once_and_draws_differ():
 
 def test_ranks_train_a_base_and_then_what_starts_from_it(lab):
     """Two process groups in turn: torchrun's key-value store keeps addresses of the first."""
-    words = ["train=extend", "train.base=smoke", "train.context=64", "train.batch_size=2"]
+    words = ["base=long", "base.train=smoke", "train=extend", "train.context=64"]
+    words += ["train.batch_size=2"]
     words += ["train.steps=4", "train.warmup_steps=1", "train.eval_every=4", "train.lr=0.001"]
     assert lab(*words, torchrun=TORCHRUN).wait(timeout=120) == 0, lab.said()
     (record,) = record_files.load_records(lab.folder / "outputs").records

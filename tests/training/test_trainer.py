@@ -156,7 +156,7 @@ RECIPE_FILES = schema.choices_of("train")
 
 @pytest.mark.parametrize("name", RECIPE_FILES)
 def test_the_rate_warms_up_from_above_zero_and_decays(name):
-    (job,) = make_plan([f"train={name}"]).jobs
+    (job,) = make_plan(["base=long", f"train={name}", "train.scaling=none"]).jobs
     recipe = training.recipe(resolve(job.config))
     rates = [rate_factor(step, recipe) for step in range(recipe.steps + 5)]
     assert rates[0] > 0 and max(rates) == 1
