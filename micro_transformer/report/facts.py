@@ -6,6 +6,7 @@ from scipy import stats
 
 from micro_transformer.records.cells import figure
 from micro_transformer.records.metrics import Measure
+from micro_transformer.records.pretrained import shared_base_seed
 from micro_transformer.records.rows import Board, Row, Summary, reason, shared_name
 from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report.claims import Claim
@@ -138,6 +139,19 @@ def best(board: Board, key: str, measure: Measure, label: str) -> list[Claim]:
             )
         )
     ]
+
+
+def one_pretrained_net(board: Board) -> list[Claim]:
+    """What intervals over seeds do not cover where all seeds start from the same weights."""
+    seed = shared_base_seed(board.records)
+    if seed is None:
+        return []
+    text = _(
+        "All runs start from one pre-trained net (seed {seed}): the intervals hold for this net, "
+        "not for pre-training anew.",
+        seed=seed,
+    )
+    return [Claim(text, "note")]
 
 
 def slope(law: PowerLaw) -> Claim:

@@ -32,7 +32,7 @@ from micro_transformer.wording import N_, _, plural, translate
 
 COMPARED = (TOKENS_PER_S, TTFT, MS_PER_BATCH)
 TRADED = (TOKENS_PER_S, TTFT, RSS, VRAM, MS_PER_BATCH)
-HEADLINES = 8
+HEADLINES = 5  # shown; the rest is folded
 
 
 @dataclass
@@ -199,5 +199,6 @@ def _say(found: Study, shown: Measure | None) -> None:
         found.facts += facts.noise(effects)
     if any(effects.contrasts for effects in costs):
         found.facts.append(Claim(order_note(board), "note"))
+    found.facts += facts.one_pretrained_net(board)
     notes = dict.fromkeys(note for effects in found.effects for note in effects.notes)
     found.facts += [Claim(note, "note") for note in notes]
