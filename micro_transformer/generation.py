@@ -1,12 +1,12 @@
 """Text generation: a model and a cache as the step that a decoding strategy calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD
-from micro_transformer.decoding.base import Step, StepOutput, Strategy
+from micro_transformer.decoding.base import Draws, Step, StepOutput, Strategy
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 from micro_transformer.wording import _
@@ -108,10 +108,14 @@ def generate(
     *,
     make_layer: MakeLayer,
     seed: int = 0,
+    rows: Sequence[int] | None = None,
     eos: int | None = None,
     watch: Callable[[Step], Step] = lambda step: step,
 ) -> Tensor:
-    """Left-padded prompts (B, T) -> (B, T + n), deterministic for a given seed and shape.
+    """Left-padded prompts (B, T) -> (B, T + n), deterministic for a given seed.
+
+    rows: numbers of the rows, 0, 1, ... by default. A row depends on the seed and its number, not
+    on its neighbours, but for rounding that differs by batch size.
 
     watch wraps the step, so that a benchmark can time its calls: the first is the prefill, each
     later one generates a token per row. eos ends a row; without it no special id is generated.
@@ -120,11 +124,11 @@ def generate(
     """
     _check(model, prompt, max_new_tokens)
     step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens, eos=eos)
-    generator = torch.Generator(device=prompt.device).manual_seed(seed)
+    draws = Draws(seed, range(len(prompt)) if rows is None else rows)
     was_training = model.training
     model.eval()
     try:
-        return strategy(watch(step), prompt, max_new_tokens, generator=generator, eos=eos)
+        return strategy(watch(step), prompt, max_new_tokens, draws=draws, eos=eos)
     finally:
         model.train(was_training)
 

@@ -1,11 +1,13 @@
 """Interfaces of decoding, and the token loop shared by strategies without search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from micro_transformer.seeds import stream
 from micro_transformer.wording import _
 
 PAD = 0  # id of padding, never a real token
@@ -26,14 +28,33 @@ class Step(Protocol):
     def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
         """Appends ids (B, T) to the rows: the prompt in the first call, then one token per row.
 
-        parents (B,): index of the row in the previous call that each row continues; rows may be
-        fewer than there. None: the same rows.
+        parents (B,): index of the row in the previous call that each row continues; there may be
+        fewer rows than there, or more. None: the same rows.
         """
         ...
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers that follow from (seed, number of the row, step) and nothing else, so that a
+    row is generated as it would be alone. rows: the number of each row of the prompt."""
+
+    seed: int
+    rows: Sequence[int]
+
+    def uniform(self, steps: int) -> Tensor:
+        """(B, steps) multiples of 2^-52 in [0, 1), float64, on the CPU."""
+        draws = torch.empty(len(self.rows), steps, dtype=torch.int64)
+        for row, number in zip(draws, self.rows, strict=True):
+            own = torch.Generator().manual_seed(stream(self.seed, "row", number))
+            row.random_(1 << 52, generator=own)
+        return draws.double() / (1 << 52)
+
+
 class Strategy(Protocol):
     """A decoding strategy: generates tokens by calling a step."""
+
+    deterministic: bool = False  # True: the text does not depend on the seed
 
     def __call__(
         self,
@@ -41,7 +62,7 @@ class Strategy(Protocol):
         prompt: Tensor,
         max_new_tokens: int,
         *,
-        generator: torch.Generator | None = None,
+        draws: Draws,
         eos: int | None = None,
     ) -> Tensor:
         """(B, T) -> (B, T + n), n <= max_new_tokens; rows are filled with PAD after eos."""
@@ -52,23 +73,28 @@ def extend(
     step: Step,
     prompt: Tensor,
     max_new_tokens: int,
-    choose: Callable[[Tensor, Tensor], Tensor],
+    choose: Callable[[Tensor, Tensor, Tensor], Tensor],
     eos: int | None = None,
 ) -> Tensor:
-    """(B, T + n): the prompt (B, T), then tokens choose(ids (B, T), logits (B, V)) -> (B,)."""
+    """(B, T + n): the prompt (B, T), then the tokens (b,) that `choose` returns for those rows that
+    have not ended, the only ones that the step continues: choose(rows (b,), ids (b, T), logits
+    (b, V)).
+    """
     batch, length = prompt.shape
     out = torch.full((batch, length + max_new_tokens), PAD, dtype=prompt.dtype).to(prompt.device)
     out[:, :length] = prompt
-    done = torch.zeros(batch, dtype=torch.bool, device=prompt.device)
-    new = prompt
+    rows = torch.arange(batch, device=prompt.device)
+    new, parents = prompt, None
     for end in range(length, length + max_new_tokens):
-        token = choose(out[:, :end], _drawable(step(new).logits))
-        if eos is not None:
-            token = token.masked_fill(done, PAD)
-            done |= token == eos
-        out[:, end] = token
-        if eos is not None and bool(done.all()):
-            return out[:, : end + 1]
+        logits = _drawable(step(new, parents).logits)
+        ids = out[:, :end] if len(rows) == batch else out[rows, :end]
+        token, parents = choose(rows, ids, logits), None
+        out[rows, end] = token
+        if eos is not None and bool((token == eos).any()):
+            parents = (token != eos).nonzero()[:, 0]
+            rows, token = rows[parents], token[parents]
+            if not len(rows):
+                return out[:, : end + 1]
         new = token[:, None]
     return out
 

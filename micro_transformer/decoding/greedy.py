@@ -1,13 +1,14 @@
 """Greedy decoding."""
 
-import torch
 from torch import Tensor
 
-from micro_transformer.decoding.base import Step, Strategy, extend
+from micro_transformer.decoding.base import Draws, Step, Strategy, extend
 
 
 class Greedy(Strategy):
     """The most probable token at every step; in a tie, the lowest id."""
+
+    deterministic = True
 
     def __call__(
         self,
@@ -15,8 +16,10 @@ class Greedy(Strategy):
         prompt: Tensor,
         max_new_tokens: int,
         *,
-        generator: torch.Generator | None = None,
+        draws: Draws,
         eos: int | None = None,
     ) -> Tensor:
-        """(B, T) -> (B, T + n); deterministic, the generator is not used."""
-        return extend(step, prompt, max_new_tokens, lambda ids, logits: logits.argmax(-1), eos)
+        """(B, T) -> (B, T + n); nothing is drawn."""
+        return extend(
+            step, prompt, max_new_tokens, lambda rows, ids, logits: logits.argmax(-1), eos
+        )

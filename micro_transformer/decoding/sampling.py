@@ -5,7 +5,7 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count, NonNegative, Positive, Probability, Share
 from micro_transformer.decoding import processors
-from micro_transformer.decoding.base import Step, Strategy, extend
+from micro_transformer.decoding.base import Draws, Step, Strategy, extend
 from micro_transformer.decoding.processors import Processor
 
 
@@ -41,18 +41,19 @@ class Sampling(Strategy):
         prompt: Tensor,
         max_new_tokens: int,
         *,
-        generator: torch.Generator | None = None,
+        draws: Draws,
         eos: int | None = None,
     ) -> Tensor:
-        """(B, T) -> (B, T + n), sampled with the generator; temperature 0 is the argmax."""
-        chain = self.processors(prompt.shape[1])
+        """(B, T) -> (B, T + n), sampled with the draws; temperature 0 is the argmax."""
+        length = prompt.shape[1]
+        chain, uniform = self.processors(length), draws.uniform(max_new_tokens).to(prompt.device)
 
-        def choose(ids: Tensor, logits: Tensor) -> Tensor:
+        def choose(rows: Tensor, ids: Tensor, logits: Tensor) -> Tensor:
             for process in chain:
                 logits = process(ids, logits)
             if self.temperature == 0:
                 return logits.argmax(-1)
-            return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+            return inverse_cdf(logits, uniform[rows, ids.shape[1] - length])
 
         return extend(step, prompt, max_new_tokens, choose, eos)
 
@@ -68,3 +69,11 @@ class Sampling(Strategy):
         if self.temperature not in (0, 1):
             chain.append(processors.temperature(self.temperature))
         return chain + self.filters
+
+
+def inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
+    """(B,) tokens drawn from the softmax of logits (B, V) by uniform (B,) in [0, 1); none has
+    probability 0."""
+    cdf = logits.softmax(-1, dtype=torch.float64).cumsum(-1)
+    # The first token whose cumulative share is above: u <= 1 - 2^-52 times the last is below it.
+    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)[:, 0]

@@ -1,9 +1,8 @@
 """Decoding steps without a model: logits of the next token from a table."""
 
-import torch
 from torch import Tensor
 
-from micro_transformer.decoding.base import Step, StepOutput
+from micro_transformer.decoding.base import Draws, Step, StepOutput
 
 
 def table_step(table: Tensor) -> Step:
@@ -15,5 +14,6 @@ def table_step(table: Tensor) -> Step:
     return step
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draws(seed: int = 0, rows: int = 2) -> Draws:
+    """Of rows 0 to rows - 1."""
+    return Draws(seed, range(rows))

@@ -176,11 +176,11 @@ def test_shifted_keys_are_carried_over_chunks(cache: str, chunking: str) -> None
     assert_equal(cache, out[:, 1:], claimed(net, cache, ids, pos)[:, 1:])
 
 
-@pytest.mark.parametrize("rows", [[2, 0], [1, 1, 0], [2]])
+@pytest.mark.parametrize("rows", [[2, 0], [1, 1, 0], [2], [0, 0, 2, 1, 2], [1, 1, 1]])
 @pytest.mark.parametrize("held", [3, 4, 5, 11])
 @pytest.mark.parametrize("cache", CACHES)
 @torch.inference_mode()
-def test_reorder_moves_rows_and_drops_the_rest(cache: str, held: int, rows: list[int]) -> None:
+def test_reorder_moves_rows_to_any_number_of_rows(cache: str, held: int, rows: list[int]) -> None:
     """Two reorders, with different tokens per row in between: rows must not overwrite others."""
     net, ids = tiny_decoder(key_shift=cache != "sink"), random_ids(3, LENGTH)
     store = make_cache(cache, net, 3)
@@ -209,6 +209,14 @@ def test_reorder_of_rows_with_pads(cache: str) -> None:
     store.reorder(rows)
     out = net(ids[rows, -1:], store)
     assert_equal(cache, out, claimed(net, cache, ids[rows], pos[rows])[:, -1:])
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_nothing_moves_where_all_rows_stay(cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_cache(cache, tiny_decoder(), 3)
+    for layer in store.layers:
+        monkeypatch.setattr(layer, "reorder", lambda rows: pytest.fail("it moves rows"))
+    store.reorder(torch.arange(3))
 
 
 def spec(batch: int = 2, max_len: int = 6) -> CacheSpec:
@@ -257,6 +265,25 @@ def test_paged_rows_share_blocks_until_one_writes_and_free_them_when_they_end() 
     assert len(layer.free) == 2
     layer.append(*torch.randn(2, 1, 4, 4, 8), torch.arange(4))
     assert len(layer.pool) == 4  # a freed block is reused
+
+
+def test_paged_copies_no_block_of_rows_in_order_or_of_one_parent() -> None:
+    layer = build("cache", "paged", spec(batch=3, max_len=100))
+    k = torch.randn(3, 4, 14, 8)
+
+    def storages() -> list[bool]:
+        held = {slab.untyped_storage().data_ptr() for slab in layer._slabs}
+        segments = layer.segments(every_column(layer._length))
+        return [s.k.untyped_storage().data_ptr() in held for s in segments]
+
+    layer.append(k, k, torch.arange(14))
+    assert storages() == [True] * 4
+    layer.reorder(torch.tensor([1, 1, 1]))
+    assert storages() == [True] * 4
+    layer.append(k[:, :, :4], k[:, :, :4], torch.arange(14, 18))
+    assert storages()[:3] == [True] * 3
+    got = torch.cat([s.k for s in layer.segments(every_column(18))], 2)
+    assert torch.equal(got, torch.cat((k[[1, 1, 1]], k[:, :, :4]), 2))
 
 
 def test_a_window_skips_blocks_that_it_cannot_see() -> None:

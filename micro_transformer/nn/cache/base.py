@@ -94,7 +94,7 @@ class CacheLayer:
         """Called after the forward pass: keys that no later query can see may be dropped."""
 
     def reorder(self, rows: Tensor) -> None:
-        """New row i is old row rows[i]; with fewer entries the batch shrinks."""
+        """New row i is old row rows[i]: the batch shrinks or grows to len(rows)."""
         raise NotImplementedError
 
     def reset(self) -> None:
@@ -135,6 +135,7 @@ class Cache:
         self.layers, self.planned_len = layers, planned_len
         self.stores = all(layer.stores for layer in layers)
         self.length = 0
+        self.batch = layers[0].spec.batch if layers else 0
         self.previous: dict[int, Tensor] = {}
         self._pos: Tensor | None = None  # (B, length), set once positions differ by row
 
@@ -212,7 +213,10 @@ class Cache:
                 )
 
     def reorder(self, rows: Tensor) -> None:
-        """New row i is old row rows[i], in every layer."""
+        """New row i is old row rows[i], in every layer; nothing is done if all rows stay."""
+        if rows.tolist() == list(range(self.batch)):
+            return
+        self.batch = len(rows)
         for layer in self.layers:
             layer.reorder(rows)
         self.previous = {index: held[rows] for index, held in self.previous.items()}

@@ -45,11 +45,17 @@ class Contiguous(CacheLayer):
         return [Segment(start, self._k.narrow(2, start, num), self._v.narrow(2, start, num))]
 
     def reorder(self, rows: Tensor) -> None:
+        """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory."""
+        old = self._held()
         if len(rows) == len(self._k):
-            for held in self._held():
-                held.copy_(held[rows])
-        else:
-            self._k, self._v = self._k[rows], self._v[rows]
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+            for held in old:
+                held[moved] = held[rows[moved]]
+            return
+        shape = (len(rows), *self._k.shape[1:])
+        self._k, self._v = self._k.new_empty(shape), self._v.new_empty(shape)
+        for held, new in zip(old, self._held(), strict=True):
+            new.copy_(held[rows])
 
     def nbytes(self) -> int:
         return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()
