@@ -57,7 +57,8 @@ def build(group: str, choice: str, *runtime: Any) -> Any:
 def tiny_dims(**changes: Any) -> Dims:
     """Two layers of four heads of eight channels, over 20 tokens."""
     sizes = {"vocab_size": 20, "d_model": 32, "num_layers": 2, "num_heads": 4, "max_len": 64}
-    return Dims(**{**sizes, **changes})
+    sizes |= changes
+    return Dims(**{"num_outputs": sizes["vocab_size"], **sizes})
 
 
 def tiny_decoder(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from micro_transformer.config.components import catalog
+
 PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Folders of one floor do not know each other.
@@ -134,6 +136,15 @@ def test_what_runs_before_torch_does_not_load_it(start):
     for path in [path for path in FILES if name_of(path) in seen]:
         loaded = {m.split(".")[0] for m in imports(path, at_import_time=True)}
         assert "torch" not in loaded, f"{start} loads torch by {name_of(path)}"
+
+
+@pytest.mark.parametrize("group", ["arch", "task", "ffn", "posenc", "cache", "decoding"])
+def test_a_component_is_imported_by_its_family_alone(group):
+    """Others import its base class, so a new member, such as a second net, edits none of them."""
+    concrete = {component.module for component in catalog(group).values()}
+    homes = {module.rpartition(".")[0] for module in concrete}
+    for name, found in graph().items():
+        assert name.rpartition(".")[0] in homes or not found & concrete, name
 
 
 def test_hydra_is_known_to_what_composes():

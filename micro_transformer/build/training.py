@@ -29,7 +29,7 @@ def build_task(config: Config) -> Task:
 def build_model(config: Config, task: Task) -> Net:
     """The model on the configured device, with initial weights drawn from the seed and the RoPE
     scaling of its recipe applied."""
-    dims = make_dims(config, task.vocab_size)
+    dims = make_dims(config, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "init"))
         net = find("arch", config["arch"]["kind"]).load()(
@@ -57,9 +57,14 @@ def _stretch(net: Net, config: Config) -> None:
         net.posenc.stretch(scaling, start["train"]["context"])  # type: ignore[operator]
 
 
-def make_dims(config: Config, vocab_size: int) -> Dims:
-    """Sizes and knobs of the Transformer blocks."""
-    return Dims(vocab_size=vocab_size, dropout=config["train"]["dropout"], **config["model"])
+def make_dims(config: Config, task: Task) -> Dims:
+    """Sizes and knobs of the Transformer blocks, and those of input and output of the task."""
+    return Dims(
+        vocab_size=task.vocab_size,
+        num_outputs=task.num_outputs,
+        dropout=config["train"]["dropout"],
+        **config["model"],
+    )
 
 
 def recipe(config: Config) -> Train:

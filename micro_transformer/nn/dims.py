@@ -10,16 +10,18 @@ from micro_transformer.wording import _
 class Dims:
     """Sizes and options shared by all parts of a net: conf/model plus vocabulary and dropout.
 
-    Fields: vocab_size, d_model, num_layers, num_heads; ffn_ratio (FFN hidden width / d_model),
-    max_len (positions of a learned table), norm (layer or rms), norm_gain (with a learned gain),
-    qk_norm (normalise queries and keys), key_shift (half of the heads use the key of the previous
-    token), bias (of linear layers, and of layer norms with a gain), embedding_norm (normalise the
-    input of the first block), tied_embeddings (embedding and vocabulary head share weights),
-    zero_init (residual output weights start at 0, otherwise with std 0.02 / sqrt(2 num_layers)),
-    dropout (on embeddings and residual branches).
+    Fields: vocab_size, num_outputs (of the head; of a language model vocab_size), d_model,
+    num_layers, num_heads; ffn_ratio (FFN hidden width / d_model), max_len (positions of a learned
+    table), norm (layer or rms), norm_gain (with a learned gain), qk_norm (normalise queries and
+    keys), key_shift (half of the heads use the key of the previous token), bias (of linear layers,
+    and of layer norms with a gain), embedding_norm (normalise the input of the first block),
+    tied_embeddings (embedding and vocabulary head share weights), zero_init (residual output
+    weights start at 0, otherwise with std 0.02 / sqrt(2 num_layers)), dropout (on embeddings and
+    residual branches).
     """
 
     vocab_size: int
+    num_outputs: int
     d_model: int
     num_layers: int
     num_heads: int

@@ -68,6 +68,11 @@ class Task:
         return self.tokenizer.vocab_size
 
     @property
+    def num_outputs(self) -> int:
+        """Outputs of a net's head per prediction: a language model's vocabulary, or classes."""
+        return self.vocab_size
+
+    @property
     def data_record(self) -> dict[str, Any]:
         """tier, sha256 and rows of the data, for the record."""
         return self.data.record

@@ -127,7 +127,7 @@ def test_the_words_none_on_and_off_stay_words():
 def test_a_size_is_what_its_name_says(name):
     """Total parameters of the character-level decoder with GELU are within 5 % of the name's."""
     (job,) = make_plan([f"model={name}", "ffn=gelu", "device=cpu"]).jobs
-    net = training.build_model(resolve(job.config), SimpleNamespace(vocab_size=70))
+    net = training.build_model(resolve(job.config), SimpleNamespace(vocab_size=70, num_outputs=70))
     count = sum(p.numel() for p in net.parameters())
     assert count == pytest.approx(int(name[:-1]) * 1e6, rel=0.05)
 

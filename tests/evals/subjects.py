@@ -94,7 +94,9 @@ def net_for(task: Task) -> type[DecoderLM]:
 
 
 def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> EvalContext:
-    dims = Dims(task.vocab_size, d_model=32, num_layers=2, num_heads=2, max_len=256)
+    dims = Dims(
+        task.vocab_size, task.num_outputs, d_model=32, num_layers=2, num_heads=2, max_len=256
+    )
 
     def new_model() -> DecoderLM:
         with torch.random.fork_rng(devices=[]):

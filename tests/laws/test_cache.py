@@ -77,19 +77,17 @@ def in_chunks(
 
 def claimed(net: DecoderLM, cache: str, ids: Tensor, pos: Tensor | None = None) -> Tensor:
     """Reference logits, without the cache, of the function that the cache claims to compute."""
-    if cache == "sliding":
-        visibility = net.visibility
-        net.visibility = all_of(visibility, Window(SMALL["window"]))
-        try:
-            return net(ids, pos=pos)
-        finally:
-            net.visibility = visibility
-    if cache == "sink":
+    if cache == "sink":  # the one cache with positions of its own
         real = torch.ones_like(ids, dtype=torch.bool) if pos is None else pos >= 0
         rows = [streamed(net, row[seen]) for row, seen in zip(ids, real, strict=True)]
         size = ids.shape[1]
         return torch.stack([torch.cat((r.new_zeros(size - len(r), 20), r)) for r in rows])
-    return net(ids, pos=pos)
+    visibility = net.visibility
+    net.visibility = all_of(visibility, build("cache", cache, spec()).visibility)
+    try:
+        return net(ids, pos=pos)
+    finally:
+        net.visibility = visibility
 
 
 def streamed(net: DecoderLM, ids: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from micro_transformer.store.checkpoints import Entry
 from tests.conftest import facts
 from tests.runs.extending import EXTEND, SCALINGS, config_of, training_of
 
+TASK = SimpleNamespace(vocab_size=20, num_outputs=20)
+
 
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
@@ -32,7 +34,7 @@ def test_a_net_reads_under_the_scaling_that_its_texts_have_grown_by(scaling):
     config = config_of(*EXTEND, f"train.scaling={scaling}", "model=tiny", "device=cpu")
     knobs = schema.read_choice("scaling", scaling)
     expected = make("scaling", knobs | ({"factor": 4.0} if "factor" in knobs else {}))
-    net = training.build_model(config, SimpleNamespace(vocab_size=20))
+    net = training.build_model(config, TASK)
     for length in (300, 2048, 8192):
         inv_freq, scale = expected(net.posenc.inv_freq, original_len=512, target_len=length)
         for _ in range(2):  # as trained, and as measured
@@ -43,7 +45,7 @@ def test_a_net_reads_under_the_scaling_that_its_texts_have_grown_by(scaling):
 
 def test_a_net_that_was_not_stretched_is_read_from_the_length_it_was_trained_on_last():
     words = [*EXTEND, "train.scaling=none", "scaling=dynamic_ntk", "model=tiny"]
-    net = training.build_model(config_of(*words, "device=cpu"), SimpleNamespace(vocab_size=20))
+    net = training.build_model(config_of(*words, "device=cpu"), TASK)
     measuring.stretch(net, config_of(*words))
     assert torch.equal(net.posenc.frequencies(2048)[0], net.posenc.inv_freq)
     assert not torch.equal(net.posenc.frequencies(2049)[0], net.posenc.inv_freq)
@@ -85,7 +87,7 @@ def test_a_base_may_start_from_a_base(conf):
     second = training_of(*EXTEND, "seed=1", "device=cpu")
     assert third.base.factors == second.factors
     assert third.base.base.factors == second.base.factors and third.base.base.base is None
-    nets = [training.build_model(t.config, SimpleNamespace(vocab_size=20)) for t in (second, third)]
+    nets = [training.build_model(t.config, TASK) for t in (second, third)]
     one, other = (net.posenc.frequencies(4096)[0] for net in nets)
     assert torch.equal(one, other) and not torch.equal(one, nets[0].posenc.inv_freq)
     with pytest.raises(BadConfig, match="was fine-tuned under train.scaling=linear itself"):

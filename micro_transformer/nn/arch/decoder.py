@@ -52,7 +52,7 @@ class DecoderLM(Net):
                 for _ in range(dims.num_layers)
             ),
         )
-        self.head = VocabularyHead(dims.d_model, dims.vocab_size, bias=False)
+        self.head = VocabularyHead(dims.d_model, dims.num_outputs, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
         self.visibility: Visibility = all_of(CAUSAL, pattern)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.visibility import Everything, Wanted
+from micro_transformer.nn.visibility import EVERYTHING, Everything, Visibility, Wanted
 from micro_transformer.records.run_record import MEMORY_BUDGET, OOM
 from micro_transformer.wording import _
 
@@ -78,6 +78,7 @@ class CacheLayer:
     stores = True  # False: nothing is kept between calls, so each call needs the whole sequence
     segmented = False  # True: `segments` may give several, and a kernel that cannot take them joins
     exact = True  # outputs equal those without a cache; False: as the class docstring says
+    visibility: Visibility = EVERYTHING  # joined with the net's: which of the keys are still there
 
     def __init__(self, spec: CacheSpec):
         self.spec = spec

@@ -27,7 +27,7 @@ class Sliding(CacheLayer):
 
     def __init__(self, spec: CacheSpec, *, window: Count):
         super().__init__(spec)
-        self._view = LastKeys(window)
+        self._view = self.visibility = LastKeys(window)
         self.reset()
 
     def reset(self) -> None:
