@@ -7,7 +7,8 @@ from micro_transformer.evals.base import EvalContext, Measure
 
 
 class Loss(Measure):
-    """Loss (nats per token), perplexity and bits per byte over a whole split, on fixed windows."""
+    """All that the task scores over a whole split; of text: loss (nats per token), perplexity and
+    bits per byte, on fixed windows."""
 
     def __init__(self, *, split: Literal["train", "val", "test"] = "val"):
         self.split = split
