@@ -6,10 +6,10 @@ from torch import Tensor
 
 from micro_transformer.generation import positions
 from micro_transformer.nn.visibility import CAUSAL, Selective, all_of
-from tests.conftest import make_cache, members, random_ids, tiny_decoder
+from tests.conftest import facts, make_cache, members, random_ids, tiny_decoder
 
 POSENCS, KERNELS, CACHES = members("posenc"), members("attention"), members("cache")
-STORING = [name for name in CACHES if name != "none"]
+STORING = [name for name in CACHES if facts("cache", name)["stores"]]
 
 
 def cached(net: torch.nn.Module, ids: Tensor, cache_name: str) -> Tensor:
