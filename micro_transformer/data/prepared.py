@@ -13,14 +13,16 @@ import json
 import os
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from micro_transformer import disk
-from micro_transformer.data import files, tokenizer
-from micro_transformer.data.tokenizer import Tokenizer
+from micro_transformer.data import files
 from micro_transformer.wording import _
+
+if TYPE_CHECKING:  # a plan reads the manifest alone; numpy takes 0.08 s to import
+    import numpy as np
+
+    from micro_transformer.data.tokenizer import Tokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -91,8 +93,10 @@ class Prepared:
         return {"tier": self.manifest["tier"], "sha256": self.digest, "rows": self.manifest["rows"]}
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> "Tokenizer":
         """The tokenizer of the token ids."""
+        from micro_transformer.data import tokenizer
+
         return tokenizer.load(self.manifest["tokenizer"])
 
     @property
@@ -101,24 +105,24 @@ class Prepared:
         and bytes."""
         return self.manifest["splits"]
 
-    def tokens(self, split: str, column: str = "text") -> np.ndarray:
+    def tokens(self, split: str, column: str = "text") -> "np.ndarray":
         """Token ids of all rows of a split, concatenated, (N,), memory-mapped."""
         self._must_have(split)
-        return self._map(f"{split}.{column}.bin", np.dtype(self.manifest["dtype"]))
+        return self._map(f"{split}.{column}.bin", self.manifest["dtype"])
 
-    def ends(self, split: str, column: str = "text") -> np.ndarray:
+    def ends(self, split: str, column: str = "text") -> "np.ndarray":
         """End of each row in `tokens`, (rows,) int64."""
-        return self._map(f"{split}.{column}.ends.bin", np.dtype(np.int64))
+        return self._map(f"{split}.{column}.ends.bin", "int64")
 
-    def numbers(self, split: str, column: str) -> np.ndarray:
+    def numbers(self, split: str, column: str) -> "np.ndarray":
         """One number per row, such as a label, (rows,) int64."""
-        return self._map(f"{split}.{column}.numbers.bin", np.dtype(np.int64))
+        return self._map(f"{split}.{column}.numbers.bin", "int64")
 
     def entries(self, split: str, column: str) -> list[Any]:
         """One JSON value per row."""
         return json.loads((self.folder / f"{split}.{column}.json").read_text(encoding="utf-8"))
 
-    def row(self, split: str, index: int, column: str = "text") -> np.ndarray:
+    def row(self, split: str, index: int, column: str = "text") -> "np.ndarray":
         """Token ids of one row."""
         ends = self.ends(split, column)
         return self.tokens(split, column)[ends[index - 1] if index else 0 : ends[index]]
@@ -135,7 +139,9 @@ class Prepared:
             )
 
     @cache  # noqa: B019  (a run opens one set and keeps it)
-    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
+    def _map(self, name: str, dtype: str) -> "np.ndarray":
+        import numpy as np
+
         path = self.folder / name
         if path.stat().st_size == 0:  # an empty file cannot be mapped
             return np.zeros(0, dtype)

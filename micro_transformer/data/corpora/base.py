@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from micro_transformer.data.sources import Source
 from micro_transformer.data.text import Report, sentences
-from micro_transformer.data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from micro_transformer.data.tokenizer import Tokenizer
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Corpus:
         may, and they are dropped."""
         return ""
 
-    def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
+    def facts(self, splits: dict[str, Rows], tokens: "Tokenizer") -> dict[str, Any]:
         """Numbers worth storing with the data."""
         return {}
 
