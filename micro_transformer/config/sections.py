@@ -89,7 +89,7 @@ class Run:
     sweep: str | None
     force: bool
     plan: bool
-    bench: Literal["beside", "alone"]
+    bench: Literal["concurrent", "alone"]
     trace: bool
     show_samples: Size
     timeout_s: Seconds | None
