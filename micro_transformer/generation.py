@@ -51,7 +51,8 @@ class ModelStep:
             chunk = slice(start, start + size)
             given = None if pos is None else pos[:, chunk]
             hidden = self.model.hidden(ids[:, chunk], cache, given)
-        logits = self.model.logits(hidden[:, -1]).float()
+        logits = self.model.logits(hidden[:, -1])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return StepOutput(logits.index_fill_(1, self._unwritten, float("-inf")))
 
     def restart(self) -> None:
@@ -87,7 +88,7 @@ class ModelStep:
         dims, device = self.model.dims, self.model.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else self.model.dtype
-        spec = CacheSpec(batch, dims.num_heads, dims.head_dim, self.max_len, dtype, device)
+        spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, self.max_len, dtype, device)
         self.cache = Cache.make(self.make_layer, spec, dims.num_layers)
         return self.cache
 

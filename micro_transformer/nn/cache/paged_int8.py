@@ -96,14 +96,16 @@ class PagedInt8(CompactingCache):
 
     def predicted_nbytes(self, tokens: int) -> int:
         blocks = -(-self.packed_tokens(tokens) // self.block)
-        return self.newest * self.token_nbytes() + self._packed_nbytes(blocks * self.block)
+        packed = self._packed_nbytes(blocks * self.block, self.spec.batch)
+        return self.newest * self.token_nbytes() + packed
 
     def used_nbytes(self) -> int:
-        packed = self._packed_nbytes(self._tail.start)
-        return packed + self._tail.length * self.token_nbytes()
+        recent = self._tail.columns()
+        packed = self._packed_nbytes(self._tail.start, len(recent[0]))
+        return packed + sum(held.nbytes for held in recent)
 
-    def _packed_nbytes(self, tokens: int) -> int:
+    def _packed_nbytes(self, tokens: int, rows: int) -> int:
         """1 byte per value, 4 per scale and zero: per channel and group, and per token and head."""
         spec, groups = self.spec, tokens // self.group
         numbers = 2 * tokens * spec.head_dim
-        return spec.batch * spec.num_heads * (numbers + 4 * (groups * spec.head_dim + tokens))
+        return rows * spec.num_heads * (numbers + 4 * (groups * spec.head_dim + tokens))

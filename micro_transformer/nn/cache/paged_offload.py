@@ -117,7 +117,7 @@ class PagedOffload(CompactingCache):
         return (self.newest + self.portion) * self.token_nbytes()
 
     def used_nbytes(self) -> int:
-        return self._tail.length * self.token_nbytes()
+        return sum(held.nbytes for held in self._tail.columns())
 
     def traffic(self) -> Traffic:
         moved = self._depot.moved
