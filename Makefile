@@ -11,7 +11,7 @@ POT         := micro_transformer/locale/micro_transformer.pot
 PIP_INDEX   := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train eval decode profile sweep report readme messages test lint types image docker-check lock clean
+.PHONY: help setup data train eval decode profile sweep report readme messages test bench lint types image docker-check lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ profile: setup data/.$(TASK)  ## Write profile/trace.json and a Markdown table
 
 sweep: setup data/.$(TASK)  ## Positions x seeds on real text, with the table
 	$(PY) run.py task=$(TASK) sweep=demo
+
+bench: setup  ## Print speed and memory of kernels and patterns, against what they must reach
+	$(PY) benchmarks/attention_speed.py --slopes
 
 readme: setup  ## Make the results in the READMEs and docs/findings.md from results/
 	$(PY) -m micro_transformer.report.readme

@@ -39,7 +39,8 @@ def members(group: str) -> list[str]:
 
 
 # Sizes of tokens that a net of a dozen tokens can feel, in place of those of the yaml.
-SMALL = {"block": 4, "window": 5, "sinks": 2, "factor": 4.0, "group": 2, "residual": 3, "hot": 1}
+SMALL = {"window_blocks": 0, "global_blocks": 1, "random_blocks": 1}
+SMALL |= {"block": 4, "window": 5, "sinks": 2, "factor": 4.0, "group": 2, "residual": 3, "hot": 1}
 
 
 def facts(group: str, choice: str) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
 def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Cache:
     """An empty cache for a net."""
     dims = net.dims
-    spec = CacheSpec(batch, dims.num_heads, dims.head_dim, max_len, net.dtype, net.device)
+    spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, max_len, net.dtype, net.device)
     return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)
 
 

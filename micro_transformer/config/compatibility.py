@@ -17,7 +17,7 @@ from micro_transformer.wording import _
 
 def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, one line each; its single values must be valid."""
-    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, _segments, unmet)
+    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, _segments, _unmasked, unmet)
     found = [line for rule in rules for line in rule(config)]
     for group in COMPONENTS:
         found += broken(group, component(group, config), config[group])
@@ -29,6 +29,15 @@ def _heads(config: dict[str, Any]) -> Iterator[str]:
     head_dim, rest = divmod(sizes["d_model"], sizes["num_heads"])
     posenc, scaling = component("posenc", config), component("scaling", config)
     said = f"model.d_model={sizes['d_model']}, model.num_heads={sizes['num_heads']}"
+    kv_heads = sizes["num_kv_heads"] or sizes["num_heads"]
+    if sizes["num_heads"] % kv_heads:
+        yield _(
+            "model.num_kv_heads={n}: must divide model.num_heads={heads}; change one of them",
+            n=kv_heads,
+            heads=sizes["num_heads"],
+        )
+    if sizes["key_shift"] and kv_heads == 1:
+        yield _("model.key_shift=true: shifts half of the heads of keys; use model.num_kv_heads=2")
     if rest:
         yield _(
             "{sizes}: the width must be a multiple of the heads; change one of them", sizes=said
@@ -193,12 +202,33 @@ def _blocks(config: dict[str, Any]) -> Iterator[str]:
 def _segments(config: dict[str, Any]) -> Iterator[str]:
     """A kernel that takes one tensor of keys would run as another kernel over several segments."""
     attention, cache = component("attention", config), component("cache", config)
-    if cache.facts["segmented"] and not attention.facts["takes_segments"]:
+    has_gaps = component("pattern", config).facts["gaps"] and cache.facts["stores"]
+    if (cache.facts["segmented"] or has_gaps) and not attention.facts["takes_segments"]:
         yield _(
             "attention kind {attention}: takes all keys in one tensor, and cache kind {cache} "
-            "stores them in segments; use attention=auto or cache=contiguous",
+            "gives them in segments; use attention=auto or {cure}",
             attention=attention.kind,
             cache=cache.kind,
+            cure="cache=none" if has_gaps else "cache=contiguous",
+        )
+
+
+def _unmasked(config: dict[str, Any]) -> Iterator[str]:
+    """Without causality a token depends on those after it, which a cache does not have yet."""
+    pattern, cache = component("pattern", config), component("cache", config)
+    if pattern.facts["causal"]:
+        return
+    if cache.facts["stores"]:
+        yield _(
+            "pattern kind {pattern}: keys depend on later tokens, so none can be cached; use "
+            "cache=none",
+            pattern=pattern.kind,
+        )
+    for where, _length in _texts(config):
+        yield _(
+            "{where}: pattern kind {pattern} cannot generate text; use eval=score and bench=none",
+            where=where,
+            pattern=pattern.kind,
         )
 
 

@@ -38,6 +38,7 @@ class Model:
     embedding_norm: bool
     tied_embeddings: bool
     zero_init: bool
+    num_kv_heads: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

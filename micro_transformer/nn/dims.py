@@ -16,8 +16,9 @@ class Dims:
     keys), key_shift (half of the heads use the key of the previous token), bias (of linear layers,
     and of layer norms with a gain), embedding_norm (normalise the input of the first block),
     tied_embeddings (embedding and vocabulary head share weights), zero_init (residual output
-    weights start at 0, otherwise with std 0.02 / sqrt(2 num_layers)), dropout (on embeddings and
-    residual branches).
+    weights start at 0, otherwise with std 0.02 / sqrt(2 num_layers)), num_kv_heads (heads of keys
+    and values, each shared by num_heads / num_kv_heads query heads; None: num_heads), dropout (on
+    embeddings and residual branches).
     """
 
     vocab_size: int
@@ -35,6 +36,7 @@ class Dims:
     embedding_norm: bool = False
     tied_embeddings: bool = False
     zero_init: bool = False
+    num_kv_heads: int | None = None
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,6 +49,21 @@ class Dims:
                     num_heads=self.num_heads,
                 )
             )
+
+        if self.num_heads % self.kv_heads:
+            raise ValueError(
+                _(
+                    "num_heads={num_heads} is not a multiple of num_kv_heads={num_kv_heads}; "
+                    "change one of them",
+                    num_heads=self.num_heads,
+                    num_kv_heads=self.kv_heads,
+                )
+            )
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.num_kv_heads or self.num_heads
 
     @property
     def head_dim(self) -> int:

@@ -1,11 +1,12 @@
 """Attention masks: a visibility and a bias between the queries and the keys of one attention."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.visibility import ALL, CAUSAL, SOME, Visibility, visible_range
+from micro_transformer.nn.visibility import ALL, CAUSAL, EVERYTHING, SOME, Visibility
 
 # B batch, H heads, T tokens (Tq queries, Tk keys)
 
@@ -27,6 +28,8 @@ class Biases(Protocol):
     relative: bool
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None: ...
+
+    def bias_channels(self, pos: Tensor) -> tuple[Tensor, Tensor] | None: ...
 
 
 class Mask:
@@ -62,8 +65,9 @@ class Mask:
         self._hidden: Tensor | None = None
         self._bias: Tensor | None = None
         self._hiding: dict[torch.dtype, Tensor] = {}
-        self._slices: list[tuple[slice, slice]] | None = None
-        self._parts: dict[tuple[int, int, int], Mask] = {}
+        self._channels: tuple[Tensor, Tensor] | None = None
+        self._slices: list[tuple[slice, list[slice]]] | None = None
+        self._parts: dict[tuple[Visibility, int, int, int], Mask] = {}
 
     @classmethod
     def between(cls, visibility: Visibility, q: range, k: range, *, batch: int = 1) -> "Mask":
@@ -81,9 +85,11 @@ class Mask:
         if self.sides is None:
             return self._part(rows, keys, None)
         q, k = self.sides[0][rows], self.sides[1][keys]
-        if not self._relative:
+        seen = self.visibility.within(q, k)
+        if not (seen.relative and (self.posenc is None or self.posenc.relative)):
             return self._part(rows, keys, (q, k))
-        alike = (q.start - k.start, len(q), len(k))
+        shift = 0 if seen is EVERYTHING and self.posenc is None else q.start - k.start
+        alike = (seen, shift, len(q), len(k))
         if alike not in self._parts:
             part = self._part(rows, keys, (q, k))
             if sum(kept._size() for kept in self._parts.values()) + part._size() > WHOLE:
@@ -91,7 +97,12 @@ class Mask:
             self._parts[alike] = part
         return self._parts[alike]
 
-    def slices(self) -> list[tuple[slice, slice]]:
+    def over(self, rows: slice, keys: list[slice]) -> "Mask | JoinedMask":
+        """The mask of a slice of the queries and one slice of the keys or more, side by side."""
+        parts = [self.part(rows, each) for each in keys]
+        return parts[0] if len(parts) == 1 else JoinedMask(parts)
+
+    def slices(self) -> list[tuple[slice, list[slice]]]:
         """Slices of the queries, each with the keys that it may see; one where more do not help.
 
         They help where half of the scores are skipped, or where mask or bias would be too large.
@@ -120,6 +131,15 @@ class Mask:
         if not bias.requires_grad:
             self._bias = bias
         return bias
+
+    @property
+    def bias_channels(self) -> tuple[Tensor, Tensor] | None:
+        """`PositionalEncoding.bias_channels` of a lower triangle; None where it does not apply."""
+        if self.posenc is None or not self.pure_causal:
+            return None
+        if self._channels is None:
+            self._channels = self.posenc.bias_channels(self.q_pos)
+        return self._channels
 
     @property
     def fully_masked(self) -> Tensor | None:
@@ -152,11 +172,6 @@ class Mask:
         return self._hiding[dtype]
 
     @property
-    def _relative(self) -> bool:
-        """Mask and bias depend on the differences of the positions only."""
-        return self.visibility.relative and (self.posenc is None or self.posenc.relative)
-
-    @property
     def _each_sees_itself(self) -> bool:
         if self.sides is None or not self.visibility.relative:
             return self.coverage is ALL
@@ -180,25 +195,26 @@ class Mask:
             posenc=self.posenc,
         )
 
-    def _cut(self) -> list[tuple[slice, slice]]:
-        fine = self._rows(SLICE)
-        if 2 * sum(self._size(*part) for part in fine) <= self._size():
+    def _cut(self) -> list[tuple[slice, list[slice]]]:
+        fine = self._rows(self.visibility.block or SLICE)
+        if 2 * sum(self._size(rows, part) for rows, keys in fine for part in keys) <= self._size():
             return fine
         if self._size() > WHOLE:
             return self._rows(max(1, PART * self.q_pos.shape[-1] // self._size()))
-        return [(slice(0, self.q_pos.shape[-1]), slice(0, self.k_pos.shape[-1]))]
+        return [(slice(0, self.q_pos.shape[-1]), [slice(0, self.k_pos.shape[-1])])]
 
-    def _rows(self, step: int) -> list[tuple[slice, slice]]:
-        """Slices of `step` queries, each with the keys that it may see."""
+    def _rows(self, step: int) -> list[tuple[slice, list[slice]]]:
+        """Slices of `step` queries, cut at multiples of it, each with the keys that it may see."""
         num_q, num_k = self.q_pos.shape[-1], self.k_pos.shape[-1]
-        rows = [slice(i, min(i + step, num_q)) for i in range(0, num_q, step)]
+        first = 0 if self.sides is None else self.sides[0].start % step
+        rows = [slice(max(i, 0), min(i + step, num_q)) for i in range(-first, num_q, step)]
         if self.sides is None:
-            return [(part, slice(0, num_k)) for part in rows]
+            return [(part, [slice(0, num_k)]) for part in rows]
         q, k = self.sides
-        seen = [visible_range(self.visibility, q[part], k) for part in rows]
+        seen = [self.visibility.ranges(q[part], k) for part in rows]
         return [
-            (part, slice(keys.start - k.start, keys.stop - k.start))
-            for part, keys in zip(rows, seen, strict=True)
+            (part, [slice(each.start - k.start, each.stop - k.start) for each in ranges])
+            for part, ranges in zip(rows, seen, strict=True)
         ]
 
     def _form(self) -> Tensor:
@@ -212,3 +228,32 @@ class Mask:
         if k_pos.ndim == 3:
             k_pos = k_pos[:, None]  # (B, 1, 1, Tk)
         return self.visibility.visible(b, h, q_pos, k_pos)
+
+
+class JoinedMask:
+    """The mask of queries over keys in several ranges, side by side; as `Mask`, for kernels."""
+
+    pure_causal = False
+
+    def __init__(self, parts: Sequence[Mask]):
+        self.parts, self.posenc = parts, parts[0].posenc
+        self.coverage = ALL if all(part.coverage is ALL for part in parts) else SOME
+
+    def additive(self, dtype: torch.dtype) -> Tensor:
+        """The parts' own, broadcast to (..., Tq, all n)."""
+        tables = [part.additive(dtype) for part in self.parts]
+        lead = torch.broadcast_shapes(*(table.shape[:-2] for table in tables))
+        sizes = [(part.q_pos.shape[-1], part.k_pos.shape[-1]) for part in self.parts]
+        return torch.cat(
+            [t.expand(*lead, *size) for t, size in zip(tables, sizes, strict=True)], -1
+        )
+
+    @property
+    def fully_masked(self) -> Tensor | None:
+        """True at queries that see no key of any part, (..., Tq, 1); None where each sees one."""
+        dead: Tensor | None = None
+        for part in self.parts:
+            if part.fully_masked is None:
+                return None
+            dead = part.fully_masked if dead is None else dead & part.fully_masked
+        return dead

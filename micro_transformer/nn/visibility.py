@@ -26,6 +26,7 @@ class Visibility:
     """Which keys each query sees, by their positions. The position of a pad is -1."""
 
     relative = False  # depends on the difference of the positions only
+    block: int | None = None  # tokens per block, of one that decides by blocks
 
     def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         """True where a query sees a key; index tensors broadcast to (B, H, Tq, Tk), as does it."""
@@ -38,6 +39,10 @@ class Visibility:
     def within(self, q: range, k: range) -> "Visibility":
         """The same visibility for these positions, without the parts that hide nothing there."""
         return EVERYTHING if self.coverage(q, k) is ALL else self
+
+    def ranges(self, q: range, k: range) -> list[range]:
+        """The parts of k that a query of q may see, in order; one key at least."""
+        return [visible_range(self, q, k)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,10 @@ class AllOf(Visibility):
     def relative(self) -> bool:  # type: ignore[override]
         return all(part.relative for part in self.parts)
 
+    @property
+    def block(self) -> int | None:  # type: ignore[override]
+        return next((part.block for part in self.parts if part.block), None)
+
     def visible(self, b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         allowed = self.parts[0].visible(b, h, q_pos, k_pos)
         for part in self.parts[1:]:
@@ -112,6 +121,13 @@ class AllOf(Visibility):
 
     def coverage(self, q: range, k: range) -> Coverage:
         return min(part.coverage(q, k) for part in self.parts)
+
+    def ranges(self, q: range, k: range) -> list[range]:
+        by_blocks = [part for part in self.parts if part.block]
+        if not by_blocks:
+            return super().ranges(q, k)
+        found = by_blocks[0].ranges(q, k)
+        return [part for part in found if self.coverage(q, part) is not NONE] or [k[:1]]
 
     def within(self, q: range, k: range) -> Visibility:
         return _joined(part for part in self.parts if part.coverage(q, k) is not ALL)
@@ -176,6 +192,18 @@ class Wanted:
         self._visibility, self._q, self._k = visibility, q, k
         self.columns = visible_range(visibility, q, k)
         self._blocks: dict[int, list[int]] = {}
+
+    @property
+    def ranges(self) -> list[range]:
+        """The columns without gaps that no query sees, where there is one query; merged."""
+        if len(self._q) > 1:
+            return [self.columns]
+        found: list[range] = []
+        for part in self._visibility.ranges(self._q, self.columns):
+            if found and found[-1].stop == part.start:
+                part = range(found.pop().start, part.stop)
+            found.append(part)
+        return found
 
     def blocks(self, size: int) -> list[int]:
         """Numbers of the blocks of `size` columns that hold a column of these, in order."""

@@ -22,7 +22,8 @@ def stated(group, choice, fact):
     content = schema.read_choice(group, choice)
     nodes = content["measures"].values() if group in LISTS else [content]
     kinds = [components.find(group, node["kind"]) for node in nodes if "kind" in node]
-    return {word for kind in kinds for word in kind.facts.get(fact, ())}
+    found = [kind.facts.get(fact, ()) for kind in kinds]
+    return {word for each in found for word in (each if isinstance(each, tuple) else [each])}
 
 
 def suited(group, choice):
@@ -42,7 +43,10 @@ def suited(group, choice):
         chosen[g] = first(g, lambda name, g=g: stated(g, name, "needs") <= gives)
     stretches = schema.read_choice("train", chosen["train"])["scaling"] != NONE
     chosen["base"] = first("base", lambda name: name != NONE or not stretches)
-    return [f"{g}={chosen[g]}" for g in dict.fromkeys([group, "task", "arch", "base", *LISTS])]
+    if stated("pattern", chosen["pattern"], "causal") == {False}:  # nothing cached or generated
+        chosen |= {"cache": "none", "eval": "score", "bench": "none"}
+    names = [group, "task", "arch", "base", "cache", *LISTS]
+    return [f"{g}={chosen[g]}" for g in dict.fromkeys(names)]
 
 
 def leaves(node, path=()):

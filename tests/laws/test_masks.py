@@ -70,12 +70,14 @@ def test_poisoned_pads_change_no_bit(posenc: str, kernel: str) -> None:
     net, ids = tiny_decoder(posenc, attention=kernel), random_ids(2, 8)
     ids[0, :3] = 0
     pos, real = positions(ids), ids != 0
-    clean = net(ids, pos=pos)
+    fill = 0.0
     for block in net.blocks():
         for seam in (block.attention.k, block.attention.v):
             seam.register_forward_hook(
-                lambda module, args, out: out.masked_fill(~real[:, None, :, None], 1e4)
+                lambda module, args, out: out.masked_fill(~real[:, None, :, None], fill)
             )
+    clean = net(ids, pos=pos)
+    fill = 1e4
     poisoned = net(ids, pos=pos)
     assert torch.equal(poisoned[real], clean[real])
     assert poisoned.isfinite().all()
@@ -122,6 +124,7 @@ def test_a_long_bias_is_formed_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         return bias(q_pos, k_pos)
 
     monkeypatch.setattr(net.posenc, "bias", spy)
+    monkeypatch.setattr(net.posenc, "bias_channels", lambda pos: None)
     torch.testing.assert_close(net(ids), whole, rtol=0, atol=2e-5)
     assert sizes[:6] == [(7, 7), (7, 14), (7, 21), (7, 28), (7, 35), (5, 40)]
     pads = ids.clone()

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.posenc.alibi import slopes
+from micro_transformer.nn.visibility import CAUSAL
 from tests.conftest import build, members, random_ids, rotated, tiny_decoder, tiny_dims
 
 POSENCS = members("posenc")
@@ -64,7 +66,7 @@ def test_hooks_broadcast_over_rows(posenc: str) -> None:
             torch.testing.assert_close(bias[row], encoding.bias(pos[row], pos[row]))
 
 
-@pytest.mark.parametrize(("posenc", "hook"), [("rope", "rotation"), ("alibi", "bias")])
+@pytest.mark.parametrize(("posenc", "hook"), [("rope", "rotation"), ("alibi", "bias_channels")])
 def test_tables_are_formed_once_for_all_layers(
     posenc: str, hook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,3 +200,21 @@ def test_only_a_trained_table_ends(posenc: str) -> None:
             net(ids)
     else:
         assert net(ids).isfinite().all()
+
+
+@pytest.mark.parametrize("num_heads", [4, 9])
+@torch.inference_mode()
+def test_a_linear_bias_as_channels_is_as_exact_as_added(num_heads: int) -> None:
+    """Of the last queries of a long text, whose bias is in the thousands, in float32."""
+    length, last = 4096, 3
+    posenc = build("posenc", "alibi", tiny_dims(d_model=8 * num_heads, num_heads=num_heads))
+    pos, sides = torch.arange(length), (range(length), range(length))
+    mask = Mask(CAUSAL, pos, pos, sides, num_heads=num_heads, posenc=posenc)
+    assert mask.bias_channels is not None
+    q, k, v = torch.randn(3, 1, num_heads, length, 8)
+    found = build("attention", "sdpa")(q, k, v, mask, 0.3)[:, :, -last:]
+    scores = q[:, :, -last:].double() @ k.double().mT * 0.3
+    scores += posenc.bias(pos[-last:], pos).double()
+    scores.masked_fill_(pos > pos[-last:, None], float("-inf"))
+    expected = scores.softmax(-1) @ v.double()
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)

@@ -11,7 +11,14 @@ from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.linear import Linear
 from micro_transformer.runs import worker
 from micro_transformer.tasks.token_prediction import mean_nll
-from tests.conftest import build, make_cache, members, random_ids, tiny_decoder, tiny_dims
+from tests.conftest import (
+    build,
+    make_cache,
+    members,
+    random_ids,
+    tiny_decoder,
+    tiny_dims,
+)
 
 FAMILIES = ("posenc", "pattern", "scaling", "ffn", "attention", "cache", "decoding")
 CHOICES = [(group, choice) for group in FAMILIES for choice in members(group)]

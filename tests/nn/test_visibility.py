@@ -82,6 +82,17 @@ def test_coverage_agrees_with_the_dense_mask(name: str) -> None:
             assert seen[:, k.index(kept[0])].any() and seen[:, k.index(kept[-1])].any()
 
 
+@pytest.mark.parametrize("name", JOINED)
+def test_ranges_hold_every_visible_key_once(name: str) -> None:
+    for _ in range(100):
+        q, k = some_range(), some_range()
+        seen = dense(JOINED[name], of(q), of(k)).any(0)
+        parts = JOINED[name].ranges(q, k)
+        columns = [at for part in parts for at in part]
+        assert columns and columns == sorted(set(columns)) and set(columns) <= set(k)
+        assert {at for at, one in zip(k, seen, strict=True) if one} <= set(columns)
+
+
 def test_a_window_that_hides_nothing_leaves_the_causal_mask() -> None:
     visibility = all_of(CAUSAL, Window(9))
     assert visibility.within(range(9), range(9)) == CAUSAL

@@ -55,7 +55,7 @@ class DecoderLM(Net):
         self.head = VocabularyHead(dims.d_model, dims.num_outputs, bias=False)
         if dims.tied_embeddings:
             self.head.weight = self.embedding.weight
-        self.visibility: Visibility = all_of(CAUSAL, pattern)
+        self.visibility: Visibility = all_of(*([CAUSAL] if pattern.causal else []), pattern)
         initialise(self, self.stacks(), zero_init=dims.zero_init)
 
     def hidden(

@@ -41,8 +41,11 @@ class Contiguous(CacheLayer):
         self._length += num_new
 
     def segments(self, wanted: Wanted) -> Sequence[Segment]:
-        start, num = wanted.columns.start, len(wanted.columns)
-        return [Segment(start, self._k.narrow(2, start, num), self._v.narrow(2, start, num))]
+        return [
+            Segment(each.start, self._k.narrow(2, each.start, len(each)),
+                    self._v.narrow(2, each.start, len(each)))
+            for each in wanted.ranges
+        ]  # fmt: skip
 
     def reorder(self, rows: Tensor) -> None:
         """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory."""

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from micro_transformer.nn.cache.base import QueryView, Segment
 from micro_transformer.nn.context import SharedMasks
-from micro_transformer.nn.masks import PART, Mask
+from micro_transformer.nn.grouped_heads import (
+    GroupedMask,
+    RepeatedHeads,
+    group_queries,
+    ungroup,
+)
+from micro_transformer.nn.masks import PART, JoinedMask, Mask
 from micro_transformer.nn.online_softmax import NEVER, Piece, attend_online
 from micro_transformer.nn.visibility import ALL
 
@@ -43,16 +49,33 @@ def attend(
     segments: Sequence[Segment],
     masks: SharedMasks,
     scale: float,
+    kv_heads: int,
 ) -> Tensor:
-    """(B, H, Tq, d), exact over all segments; queries(view) is q (B, H, Tq, d) for that view."""
-    if len(segments) == 1:
-        [s] = segments
-        return kernel(queries(s.view), s.k, s.v, masks.of(s.start, s.stop, s.view), scale)
+    """(B, H, Tq, d), exact over all segments; queries(view) is q (B, H, Tq, d) for that view.
+
+    kv_heads: heads of the segments, each of which serves a group of query heads.
+    """
     pieces = [Piece(queries(s.view), s, masks.of(s.start, s.stop, s.view)) for s in segments]
-    return kernel.over_segments(pieces, scale)
+    if masks.num_heads == kv_heads:
+        return _over(kernel, pieces, scale)
+    if pieces[0].q.shape[2] > 1:
+        pieces = [p._replace(keys=RepeatedHeads(p.keys, masks.num_heads)) for p in pieces]
+        return _over(kernel, pieces, scale)
+    grouped = [
+        Piece(group_queries(q, kv_heads), keys, GroupedMask(mask, kv_heads))
+        for q, keys, mask in pieces
+    ]
+    return ungroup(_over(kernel, grouped, scale))
 
 
-def without_dead(out: Tensor, mask: Mask) -> Tensor:
+def _over(kernel: Kernel, pieces: Sequence[Piece], scale: float) -> Tensor:
+    if len(pieces) > 1:
+        return kernel.over_segments(pieces, scale)
+    [(q, keys, mask)] = pieces
+    return kernel(q, keys.k, keys.v, mask, scale)
+
+
+def without_dead(out: Tensor, mask: Mask | JoinedMask) -> Tensor:
     """out (B, H, Tq, ...) with 0 at fully masked queries."""
     return out if mask.fully_masked is None else out.masked_fill(mask.fully_masked, 0.0)
 

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
-from micro_transformer.nn.masks import Mask
+from micro_transformer.nn.masks import JoinedMask, Mask
 from micro_transformer.nn.visibility import ALL
 
 # B batch, H heads, T tokens (Tq queries, Tk keys), n tokens of a slice, d head_dim
+
+EXACT = (torch.float32, torch.float64)  # dtypes that hold a position times a slope
 
 
 class Sdpa(Kernel):
@@ -30,21 +32,37 @@ class Sdpa(Kernel):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         if mask.posenc is None and (mask.coverage is ALL or mask.pure_causal):
             return self._fused(q, k, v, scale, is_causal=mask.pure_causal)
+        channels = mask.bias_channels if q.dtype in EXACT else None
+        if channels is not None:
+            return self._with_channels(q * scale, k, v, *channels)
         slices = mask.slices()
         if len(slices) == 1:
-            [(rows, keys)] = slices
+            [(rows, [keys])] = slices
             return self._masked(q, k[:, :, keys], v[:, :, keys], mask.part(rows, keys), scale)
         seen = [keys for _, keys in slices]
         parts = zip(
             q.split([rows.stop - rows.start for rows, _ in slices], 2),  # (B, H, n, d) each
             Slices.apply(k, seen),
             Slices.apply(v, seen),
-            [mask.part(*part) for part in slices],
+            [mask.over(*part) for part in slices],
             strict=True,
         )
         return torch.cat([self._masked(*part, scale) for part in parts], 2)
 
-    def _masked(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+    def _with_channels(
+        self, q: Tensor, k: Tensor, v: Tensor, queries: Tensor, keys: Tensor
+    ) -> Tensor:
+        """Causal attention with the bias as c channels of q and k (H, T, c), which come first: a
+        bias of thousands is exact before q·k is added to it. q is scaled; v gets c zeros, since
+        the kernel takes one width."""
+        batch, width = len(q), queries.shape[-1]
+        first = (x.to(q.dtype).expand(batch, -1, -1, -1) for x in (queries, keys))
+        q, k = (torch.cat(pair, -1) for pair in zip(first, (q, k), strict=True))
+        return self._fused(q, k, F.pad(v, (0, width)), 1.0, is_causal=True)[..., :-width]
+
+    def _masked(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | JoinedMask, scale: float
+    ) -> Tensor:
         if mask.posenc is None and mask.coverage is ALL:
             return self._fused(q, k, v, scale)
         wide = torch.promote_types(q.dtype, torch.float32) if q.device.type == "cpu" else q.dtype
@@ -58,19 +76,25 @@ class Sdpa(Kernel):
 
 
 class Slices(torch.autograd.Function):
-    """Overlapping slices of x (B, H, T, d) along T; the gradients are added in one pass.
+    """Slices of x (B, H, T, d) along T, each one or several side by side; they may overlap. The
+    gradients are added in one pass.
 
     Autograd's own slices would fill a gradient of all T for each: quadratic in T.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slices: list[slice]) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, slices: list[list[slice]]) -> tuple[Tensor, ...]:
         ctx.slices, ctx.shape = slices, x.shape
-        return tuple(x[:, :, part] for part in slices)
+        return tuple(
+            x[:, :, parts[0]] if len(parts) == 1 else torch.cat([x[:, :, p] for p in parts], 2)
+            for parts in slices
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].new_zeros(ctx.shape)
-        for part, gradient in zip(ctx.slices, gradients, strict=True):
-            total[:, :, part] += gradient
+        for parts, gradient in zip(ctx.slices, gradients, strict=True):
+            sizes = [part.stop - part.start for part in parts]
+            for part, share in zip(parts, gradient.split(sizes, 2), strict=True):  # (B, H, n, d)
+                total[:, :, part] += share
         return total, None

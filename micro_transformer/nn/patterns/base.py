@@ -8,3 +8,8 @@ class Pattern(Visibility):
 
     No parameters. Its `coverage` decides which parts of the scores are skipped.
     """
+
+    causal = True  # False: a query sees what comes after it too
+    gaps = (
+        False  # True: the keys of one query are not consecutive, so a cache gives several segments
+    )

@@ -30,6 +30,17 @@ class ALiBi(PositionalEncoding):
         # (H, Tq, Tk) or (B, H, Tq, Tk)
         return distance.unsqueeze(-3) * -self.slopes[:, None, None]
 
+    def bias_channels(self, pos: Tensor) -> tuple[Tensor, Tensor]:
+        """-m i + m j, m in two parts: the products of the first, of 11 bits, with positions up to
+        2^13 are exact in float32, and so is their difference; those of the rest are small."""
+        slopes, pos = self.slopes.double()[:, None], pos.double()  # (H, 1)
+        mantissa, exponent = torch.frexp(slopes)
+        high = torch.ldexp((mantissa * 2**11).round() / 2**11, exponent)
+        low, one = slopes - high, torch.ones_like(slopes * pos)  # (H, 1) and (H, T)
+        queries = torch.stack((-high * pos, one, -low * pos, one), -1)  # (H, T, 4)
+        keys = torch.stack((one, high * pos, one, low * pos), -1)  # (H, T, 4)
+        return queries, keys
+
 
 def slopes(num_heads: int) -> list[float]:
     """The paper's m_h; for H not a power of two as in the authors' code.

@@ -68,3 +68,12 @@ class PositionalEncoding(nn.Module):
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:
         """Added to the scores: (H, Tq, Tk), or (B, H, Tq, Tk) where positions differ by row."""
         return None
+
+    def bias_channels(self, pos: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Channels of queries and of keys at the positions pos (T,), (H, T, c) each in float64,
+        whose product is the bias of every key that is not after its query; None: there are none.
+
+        As the first channels of q and k they make the bias part of the product q·k, without a
+        T x T tensor, exactly enough in float32 for 2^13 tokens and more.
+        """
+        return None
