@@ -13,6 +13,7 @@ from typing import Any
 from micro_transformer import disk
 from micro_transformer.config.choices import choices_of, read_choice
 from micro_transformer.config.groups import TRAINED_GROUPS
+from micro_transformer.config.neutral import without_neutral
 from micro_transformer.records.run_record import leaves
 from micro_transformer.store.checkpoints import FACTORS, Damaged, Entry
 from micro_transformer.store.code_digest import code_digests
@@ -189,13 +190,15 @@ def choices_in_words(config: dict[str, Any]) -> str:
 
 
 def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:
+    knobs = _own(group, knobs)  # as new fingerprints leave neutral ones out
     ranked = []
     for choice in choices_of(group):
         file = read_choice(group, choice)
+        meant = _own(group, file)
         changed = [
             key
-            for key in dict.fromkeys((*knobs, *file))
-            if knobs.get(key, ...) != file.get(key, ...) and file.get(key) != "auto"
+            for key in dict.fromkeys((*knobs, *meant))
+            if knobs.get(key, ...) != meant.get(key, ...) and file.get(key) != "auto"
         ]
         ranked.append((len(changed), choice, changed))
     count, choice, changed = min(ranked)
@@ -203,6 +206,11 @@ def _nearest_choice(group: str, knobs: dict[str, Any]) -> str:
         return choice
     words = ",".join(f"{key}={knobs.get(key)}" for key in changed[:2])
     return f"{choice}[{words}{f',+{count - 2}' if count > 2 else ''}]"
+
+
+def _own(group: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    """The knobs that are not neutral."""
+    return without_neutral({group: knobs}).get(group, {})
 
 
 def _shown(leaf: dict[str, Any], key: str) -> str:
