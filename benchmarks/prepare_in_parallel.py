@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.micro import Micro
-from micro_transformer.data.prepare import prepare
 
 WRITERS = 8
 CORPORA = (Micro(stories=40), Micro(stories=200, language="es", tokenizer="bpe_1k"))

@@ -75,7 +75,7 @@ def main():
 
 def prepared_text(folder):
     """TinyShakespeare as one file, joined from its prepared splits."""
-    from micro_transformer.data.prepared import open_prepared
+    from micro_transformer.data.prepared_dataset import open_prepared
 
     knobs = {"text": "raw", "split": "contiguous", "tokenizer": "char"}
     data = open_prepared(ROOT / "data", "shakespeare", knobs)

@@ -31,7 +31,7 @@ MAX_DEPTH, MOST_ARGUMENTS = 10, 8
 # What stands between a command and its first job.
 TORCHLESS = ("config", "records", "stats", "plots", "report", "console", "disk", "commands.app")
 TORCHLESS += ("commands.report", "commands.status", "commands.store", "commands.verify")
-TORCHLESS += ("runs.forecast", "runs.jobs", "runs.planning", "runs.supervise", "store.catalog")
+TORCHLESS += ("runs.forecast", "runs.run_job", "runs.planning", "runs.supervise", "store.catalog")
 
 
 def room(module: str) -> str:

@@ -11,11 +11,11 @@ from micro_transformer import disk, durable, temporary_files
 from micro_transformer.commands import data as data
 from micro_transformer.commands import evaluate, status, store, verify
 from micro_transformer.commands import report as report
-from micro_transformer.data.prepared import DataDamaged, DataMissing, open_prepared
+from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing, open_prepared
 from micro_transformer.disk import CannotWrite, DiskFull, Unreadable
 from micro_transformer.records import record_files
 from micro_transformer.records.record_files import write
-from micro_transformer.runs import sweep_folder
+from micro_transformer.runs import sweep_state
 from micro_transformer.store.checkpoints import Damaged, Entry
 from tests.hostile import KINDS, in_time, put
 from tests.made_records import make_record
@@ -45,7 +45,7 @@ READERS = {
         and status.main([str(at)]) in (0, 3)
     ),
     "plan.json": read_status,
-    "holder.json": lambda at: sweep_folder.holder_of(at).pid in (0, 1),
+    "holder.json": lambda at: sweep_state.holder_of(at).pid in (0, 1),
     "history.jsonl": lambda at: record_files.read_history(at / "history.jsonl") == [],
     "0123456789ab/factors.json": lambda at: (
         refuses(Damaged, Entry(at, "0123456789ab").factors)

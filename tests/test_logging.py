@@ -12,7 +12,7 @@ from micro_transformer.config import schema
 
 def levels() -> dict[str, int]:
     names = (
-        "micro_transformer.runs.jobs",
+        "micro_transformer.runs.run_job",
         "matplotlib.font_manager",
         "fontTools.subset",
         "any.other",
@@ -30,7 +30,7 @@ def test_a_job_of_hydra_shows_no_news_of_libraries():
     try:
         logging.config.dictConfig(settings)
         assert root.handlers != before[0]
-        assert levels() == {"micro_transformer.runs.jobs": logging.INFO,
+        assert levels() == {"micro_transformer.runs.run_job": logging.INFO,
                             "any.other": logging.WARNING,
                             "matplotlib.font_manager": logging.ERROR,
                             "fontTools.subset": logging.WARNING}  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_sweep_in_turn_shows_no_news_of_libraries(monkeypatch):
     try:
         app._run_here([], 1)
         assert asked["level"] == logging.WARNING
-        assert levels()["micro_transformer.runs.jobs"] == logging.INFO
+        assert levels()["micro_transformer.runs.run_job"] == logging.INFO
         assert levels()["matplotlib.font_manager"] == logging.ERROR
     finally:
         logging.getLogger("micro_transformer").setLevel(logging.NOTSET)

@@ -17,7 +17,7 @@ from micro_transformer import stop
 from micro_transformer.commands import app
 from micro_transformer.records import record_files, run_record
 from micro_transformer.records.record_files import write
-from micro_transformer.runs import jobs, supervise, sweep_folder
+from micro_transformer.runs import run_job, supervise, sweep_state
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.stop import COMMAND, Interrupted
 from micro_transformer.store.checkpoints import Entry
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["task=micro", "task.stories=300", "model=tiny", "train=smoke", "posenc=rope,none", "-m"]
 # In the command itself: what is called, and whether the signal comes before or after it.
 CALLS = {
-    "fingerprints": (jobs, "fingerprints", True),
+    "fingerprints": (run_job, "fingerprints", True),
     "a child is started": (supervise, "warm_up", True),
     "a child was started": (supervise, "_receive", True),
     "a child has ended": (supervise, "_join", False),
@@ -35,7 +35,7 @@ CALLS = {
     "noted": (Entry, "note", False),
     "recording": (record_files, "write", True),
     "recorded": (record_files, "write", False),
-    "telling": (jobs, "tell", True),
+    "telling": (run_job, "tell", True),
 }
 PHASES = ["a child starts", "steps", "storing", "stored", "measuring", "measured", *CALLS]
 
@@ -88,7 +88,7 @@ def lab(tmp_path, monkeypatch, planned):
             app._run_here(self.jobs, workers)
 
         def states(self):
-            return [sweep_folder.state_of(job.folder).state for job in self.jobs]
+            return [sweep_state.state_of(job.folder).state for job in self.jobs]
 
         def trained(self):
             path = tmp_path / "store" / "trained"
@@ -142,17 +142,17 @@ def test_a_signal_reaches_all_jobs_that_run_at_once(lab, phase):
 
 def test_costs_measured_alone_are_kept_or_measured_again_after_a_signal(lab, monkeypatch):
     lab.run()
-    record = sweep_folder.read_record(lab.jobs[0].folder)
+    record = sweep_state.read_record(lab.jobs[0].folder)
     record.flags = [run_record.COSTS_PENDING]
     write(record, lab.jobs[0].folder)
     lab.signal_in("measuring", signal.SIGTERM)
     with pytest.raises(Interrupted):
-        jobs.measure_alone(lab.jobs[0])
-    kept = sweep_folder.read_record(lab.jobs[0].folder)
+        run_job.measure_alone(lab.jobs[0])
+    kept = sweep_state.read_record(lab.jobs[0].folder)
     assert kept.status == run_record.OK and kept.flags == [run_record.COSTS_PENDING]
     monkeypatch.setattr(COMMAND, "number", None)
-    jobs.measure_alone(lab.jobs[0])
-    assert run_record.COSTS_PENDING not in sweep_folder.read_record(lab.jobs[0].folder).flags
+    run_job.measure_alone(lab.jobs[0])
+    assert run_record.COSTS_PENDING not in sweep_state.read_record(lab.jobs[0].folder).flags
 
 
 def test_who_waits_for_another_process_leaves_at_once(lab, monkeypatch):
@@ -160,10 +160,10 @@ def test_who_waits_for_another_process_leaves_at_once(lab, monkeypatch):
         raise Interrupted(code)
 
     monkeypatch.setattr(stop, "_leave", leave)
-    with sweep_folder.claim(lab.jobs[0].folder):
+    with sweep_state.claim(lab.jobs[0].folder):
         threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGHUP]).start()
         with pytest.raises(Interrupted) as end:
-            jobs.run_job(lab.jobs[0])
+            run_job.run_job(lab.jobs[0])
     assert end.value.code == 129
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from micro_transformer.bench import timing
-from micro_transformer.bench.footprint import peak_of
+from micro_transformer.bench.peak_memory import peak_of
 from micro_transformer.config.knobs import Count
 from micro_transformer.decoding.base import Step, StepOutput
 from micro_transformer.evals.base import EvalContext, Measure

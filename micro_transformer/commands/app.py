@@ -27,11 +27,11 @@ from micro_transformer.config.choices import told
 from micro_transformer.config.overrides import COMPLETING, SHOWING, BadConfig, Words, split
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.configured import data_digest
-from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing
 from micro_transformer.machine import cores
 from micro_transformer.progress import is_terminal
 from micro_transformer.records import record_files, run_record
-from micro_transformer.runs import jobs, supervise, sweep_folder
+from micro_transformer.runs import run_job, supervise, sweep_state
 from micro_transformer.runs.forecast import forecast
 from micro_transformer.runs.planning import Job, Plan, in_rounds, make_plan
 from micro_transformer.stop import COMMAND, Interrupted
@@ -67,7 +67,7 @@ def main() -> int:
         print(forecast(plan))
         return 0
     if not Ranks.started().is_first:
-        return jobs.help_train(plan.jobs[0])
+        return run_job.help_train(plan.jobs[0])
     _need_room(plan)
     sys.argv = [sys.argv[0], *plan.arguments, *words.flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
@@ -99,22 +99,22 @@ def _run_sweep(plan: Plan) -> None:
     """Every job of the sweep has a record, including jobs run by a concurrent command."""
     _warn_of_crowding(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    sweep_folder.write_plan(plan.folder, [job.folder for job in plan.jobs])
+    sweep_state.write_plan(plan.folder, [job.folder for job in plan.jobs])
     with _live_line(plan.folder):
-        if all(map(jobs.is_recorded, plan.jobs)):
+        if all(map(run_job.is_recorded, plan.jobs)):
             names = (job.folder.name for job in plan.jobs)
             print("\n".join(_("{job}: recorded before", job=name) for name in names))
         elif plan.by_launcher:
             _launch()
         else:
             _run_here(in_rounds(plan.jobs), plan.workers or 1)
-        settle = jobs.account_for if plan.workers is None else jobs.run_job
+        settle = run_job.account_for if plan.workers is None else run_job.run_job
         for job in plan.jobs:
-            if sweep_folder.read_record(job.folder) is None or sweep_folder.is_claimed(job.folder):
+            if sweep_state.read_record(job.folder) is None or sweep_state.is_claimed(job.folder):
                 settle(job)
         if plan.jobs[0].config["run"]["bench"] == "alone":
             for job in in_rounds(plan.jobs):
-                jobs.measure_alone(job)
+                run_job.measure_alone(job)
 
 
 def _run_here(planned: list[Job], workers: int) -> None:
@@ -189,7 +189,7 @@ def _live_line(folder: Path) -> Iterator[None]:
     def show() -> None:
         while not over.wait(pause):
             with suppress(OSError):
-                line = sweep_folder.SweepStatus.of(folder).line()
+                line = sweep_state.SweepStatus.of(folder).line()
                 print(begin + line, end=end, flush=True, file=to)
 
     thread = threading.Thread(target=show, daemon=True)
@@ -263,11 +263,11 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 def _end_of(job: Job) -> None:
     """The job has run, or in a sweep is left to the process that already runs it."""
-    end = jobs.attempt(job) if job.in_sweep else jobs.run_job(job)
-    if isinstance(end, sweep_folder.Holder):
+    end = run_job.attempt(job) if job.in_sweep else run_job.run_job(job)
+    if isinstance(end, sweep_state.Holder):
         log.info(_("%s: done by %s"), job.folder.name, end)
     elif job.in_sweep:
-        log.info("%s", sweep_folder.SweepStatus.of(job.folder.parent).line())
+        log.info("%s", sweep_state.SweepStatus.of(job.folder.parent).line())
     elif end.record.status != run_record.OK:
         raise SystemExit(end.exit_code)
 
@@ -282,12 +282,12 @@ def _conclude(plan: Plan) -> int:
     3 some records or the report could not be written."""
     print()
     code = _load_report().main([str(plan.folder)] + ["--no-figures"] * (not plan.multirun))
-    ends = [sweep_folder.state_of(job.folder) for job in plan.jobs]
-    failed = [end for end in ends if end.state != sweep_folder.DONE]
+    ends = [sweep_state.state_of(job.folder) for job in plan.jobs]
+    failed = [end for end in ends if end.state != sweep_state.DONE]
     if failed and plan.multirun:
         print(_("{failed} of {ends} jobs failed:", failed=len(failed), ends=len(ends)))
         for end in failed:
-            log_file = _("(log: {path})", path=end.folder / jobs.LOG)
+            log_file = _("(log: {path})", path=end.folder / run_job.LOG)
             print(f"  {end.folder.name}  {end.state}: {end.note} {log_file}")
-    unwritten = any(end.state == sweep_folder.WAITING for end in ends)
+    unwritten = any(end.state == sweep_state.WAITING for end in ends)
     return disk.BAD_IO if code == disk.BAD_IO or unwritten else int(bool(failed))

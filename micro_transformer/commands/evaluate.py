@@ -13,7 +13,7 @@ from micro_transformer import disk
 from micro_transformer.commands.places import data_flag, store_flag, training_at
 from micro_transformer.config.neutral import with_neutral
 from micro_transformer.console import Argument, Flag, Parser
-from micro_transformer.data.prepared import DataDamaged, DataMissing
+from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.wording import _

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from micro_transformer import disk
 from micro_transformer.console import Argument, Parser
-from micro_transformer.runs.sweep_folder import DONE, RUNNING, WAITING, SweepStatus
+from micro_transformer.runs.sweep_state import DONE, RUNNING, WAITING, SweepStatus
 from micro_transformer.wording import _, plural, printable
 
 

@@ -22,7 +22,7 @@ from micro_transformer.config.groups import TRAIN_FACTORS
 from micro_transformer.config.neutral import without_neutral
 from micro_transformer.console import Argument, Flag, Parser
 from micro_transformer.records import record_files, run_record
-from micro_transformer.runs.sweep_folder import in_words
+from micro_transformer.runs.sweep_state import in_words
 from micro_transformer.store.catalog import (
     Stored,
     age_of,

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from micro_transformer.data.prepared import Prepared  # noqa: E402
+from micro_transformer.data.prepared_dataset import Prepared  # noqa: E402
 from micro_transformer.wording import _, plural, translated  # noqa: E402
 
 SAMPLES = 3

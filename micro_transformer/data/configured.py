@@ -4,7 +4,7 @@ from typing import Any
 
 from micro_transformer.config import schema
 from micro_transformer.data.corpora.catalog import corpus
-from micro_transformer.data.prepared import open_prepared
+from micro_transformer.data.prepared_dataset import open_prepared
 
 DRAWN = "drawn"  # digest of the data of a task that generates them
 

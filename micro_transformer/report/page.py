@@ -13,10 +13,10 @@ from micro_transformer.records.rows import setting_of
 from micro_transformer.records.run_record import SAMPLES, RunRecord
 from micro_transformer.records.tables import filled
 from micro_transformer.report.drawn import Drawn
-from micro_transformer.report.pareto_front import front_rule
 from micro_transformer.report.pareto_svg import drawings, legend
 from micro_transformer.report.study import HEADLINES, Study
 from micro_transformer.report.templates import render, source
+from micro_transformer.report.trade_off import front_rule
 from micro_transformer.wording import _, plural
 
 SAMPLE_CHARACTERS, MOST_SAMPLES = 1500, 3

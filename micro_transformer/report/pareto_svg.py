@@ -13,8 +13,8 @@ from micro_transformer.plots.labels import Box, place_names, short_names
 from micro_transformer.records.cells import figure
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Summary
-from micro_transformer.report.pareto_front import Front
 from micro_transformer.report.templates import render, source
+from micro_transformer.report.trade_off import Front
 from micro_transformer.stats.pareto import DOMINATED, FRONT, PERHAPS, Point
 from micro_transformer.wording import _, translate
 

@@ -22,9 +22,9 @@ from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
-from micro_transformer.report.pareto_front import Front, front_rule
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
+from micro_transformer.report.trade_off import Front, front_rule
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law

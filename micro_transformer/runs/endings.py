@@ -11,7 +11,7 @@ from micro_transformer import disk
 from micro_transformer.records import record_files, run_record
 from micro_transformer.records.run_record import SAMPLE_MARK, SAMPLES, RunRecord
 
-log = logging.getLogger("micro_transformer.runs.jobs")
+log = logging.getLogger("micro_transformer.runs.run_job")
 LOG = "run.log"
 
 

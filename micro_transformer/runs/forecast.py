@@ -18,7 +18,7 @@ from micro_transformer.hashing import digest
 from micro_transformer.machine import cpu_name
 from micro_transformer.records import record_files, run_record
 from micro_transformer.records.run_record import RunRecord
-from micro_transformer.runs import sweep_folder
+from micro_transformer.runs import sweep_state
 from micro_transformer.runs.planning import Job, Plan
 from micro_transformer.store import trainings
 from micro_transformer.store.catalog import stored
@@ -71,7 +71,7 @@ def forecast(plan: Plan) -> str:
 def _cell(job: Job) -> Cell:
     config = resolve(job.config)
     prints = fingerprints(config, data_digest(config))
-    known = sweep_folder.read_record(job.folder)
+    known = sweep_state.read_record(job.folder)
     is_recorded = (
         known is not None
         and run_record.is_final(known)
@@ -163,7 +163,7 @@ def _time(needed: list[Training], todo: list[Cell], past: list[RunRecord], worke
     if times and len(times) == times.count(None):
         return "unknown: no record of a similar job on this machine"
     total = sum(t for t in times if t is not None) / workers
-    words = f"about {sweep_folder.in_words(total)}" if todo else "none"
+    words = f"about {sweep_state.in_words(total)}" if todo else "none"
     words += f" with {workers} jobs at once" if workers > 1 else ""
     return words + (f", and unknown for {' and '.join(unknown)}" if unknown else "")
 

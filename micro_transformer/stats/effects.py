@@ -16,8 +16,8 @@ from scipy.stats import bartlett
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Board, setting_of, value_of
 from micro_transformer.stats.error_strata import Layer, Value, layer, measured_on_one_training
-from micro_transformer.stats.fit import Cell, Estimate, Fit, detectable
 from micro_transformer.stats.holm import holm
+from micro_transformer.stats.linear_model import Cell, Estimate, Fit, detectable
 from micro_transformer.wording import N_, _, translate
 
 ALPHA = 0.05

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from micro_transformer.stats.fit import Cell, Fit
+from micro_transformer.stats.linear_model import Cell, Fit
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from micro_transformer.data.prepared import Prepared
+from micro_transformer.data.prepared_dataset import Prepared
 from micro_transformer.data.tokenizer import UNK
 from micro_transformer.data.windows import Windows, fixed_windows, train_windows
 from micro_transformer.tasks.base import evaluating

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.data.prepared import open_prepared
+from micro_transformer.data.prepared_dataset import open_prepared
 from micro_transformer.tasks.language_modeling import LanguageModeling
 
 

@@ -5,9 +5,9 @@ import torch
 
 from micro_transformer import memory
 from micro_transformer.bench import decoding_speed, scenarios, timing
+from micro_transformer.bench.cache_memory import Memory
 from micro_transformer.bench.decoding_speed import DecodingSpeed
-from micro_transformer.bench.footprint import peak_of
-from micro_transformer.bench.memory import Memory
+from micro_transformer.bench.peak_memory import peak_of
 from micro_transformer.bench.training_step import TrainingStep, stepper
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import choices_of, read_choice

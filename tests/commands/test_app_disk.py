@@ -11,7 +11,7 @@ import pytest
 from micro_transformer import disk, temporary_files
 from micro_transformer.commands import app
 from micro_transformer.records.record_files import read, write
-from micro_transformer.runs import jobs, sweep_folder
+from micro_transformer.runs import run_job, sweep_state
 from micro_transformer.runs.planning import make_plan
 from tests.made_records import make_record
 from tests.sweeps import ROOT, SMOKE, environment
@@ -90,10 +90,10 @@ def test_a_job_whose_folder_is_closed_fails_alone(tmp_path, micro_data, monkeypa
         before(self, *args, **named)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    end = jobs.attempt(plan.jobs[0])
+    end = run_job.attempt(plan.jobs[0])
     assert (end.record.status, end.exit_code) == ("failed", 3)
     assert "permission denied" in end.record.error and str(closed) in end.record.error
-    jobs.measure_alone(plan.jobs[0])
+    run_job.measure_alone(plan.jobs[0])
 
 
 def test_a_full_disk_ends_a_sweep_before_its_next_job(tmp_path, micro_data, monkeypatch):
@@ -104,14 +104,14 @@ def test_a_full_disk_ends_a_sweep_before_its_next_job(tmp_path, micro_data, monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(disk.DiskFull, match="holder.json needs"):
-        jobs.attempt(plan.jobs[0])
+        run_job.attempt(plan.jobs[0])
 
 
 def test_a_report_that_cannot_be_written_is_the_exit_code(tmp_path, monkeypatch, capsys):
     plan = plan_in(tmp_path)
     for job in plan.jobs:
         write(make_record(seed=job.config["seed"]), job.folder)
-    sweep_folder.write_plan(plan.folder, [job.folder for job in plan.jobs])
+    sweep_state.write_plan(plan.folder, [job.folder for job in plan.jobs])
     whole = [(job.folder / "record.json").read_bytes() for job in plan.jobs]
     (plan.folder / "report.html").mkdir()
     assert app._conclude(plan) == 3

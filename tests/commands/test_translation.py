@@ -9,7 +9,7 @@ import pytest
 from micro_transformer import disk
 from micro_transformer.commands import app, run_help, status, store
 from micro_transformer.config import choices
-from micro_transformer.runs.sweep_folder import DONE, RUNNING, WAITING, SweepStatus
+from micro_transformer.runs.sweep_state import DONE, RUNNING, WAITING, SweepStatus
 from tests.commands.test_grammar import NAMES, ended
 from tests.test_wording import pseudo  # noqa: F401
 

@@ -19,8 +19,8 @@ from micro_transformer.build import training
 from micro_transformer.config import compatibility, components, schema
 from micro_transformer.config.groups import COMPONENTS, LISTS, TRAINED_GROUPS
 from micro_transformer.config.resolve import resolve
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.catalog import corpus
-from micro_transformer.data.prepare import prepare
 from micro_transformer.hashing import digest
 from micro_transformer.runs import worker
 from micro_transformer.runs.planning import make_plan

@@ -10,9 +10,9 @@ import pytest
 
 from micro_transformer.commands.data import main
 from micro_transformer.data import card, sources, transfer
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.micro import Micro
 from micro_transformer.data.corpora.shakespeare import Shakespeare
-from micro_transformer.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from micro_transformer.config.components import find
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora import shakespeare
 from micro_transformer.data.corpora.catalog import catalog, corpus
-from micro_transformer.data.prepare import prepare
 from micro_transformer.data.sources import FOLDER_VARIABLE, Grammar
 from micro_transformer.data.text import same
 from micro_transformer.data.tokenizer import PAD

@@ -9,10 +9,10 @@ import re
 import numpy as np
 import pytest
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.micro import Micro
 from micro_transformer.data.micro import grammar
 from micro_transformer.data.micro.grammar import LANGUAGES, SCRIPTS
-from micro_transformer.data.prepare import prepare
 
 SAMPLE = [grammar.draw(7, i) for i in range(3000)]
 

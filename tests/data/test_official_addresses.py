@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora import tatoeba
 from micro_transformer.data.corpora.catalog import catalog
 from micro_transformer.data.corpora.shakespeare import PLAYS
-from micro_transformer.data.prepare import prepare
-from micro_transformer.data.prepared import DataMissing
+from micro_transformer.data.prepared_dataset import DataMissing
 from micro_transformer.data.sources import fetching
 
 

@@ -5,9 +5,9 @@ import multiprocessing
 
 import pytest
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.micro import Micro
-from micro_transformer.data.prepare import prepare
-from micro_transformer.data.prepared import DataDamaged, DataMissing, open_prepared
+from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing, open_prepared
 
 CORPUS = Micro(stories=40)
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.regenta import Regenta
-from micro_transformer.data.prepare import prepare
 from micro_transformer.data.sources import FOLDER_VARIABLE
 from micro_transformer.evals import windows
 from micro_transformer.evals.loss_by_context import LossByContext

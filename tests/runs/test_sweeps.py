@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from micro_transformer.records import record_files, run_record
-from micro_transformer.runs import jobs
+from micro_transformer.runs import run_job
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.store.checkpoints import read_snapshot
 
@@ -92,7 +92,7 @@ def test_two_commands_in_one_folder_share_the_jobs(lab):
         "recorded before" not in line and "left to" not in line
         for i in (1, 2)
         for line in lab.said(i).splitlines()
-        if "micro_transformer.runs.jobs][INFO] - tiny-" in line
+        if "micro_transformer.runs.run_job][INFO] - tiny-" in line
     )
     assert fresh == 4 and min(ends) > 0
     assert [r.status for r in lab.records("multirun/both")] == ["ok"] * 4
@@ -223,10 +223,10 @@ def test_a_fault_of_our_own_is_recorded_and_ends_nothing(tmp_path, micro_data, m
     def broken(*_):
         raise KeyError("lost")
 
-    monkeypatch.setattr(jobs, "fingerprints", broken)
+    monkeypatch.setattr(run_job, "fingerprints", broken)
     (job,) = make_plan([f"hydra.run.dir={tmp_path}/job", *SMALL.split()]).jobs
     job.config["data"]["dir"] = str(micro_data)
-    end = jobs.run_job(job)
+    end = run_job.run_job(job)
     assert (end.record.status, end.exit_code) == ("failed", 1)
     assert "KeyError" in record_files.read(tmp_path / "job" / "record.json").error
     assert "in broken" in (tmp_path / "job" / "run.log").read_text()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.micro import Micro as Corpus
-from micro_transformer.data.prepare import prepare
-from micro_transformer.data.prepared import DataMissing
+from micro_transformer.data.prepared_dataset import DataMissing
 from micro_transformer.data.tokenizer import PAD, train
 from micro_transformer.tasks import language_modeling
 from micro_transformer.tasks.language_modeling import (

@@ -5,7 +5,7 @@ from torch import Tensor
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import AS_IS, CacheSpec, Segment
 from micro_transformer.nn.cache.compacting import CompactingCache
-from micro_transformer.nn.cache.int8 import Quantized
+from micro_transformer.nn.cache.quantization import Quantized
 from micro_transformer.nn.visibility import Wanted
 
 # B batch, H heads, n tokens of a segment, d head_dim

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from micro_transformer.nn.cache.int8 import Quantized
+from micro_transformer.nn.cache.quantization import Quantized
 
 GROUPS, GROUP, WIDTH = 3, 32, 16
 SHAPE = (2, 4, GROUPS, GROUP, WIDTH)

@@ -12,8 +12,8 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from micro_transformer.stats.fit import Fit, detectable
 from micro_transformer.stats.holm import holm
+from micro_transformer.stats.linear_model import Fit, detectable
 
 
 def sample(rng: int, lost: int) -> pandas.DataFrame:

@@ -10,7 +10,7 @@ import torch
 
 from micro_transformer.bench import timing
 from micro_transformer.bench.decoding_speed import prompt
-from micro_transformer.bench.footprint import peak_of
+from micro_transformer.bench.peak_memory import peak_of
 from micro_transformer.config.knobs import Count, Several
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.generation import ModelStep

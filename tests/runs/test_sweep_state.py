@@ -12,9 +12,9 @@ import pytest
 from micro_transformer.commands import status
 from micro_transformer.records.record_files import write
 from micro_transformer.records.run_record import RunRecord
-from micro_transformer.runs import sweep_folder
+from micro_transformer.runs import sweep_state
 from micro_transformer.runs.concurrent_jobs import Presence, others
-from micro_transformer.runs.sweep_folder import SweepStatus, claim
+from micro_transformer.runs.sweep_state import SweepStatus, claim
 
 
 def put(folder, state, error=None, seconds=2.0):
@@ -27,7 +27,7 @@ def sweep(tmp_path):
     folder = tmp_path / "demo"
     names = ["good", "senseless", "broken", "under-way", "to-come"]
     folder.mkdir()
-    sweep_folder.write_plan(folder, [folder / name for name in names])
+    sweep_state.write_plan(folder, [folder / name for name in names])
     put(folder / "good", "ok")
     put(folder / "senseless", "invalid", "width and heads do not fit", 0.0)
     put(folder / "broken", "killed", "ended by SIGKILL")
@@ -51,7 +51,7 @@ def test_a_folder_without_records_is_no_sweep(tmp_path, capsys):
 
 
 def test_without_a_done_job_the_time_left_is_unknown(tmp_path):
-    sweep_folder.write_plan(tmp_path, [tmp_path / "a", tmp_path / "b"])
+    sweep_state.write_plan(tmp_path, [tmp_path / "a", tmp_path / "b"])
     assert SweepStatus.of(tmp_path).line() == "0 of 2 done, time left unknown"
 
 

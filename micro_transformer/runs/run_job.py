@@ -17,9 +17,9 @@ from micro_transformer.data.configured import data_digest, split_lengths
 from micro_transformer.machine import environment, git_state
 from micro_transformer.records import run_record
 from micro_transformer.records.run_record import RunRecord
-from micro_transformer.runs import supervise, sweep_folder
+from micro_transformer.runs import supervise, sweep_state
 from micro_transformer.runs.endings import LOG, show_samples, tell, write
-from micro_transformer.runs.phases import (
+from micro_transformer.runs.job_phases import (
     CHECK,
     MEASURE,
     Phase,
@@ -50,11 +50,11 @@ class Ended:
     exit_code: int
 
 
-def attempt(job: Job) -> Ended | sweep_folder.Holder:
+def attempt(job: Job) -> Ended | sweep_state.Holder:
     """The finished job, or the process that already works on it. Errors inside the job become its
     record; raises only DiskFull, when the disk has no space to start the job."""
     try:
-        with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
+        with sweep_state.claim(job.folder) as holder, COMMAND.deferred():
             return holder or _run(job)
     except disk.DiskFull:
         raise
@@ -68,7 +68,7 @@ def attempt(job: Job) -> Ended | sweep_folder.Holder:
 def run_job(job: Job) -> Ended:
     """The finished job, after waiting for any other process that works on it."""
     told = False
-    while isinstance(end := attempt(job), sweep_folder.Holder):
+    while isinstance(end := attempt(job), sweep_state.Holder):
         if not told:
             log.warning(_("%s: %s works on it; waiting"), job.folder.name, end)
         told = True
@@ -79,7 +79,7 @@ def run_job(job: Job) -> Ended:
 def is_recorded(job: Job) -> bool:
     """Whether the job has a final record for its current fingerprint, and run.force is off."""
     config = resolve(job.config)
-    known = sweep_folder.read_record(job.folder)
+    known = sweep_state.read_record(job.folder)
     if known is None or _settings(config).force:
         return False
     return _still_true(known, fingerprints(config, data_digest(config)))
@@ -110,9 +110,9 @@ def _help(job: Job, training: Training) -> int:
 def account_for(job: Job) -> None:
     """The job has a record: its own, once the process that works on it has ended; if that process
     left none, one with status `killed`, which the same command retries."""
-    while sweep_folder.is_claimed(job.folder):
+    while sweep_state.is_claimed(job.folder):
         time.sleep(POLL_S)
-    if sweep_folder.read_record(job.folder) is None:
+    if sweep_state.read_record(job.folder) is None:
         lost = supervise.Outcome(run_record.KILLED, error="its worker ended without a record")
         record = _record(job, resolve(job.config), None, [Phase(CHECK, lost)])
         write(record, job.folder)
@@ -128,7 +128,7 @@ def _run(job: Job) -> Ended:
     try:
         config = resolve(job.config)
         prints = fingerprints(config, data_digest(config))
-        known = sweep_folder.read_record(job.folder)
+        known = sweep_state.read_record(job.folder)
         if known and _still_true(known, prints) and not _settings(config).force:
             log.info(_("%s: recorded before"), job.folder.name)
             return Ended(known, 0)
@@ -227,8 +227,8 @@ def _flags(
 def measure_alone(job: Job) -> None:
     """The job's costs are measured if they were postponed or disturbed by concurrent jobs."""
     try:
-        with sweep_folder.claim(job.folder) as holder, COMMAND.deferred():
-            record = sweep_folder.read_record(job.folder)
+        with sweep_state.claim(job.folder) as holder, COMMAND.deferred():
+            record = sweep_state.read_record(job.folder)
             doubtful = {run_record.COSTS_PENDING, run_record.MEASURED_BESIDE}
             if holder is None and record is not None and doubtful & set(record.flags):
                 _measure_costs(job, record)

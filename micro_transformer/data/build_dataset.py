@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from micro_transformer.data import decontaminate, files, prepared, tokenizer
+from micro_transformer.data import decontaminate, files, prepared_dataset, tokenizer
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
-from micro_transformer.data.prepared import MANIFEST, DataDamaged, DataMissing, Prepared
+from micro_transformer.data.prepared_dataset import MANIFEST, DataDamaged, DataMissing, Prepared
 from micro_transformer.data.sources import (
     FOLDER_VARIABLE,
     Folder,
@@ -44,7 +44,7 @@ def prepare(
     of this tier only; default: the folder in MT_DATA, if set, else any.
     """
     tier = tier or _wish(corpus)
-    folder = prepared.folder_of(root, corpus.name, corpus.knobs)
+    folder = prepared_dataset.folder_of(root, corpus.name, corpus.knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         found = _existing(folder, tier)
@@ -145,7 +145,7 @@ def _read(corpus: Corpus, raw: Path, obtain: Obtain, tier: str | None) -> _Sourc
         places = zip(origin.sources, paths, strict=True)
         return _Source(origin, [_file(s, path) for s, path in places], content, report)
     tried = "; ".join(reasons) or _("tier={tier}: no such source", tier=tier)
-    cure = prepared.command(corpus.name, corpus.knobs)
+    cure = prepared_dataset.command(corpus.name, corpus.knobs)
     raise DataMissing(
         _(
             "data: no source for task={name} ({tried}); run `{cure}` or set MT_DATA",
@@ -180,7 +180,7 @@ def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
         manifest = _describe(corpus, source, splits, tokens)
         for name, rows in splits.items():
             _write_split(temporary, name, rows, tokens, manifest)
-        manifest["digest"] = prepared.digest_of(manifest)
+        manifest["digest"] = prepared_dataset.digest_of(manifest)
         files.write_json(temporary / MANIFEST, manifest)
         files.sync_folder(temporary)
         shutil.rmtree(folder, ignore_errors=True)
@@ -217,7 +217,7 @@ def _describe(
 ) -> dict[str, Any]:
     """The manifest without its list of files."""
     return {
-        "format": prepared.FORMAT,
+        "format": prepared_dataset.FORMAT,
         "recipe": RECIPE,
         "corpus": corpus.name,
         "knobs": corpus.knobs,
