@@ -6,7 +6,9 @@ Batch 1, 8 heads of 64, fp32. `causal` is torch's SDPA with is_causal=True, `den
 `dense sparse` the same with a dense mask. The window is 512 tokens; block_sparse shows 1/8 of
 what causal attention shows at the default length. A figure is the median over rounds of the ratio
 within a round, with the least and the greatest. Memory is the peak beyond inputs and gradients,
-in a process of its own. --slopes adds the log-log slope of time and memory over 1k to 16k tokens.
+in a process of its own. Last the whole net of 1m, which scores a text of the length (hidden states
+of all tokens, float32) with ALiBi and with RoPE. --slopes adds the log-log slope of time and memory
+over 1k to 16k tokens.
 Exits 1 if a must of MUSTS is missed. Run it alone on the machine.
 """
 
@@ -22,13 +24,16 @@ import torch
 import torch.nn.functional as F
 
 from micro_transformer import memory
+from micro_transformer.build import training
 from micro_transformer.config.components import make
+from micro_transformer.config.resolve import resolve
 from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.patterns.block_sparse import BlockSparse
 from micro_transformer.nn.posenc.alibi import ALiBi
 from micro_transformer.nn.visibility import CAUSAL, Window, all_of
+from micro_transformer.runs.planning import make_plan
 
 HEADS, HEAD_DIM = 8, 64
 SCALE = HEAD_DIM**-0.5
@@ -59,6 +64,7 @@ MUSTS = (
     ("forward", "sdpa, block_sparse", "causal", 2.5),
     ("forward", "sdpa, alibi", "sdpa", 1 / 1.5),
 )
+MOST_ALIBI = 1.5  # time of the whole net over that with RoPE
 LEAN = ("sdpa", "blockwise")  # forward: at most 1/50 of the memory of manual
 SLOPED = ("sdpa, window", "sdpa, block_sparse")
 LENGTHS, STEEPEST = (1024, 2048, 4096, 8192, 16384), 1.3
@@ -120,6 +126,26 @@ def times(way, names, length, rounds):
     return {name: each[1:] for name, each in found.items()}
 
 
+def net_times(length, rounds):
+    """posenc -> seconds per round in which an untrained net of 1m reads a text, in turn."""
+
+    class Bytes:
+        vocab_size = num_outputs = 256
+
+    ids, nets = torch.randint(1, 256, (1, length)), {}
+    for posenc in ("rope", "alibi"):
+        (job,) = make_plan([f"posenc={posenc}", "device=cpu", "train.precision=fp32"]).jobs
+        nets[posenc] = training.build_model(resolve(job.config), Bytes()).eval()
+    found = {posenc: [] for posenc in nets}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for posenc, net in nets.items():
+                started = time.perf_counter()
+                net.hidden(ids)
+                found[posenc].append(time.perf_counter() - started)
+    return {posenc: each[1:] for posenc, each in found.items()}
+
+
 def peak_mb(way, name, length, threads):
     """Peak memory beyond the inputs, in MB."""
     torch.set_num_threads(threads)
@@ -171,6 +197,10 @@ def main() -> None:
         ratio = ratios(taken[way][slower], taken[way][faster])
         said = f"{way}: {faster} is {ratio} times as fast as {slower}, must {least:.2f}"
         met.append(verdict(said, ratio[0] >= least))
+    scored = net_times(asked.length, asked.rounds)
+    ratio = ratios(scored["alibi"], scored["rope"])
+    said = f"net of 1m: alibi takes {ratio} times as long as rope, must {MOST_ALIBI}"
+    met.append(verdict(said, ratio[0] <= MOST_ALIBI))
     pool = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
     with pool:
 

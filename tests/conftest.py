@@ -40,12 +40,18 @@ def members(group: str) -> list[str]:
 
 # Sizes of tokens that a net of a dozen tokens can feel, in place of those of the yaml.
 SMALL = {"window_blocks": 0, "global_blocks": 1, "random_blocks": 1}
+SMALL |= {"compiled": False}
 SMALL |= {"block": 4, "window": 5, "sinks": 2, "factor": 4.0, "group": 2, "residual": 3, "hot": 1}
 
 
 def facts(group: str, choice: str) -> dict[str, Any]:
     """What the class of conf/<group>/<choice>.yaml says of itself."""
     return find(group, schema.read_choice(group, choice)["kind"]).facts
+
+
+def trainable_kernels() -> list[str]:
+    """The choices of attention that have a backward pass on a CPU."""
+    return [name for name in members("attention") if facts("attention", name)["trains_on_cpu"]]
 
 
 def build(group: str, choice: str, *runtime: Any) -> Any:

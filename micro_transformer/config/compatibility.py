@@ -3,6 +3,7 @@
 Each broken rule is one line: the keys with their values, the rule, the cure. Needs no torch.
 """
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,17 @@ from micro_transformer.wording import _
 
 def conflicts(config: dict[str, Any]) -> list[str]:
     """The rules that the configuration breaks, one line each; its single values must be valid."""
-    rules = (_heads, _positions, _recipe, _fine_tuning, _blocks, _segments, _unmasked, unmet)
+    rules = (
+        _heads,
+        _positions,
+        _recipe,
+        _fine_tuning,
+        _blocks,
+        _segments,
+        _kernels,
+        _unmasked,
+        unmet,
+    )
     found = [line for rule in rules for line in rule(config)]
     for group in COMPONENTS:
         found += broken(group, component(group, config), config[group])
@@ -211,6 +222,26 @@ def _segments(config: dict[str, Any]) -> Iterator[str]:
             cache=cache.kind,
             cure="cache=none" if has_gaps else "cache=contiguous",
         )
+
+
+def _kernels(config: dict[str, Any]) -> Iterator[str]:
+    """Kernels that this machine or device cannot run."""
+    recipe = config["train"]["kernel"]
+    training = find("attention", read_choice("attention", recipe, config)["kind"])
+    cpu = config["device"] == "cpu"
+    for where, kernel in (
+        ("attention kind " + config["attention"]["kind"], component("attention", config)),
+        (f"train.kernel={recipe}", training),
+    ):
+        package = kernel.facts["package"]
+        if package and (cpu or importlib.util.find_spec(package) is None):
+            yield _(
+                "{kernel}: needs device=cuda and the package {package}; use sdpa",
+                kernel=where,
+                package=package,
+            )
+    if cpu and not training.facts["trains_on_cpu"]:
+        yield _("train.kernel={kernel}: has no backward pass on a CPU; use auto", kernel=recipe)
 
 
 def _unmasked(config: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from micro_transformer.nn.cache.base import AS_IS, Cache, QueryView
+from micro_transformer.nn.cache.base import AS_IS, Cache, QueryView, ScatteredSegment, Segment
 from micro_transformer.nn.masks import Biases, Mask
 from micro_transformer.nn.posenc.base import PositionalEncoding, Rotation
 from micro_transformer.nn.visibility import Padded, Visibility, Wanted, all_of
@@ -48,6 +48,24 @@ class SharedMasks:
                 view.q_pos(self.q_pos),
                 self.k_pos[..., start:stop],
                 None if q is None else (q, range(start, stop)),
+                batch=self.batch,
+                num_heads=self.num_heads,
+                posenc=self.posenc,
+            )
+        return self._masks[key]
+
+    def of_segment(self, segment: Segment) -> Mask:
+        """The mask of all queries over a segment."""
+        if not isinstance(segment, ScatteredSegment):
+            return self.of(segment.start, segment.stop, segment.view)
+        key = (segment.name, segment.view)
+        if key not in self._masks:
+            k_pos = positions_of(segment.columns, self.k_pos)
+            q_pos = segment.view.q_pos(self.q_pos)
+            self._masks[key] = Mask(
+                Padded(self._visibility(segment.view)),
+                q_pos.expand(len(k_pos), -1) if k_pos.ndim == 2 else q_pos,
+                k_pos,
                 batch=self.batch,
                 num_heads=self.num_heads,
                 posenc=self.posenc,
@@ -112,3 +130,17 @@ class Context:
             self._rotations[key] = self.posenc.rotation(pos, x.dtype, self.length)
         rotation = self._rotations[key]
         return x if rotation is None else rotation.turn(x)
+
+
+def positions_of(columns: Tensor, k_pos: Tensor) -> Tensor:
+    """Positions of columns (n,) or (B, n), of which k_pos (N,) or (B, N) has those up to N - 1.
+
+    (n,) or (B, n); -1 for a column that is -1 or not in k_pos, as for a pad.
+    """
+    missing = (columns < 0) | (columns >= k_pos.shape[-1])
+    columns = columns.masked_fill(missing, 0)
+    if k_pos.ndim == 1 or columns.ndim == 1:
+        found = k_pos[..., columns]
+    else:
+        found = k_pos.gather(1, columns.expand(len(k_pos), -1))
+    return found.masked_fill(missing, -1)

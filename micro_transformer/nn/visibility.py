@@ -194,6 +194,11 @@ class Wanted:
         self._blocks: dict[int, list[int]] = {}
 
     @property
+    def num_queries(self) -> int:
+        """Per row."""
+        return len(self._q)
+
+    @property
     def ranges(self) -> list[range]:
         """The columns without gaps that no query sees, where there is one query; merged."""
         if len(self._q) > 1:

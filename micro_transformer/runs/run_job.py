@@ -196,7 +196,12 @@ def _record(
         git=git_state(),
         status=outcome.status,
         error=outcome.error,
-        env=env | {"dtype": measured.dtype, "jobs_beside": concurrent(phases, MEASURE)},
+        env=env
+        | {
+            "dtype": measured.dtype,
+            "attention": measured.attention,
+            "jobs_beside": concurrent(phases, MEASURE),
+        },
         phases=seconds(phases),
         size=dict(measured.size),
         metrics=measured.metrics,
@@ -252,5 +257,7 @@ def _measure_costs(job: Job, record: RunRecord) -> None:
         record.flags = [flag for flag in record.flags if flag not in passing]
         record.flags += [run_record.MEASURED_BESIDE] if measured.concurrent else []
         record.env["jobs_beside"] = measured.concurrent
+        ran = {*record.env.get("attention", ()), *outcome.value.attention}
+        record.env["attention"] = sorted(ran)
     write(record, job.folder)
     tell(job.folder, record)

@@ -21,4 +21,5 @@ class Measured(Work):
     data: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)  # the task's, as in the record
     dtype: str | None = None  # of the weights as measured
+    attention: list[str] = field(default_factory=list)  # what the kernels ran, backends included
     history: list[dict[str, Any]] = field(default_factory=list)  # one entry per logged step

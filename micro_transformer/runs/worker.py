@@ -14,6 +14,7 @@ from micro_transformer.build import measuring, training
 from micro_transformer.evals import probes
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.base import Net
+from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.progress import Display, shown
 from micro_transformer.runs.work import Measured, Work
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
@@ -133,6 +134,9 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         data=task.data_record,
         quality=task.quality._asdict(),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+        attention=sorted(
+            {name for m in model.modules() if isinstance(m, Kernel) for name in m.ran}
+        ),
         history=progress["history"],
     )
 

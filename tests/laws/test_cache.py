@@ -13,7 +13,8 @@ from torch import Tensor
 from micro_transformer.generation import positions
 from micro_transformer.nn.arch.decoder import DecoderLM
 from micro_transformer.nn.cache.base import Cache, CacheSpec, OverBudget
-from micro_transformer.nn.visibility import CAUSAL, Wanted, Window, all_of
+from micro_transformer.nn.cache.paged import EXTENDED
+from micro_transformer.nn.visibility import CAUSAL, EVERYTHING, Wanted, Window, all_of
 from tests.conftest import (
     SMALL,
     build,
@@ -243,55 +244,105 @@ def test_no_cache_holds_no_bytes() -> None:
     assert (cache.nbytes(), cache.length, cache.stores) == (0, 0, False)
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 8, 9, 70, 130])
 def test_paged_holds_as_many_blocks_as_its_tokens_need(tokens: int) -> None:
-    layer = build("cache", "paged", spec(batch=1, max_len=100))
-    for _ in range(tokens):
-        layer.append(*torch.randn(2, 1, 4, 1, 8), torch.arange(1))
+    layer = build("cache", "paged", spec(batch=1, max_len=200))
+    k = torch.randn(1, 4, tokens, 8)
+    for part in k.split(1, 2):
+        layer.append(part, -part, torch.arange(1))
     blocks = -(-tokens // 4)
-    assert len(layer.pool) == blocks
+    assert layer.num_blocks == blocks
     assert layer.nbytes() == blocks * 2 * 4 * 4 * 8 * 4
+    segments = layer.segments(every_column(tokens))
+    assert len(segments) == -(-blocks // EXTENDED)  # a slab is extended up to a number of blocks
+    assert torch.equal(torch.cat([s.k for s in segments], 2), k)
+    assert torch.equal(torch.cat([s.v for s in segments], 2), -k)
 
 
 def test_paged_rows_share_blocks_until_one_writes_and_free_them_when_they_end() -> None:
     layer = build("cache", "paged", spec(batch=1, max_len=100))
     layer.append(*torch.randn(2, 1, 4, 6, 8), torch.arange(6))
     layer.reorder(torch.tensor([0, 0, 0]))
-    assert len(layer.pool) == 2
+    assert layer.num_blocks == 2
     layer.append(*torch.randn(2, 3, 4, 1, 8), torch.arange(1))
-    assert len(layer.pool) == 4  # the full block is shared, the partial one is copied twice
+    assert layer.num_blocks == 4  # the full block is shared, the partial one is copied twice
     assert len({table[0] for table in layer.table}) == 1
     layer.reorder(torch.tensor([1]))
     assert len(layer.free) == 2
     layer.append(*torch.randn(2, 1, 4, 4, 8), torch.arange(4))
-    assert len(layer.pool) == 4  # a freed block is reused
+    assert layer.num_blocks == 4  # a freed block is reused
 
 
 def test_paged_copies_no_block_of_rows_in_order_or_of_one_parent() -> None:
     layer = build("cache", "paged", spec(batch=3, max_len=100))
     k = torch.randn(3, 4, 14, 8)
 
-    def storages() -> list[bool]:
+    def read(num_queries: int) -> list[bool]:
+        """Of each segment, whether it is a view of the pool."""
         held = {slab.untyped_storage().data_ptr() for slab in layer._slabs}
-        segments = layer.segments(every_column(layer._length))
+        columns = range(layer._length)
+        segments = layer.segments(Wanted(EVERYTHING, columns[-num_queries:], columns))
         return [s.k.untyped_storage().data_ptr() in held for s in segments]
 
     layer.append(k, k, torch.arange(14))
-    assert storages() == [True] * 4
+    assert read(1) == read(2) == [True]
     layer.reorder(torch.tensor([1, 1, 1]))
-    assert storages() == [True] * 4
+    assert read(1) == read(2) == [True]
     layer.append(k[:, :, :4], k[:, :, :4], torch.arange(14, 18))
-    assert storages()[:3] == [True] * 3
-    got = torch.cat([s.k for s in layer.segments(every_column(18))], 2)
+    assert read(2)[0]
+    got = torch.cat([s.k for s in layer.segments(Wanted(EVERYTHING, range(16, 18), range(18)))], 2)
     assert torch.equal(got, torch.cat((k[[1, 1, 1]], k[:, :, :4]), 2))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("pads", [0, 2])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("posenc", members("posenc"))
+@torch.inference_mode()
+def test_a_shuffled_block_table_computes_the_same(
+    posenc: str, pattern: str, pads: int, rows: int, apart: bool
+) -> None:
+    """Blocks of a text anywhere in the pool, in each layer elsewhere; apart: also in other rows of
+    the pool, where they must be copied."""
+    net, ids = net_of(posenc, pattern=pattern), random_ids(rows, 22)
+    ids[:1, :pads] = 0
+    pos, real = positions(ids), ids != 0
+    cache = make_cache("paged", net, rows)
+    net(ids, cache)
+    cache = cache.reset()
+    for layer in cache.layers:
+        order = torch.randperm(len(layer.free) if apart else len(layer.free) // rows).tolist()
+        blocks = layer.free if apart else [layer.free[i * rows : (i + 1) * rows] for i in order]
+        layer.free = [layer.free[i] for i in order] if apart else sum(blocks, [])
+    outs = [
+        net(ids[:, :9], cache, pos[:, :9]),
+        *(net(ids[:, i : i + 1], cache) for i in range(9, 22)),
+    ]
+    out, expected = torch.cat(outs, 1), net(ids, pos=pos)
+    torch.testing.assert_close(out[real], expected[real], **TOLERANCE)
+
+
+def test_one_query_reads_a_shuffled_table_as_one_view() -> None:
+    layer = build("cache", "paged", spec(batch=1, max_len=100))
+    k = torch.randn(1, 4, 16, 8)
+    layer.append(k, k, torch.arange(16))
+    layer.reset()
+    layer.free = [2, 0, 3, 1]  # taken from the end
+    layer.append(k, -k, torch.arange(16))
+    [segment] = layer.segments(every_column(16))
+    assert segment.columns.tolist() == [*range(8, 12), *range(4), *range(12, 16), *range(4, 8)]
+    assert torch.equal(segment.k, k[:, :, segment.columns])
+    assert torch.equal(segment.v, -k[:, :, segment.columns])
+    assert segment.k.untyped_storage().data_ptr() == layer._slabs[0].untyped_storage().data_ptr()
 
 
 def test_a_window_skips_blocks_that_it_cannot_see() -> None:
     layer = build("cache", "paged", spec(batch=1, max_len=100))
     layer.append(*torch.randn(2, 1, 4, 14, 8), torch.arange(14))
     window = Wanted(all_of(CAUSAL, Window(5)), range(13, 14), range(14))
-    assert [s.start for s in layer.segments(window)] == [8, 12]
-    assert [s.start for s in layer.segments(every_column(14))] == [0, 4, 8, 12]
+    assert [(s.start, s.stop) for s in layer.segments(window)] == [(8, 14)]
+    assert [(s.start, s.stop) for s in layer.segments(every_column(14))] == [(0, 14)]
 
 
 @pytest.mark.parametrize(

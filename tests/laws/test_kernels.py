@@ -1,6 +1,8 @@
 """Laws of attention kernels: all compute one formula, fully masked queries included."""
 
 import itertools
+import sys
+import types
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
+from micro_transformer.nn.kernels.flex import num_compiled
 from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.visibility import (
@@ -19,7 +22,7 @@ from micro_transformer.nn.visibility import (
     Window,
     all_of,
 )
-from tests.conftest import build, members
+from tests.conftest import build, members, tiny_dims, trainable_kernels
 
 KERNELS = members("attention")
 B, H, T, D = 2, 3, 9, 4
@@ -121,7 +124,7 @@ def test_kernels_agree_with_the_formula(
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("mask_name", MASKS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", trainable_kernels())
 def test_gradients_agree_and_are_finite(kernel: str, mask_name: str, biased: bool) -> None:
     """Fully masked queries once made the gradients of all keys NaN."""
     mask = MASKS[mask_name](posenc=Table(H) if biased else None)
@@ -185,3 +188,84 @@ def test_sdpa_forms_no_square_of_the_length() -> None:
     for mask in (MASKS["causal"](), MASKS["step"]()):
         build("attention", "sdpa")(*inputs(mask), mask, 0.3)
         assert mask._dense is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    ["causal", "biased window", "padded"],
+)
+@torch.inference_mode()
+def test_compiled_flex_agrees_and_compiles_once_per_shape(case: str) -> None:
+    """Texts of 300 and of 310 tokens are of one shape, as both are padded to 384."""
+    attend = find("attention", "Flex").load()(compiled=True)
+    compiled = []
+    for length in (300, 310):
+        pos, sides = torch.arange(length), (range(length), range(length))
+        if case == "padded":
+            pos = torch.stack((pos - 7, pos)).clamp(min=-1)
+            mask = Mask(Padded(CAUSAL), pos, pos, batch=2)
+        elif case == "biased window":
+            alibi = build("posenc", "alibi", tiny_dims())
+            visibility = all_of(CAUSAL, Window(64))
+            mask = Mask(visibility, pos, pos, sides, num_heads=4, posenc=alibi)
+        else:
+            mask = Mask(CAUSAL, pos, pos, sides)
+        q, k, v = torch.randn(3, 2, 4, length, 16)
+        expected = build("attention", "manual")(q, k, v, mask, 0.25)
+        torch.testing.assert_close(attend(q, k, v, mask, 0.25), expected, rtol=0, atol=2e-6)
+        compiled.append(num_compiled())
+    assert compiled[0] == compiled[1] > 0
+
+
+def test_flex_says_that_it_has_no_gradient_on_a_cpu() -> None:
+    mask = MASKS["causal"]()
+    q, k, v = (x.requires_grad_() for x in inputs(mask))
+    with pytest.raises(ValueError, match="no backward pass on a CPU; use attention=sdpa"):
+        build("attention", "flex")(q, k, v, mask, 0.3).sum().backward()
+
+
+def test_flex_refuses_more_shapes_than_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch alone would run them unfused, without a word."""
+
+    def limit(*args: object, **options: object) -> Tensor:
+        raise torch._dynamo.exc.FailOnRecompileLimitHit("reached")
+
+    monkeypatch.setattr("micro_transformer.nn.kernels.flex._COMPILED", limit)
+    mask, attend = MASKS["causal"](), find("attention", "Flex").load()(compiled=True)
+    with pytest.raises(RuntimeError, match="more than 64 shapes; use attention=sdpa"):
+        attend(*inputs(mask), mask, 0.3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_flash_calls_its_package_as_the_package_asks(
+    causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the package, in its layout (B, T, H, d)."""
+
+    def flash_attn_func(
+        q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float, softmax_scale: float, causal: bool
+    ) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, d)
+        scores = q @ k.mT * softmax_scale
+        rows, columns = (torch.arange(n) for n in scores.shape[-2:])
+        hidden = columns > rows[:, None] + len(columns) - len(rows)  # bottom right
+        weights = scores.masked_fill(hidden & causal, float("-inf")).softmax(-1)
+        return (weights @ v).transpose(1, 2)  # (B, T, H, d)
+
+    package = types.ModuleType("flash_attn")
+    package.flash_attn_func = flash_attn_func
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
+    monkeypatch.setattr("micro_transformer.nn.kernels.flash.takes", lambda q: True)
+    mask = MASKS["causal" if causal else "step"]()
+    tensors, attend = inputs(mask), build("attention", "flash")
+    torch.testing.assert_close(attend(*tensors, mask, 0.3), by_loops(*tensors, mask, 0.3))
+    assert attend.ran == {"flash_attn"}
+
+
+def test_kernels_say_what_ran() -> None:
+    mask, attend = MASKS["causal"](), build("attention", "auto")
+    attend(*inputs(mask), mask, 0.3)
+    assert attend.sdpa.ran == {"sdpa flash"} and attend.ran == set()
+    attend(*(x.bfloat16() for x in inputs(mask)), mask, 0.3)
+    assert attend.ran == {"batched"}

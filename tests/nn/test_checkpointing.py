@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from tests.conftest import members, random_ids, tiny_decoder
+from tests.conftest import members, random_ids, tiny_decoder, trainable_kernels
 from tests.nn.toys import LearnedBias, Routed
 
 CHOICES = [(group, choice) for group in ("posenc", "pattern", "ffn") for choice in members(group)]
 TOYS = [
     ("routed", {}),
-    *(("learned bias", {"attention": choice}) for choice in members("attention")),
+    *(("learned bias", {"attention": choice}) for choice in trainable_kernels()),
 ]
 
 

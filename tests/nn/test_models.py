@@ -18,6 +18,7 @@ from tests.conftest import (
     random_ids,
     tiny_decoder,
     tiny_dims,
+    trainable_kernels,
 )
 
 FAMILIES = ("posenc", "pattern", "scaling", "ffn", "attention", "cache", "decoding")
@@ -43,7 +44,7 @@ def test_a_yaml_writes_every_knob_of_its_class_and_no_other(group: str, choice: 
     assert set(knobs) == set(component.knobs)
 
 
-@pytest.mark.parametrize("attention", members("attention"))
+@pytest.mark.parametrize("attention", trainable_kernels())
 @pytest.mark.parametrize("ffn", members("ffn"))
 @pytest.mark.parametrize("posenc", members("posenc"))
 def test_every_net_builds_and_every_weight_learns(posenc: str, ffn: str, attention: str) -> None:
@@ -196,7 +197,7 @@ def test_operations_of_a_token_are_those_of_the_matrices_it_goes_through(tied: b
     assert found["params"] == sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("attention", members("attention"))
+@pytest.mark.parametrize("attention", trainable_kernels())
 @pytest.mark.parametrize("posenc", members("posenc"))
 def test_a_batch_of_no_rows_has_no_logits_and_no_gradient(posenc: str, attention: str) -> None:
     """A rank's share of the last batch of an epoch may be empty; training must not fail on it."""

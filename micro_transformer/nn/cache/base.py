@@ -1,6 +1,6 @@
 """Base classes of key-value caches. A cache is an argument of forward, never part of a module."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +60,18 @@ class Segment:
     def __init__(self, start: int, k: Tensor, v: Tensor, view: QueryView = AS_IS):
         self.start, self.stop = start, start + k.shape[2]
         self.k, self.v, self.view = k, v, view
+
+
+class ScatteredSegment(Segment):
+    """Keys and values (B, H, n, d) whose columns are in any order, for one query per row.
+
+    columns (n,), or (B, n) where they differ by row: -1 at slots that hold none; those that are not
+    written yet are past the last column. name: equal for equal columns, which share a mask.
+    """
+
+    def __init__(self, k: Tensor, v: Tensor, columns: Tensor, name: Hashable):
+        super().__init__(0, k, v)
+        self.columns, self.name = columns, name
 
 
 @dataclass

@@ -28,11 +28,15 @@ class Auto(Kernel):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         short = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= 512
-        kernel = self.batched if short else self.sdpa
-        return kernel(q, k, v, mask, scale)
+        if not short:
+            return self.sdpa(q, k, v, mask, scale)
+        self.note("batched")
+        return self.batched(q, k, v, mask, scale)
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
         _, heads, num_q, _ = pieces[0].q.shape
         num_k = sum(keys.stop - keys.start for _, keys, _ in pieces)
-        kernel = self.manual if heads * num_q * num_k <= PART else self.sdpa
+        few = heads * num_q * num_k <= PART
+        kernel = self.manual if few else self.sdpa
+        self.note("manual" if few else "online softmax")
         return kernel.over_segments(pieces, scale)

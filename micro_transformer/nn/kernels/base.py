@@ -28,10 +28,21 @@ class Kernel(nn.Module):
 
     gives_weights = False  # True: weights pass through a submodule `weights`, for hooks
     takes_segments = False  # True: `over_segments` is this kernel's own; False: the default
+    trains_on_cpu = True  # False: there is no backward pass on a CPU
+    package: str | None = None  # that must be installed; it needs CUDA
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: set[str] = set()  # what computed its outputs so far, where there is a choice
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         """q (B, H, Tq, d), k and v (B, H, Tk, d) -> (B, H, Tq, d)."""
         raise NotImplementedError
+
+    def note(self, what: str) -> None:
+        """`what` is in `ran`."""
+        if not torch.compiler.is_compiling():
+            self.ran.add(what)
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
         """(B, H, Tq, d) over the keys of all pieces.
@@ -55,7 +66,7 @@ def attend(
 
     kv_heads: heads of the segments, each of which serves a group of query heads.
     """
-    pieces = [Piece(queries(s.view), s, masks.of(s.start, s.stop, s.view)) for s in segments]
+    pieces = [Piece(queries(s.view), s, masks.of_segment(s)) for s in segments]
     if masks.num_heads == kv_heads:
         return _over(kernel, pieces, scale)
     if pieces[0].q.shape[2] > 1:

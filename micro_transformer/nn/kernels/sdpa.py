@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.kernels.base import Kernel, without_dead
@@ -13,6 +14,11 @@ from micro_transformer.nn.visibility import ALL
 
 # B batch, H heads, T tokens (Tq queries, Tk keys), n tokens of a slice, d head_dim
 
+# Names by number: math, flash, efficient, cudnn, ...
+BACKENDS = {
+    int(backend.value): name.lower().removesuffix("_attention")
+    for name, backend in SDPBackend.__members__.items()
+}
 EXACT = (torch.float32, torch.float64)  # dtypes that hold a position times a slope
 
 
@@ -28,6 +34,7 @@ class Sdpa(Kernel):
     def __init__(self, *, dropout: Rate = 0.0):
         super().__init__()
         self.dropout = dropout
+        self._noted: set[tuple[object, ...]] = set()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         if mask.posenc is None and (mask.coverage is ALL or mask.pure_causal):
@@ -72,7 +79,16 @@ class Sdpa(Kernel):
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, scale: float, **mask: Any) -> Tensor:
         dropout = self.dropout if self.training else 0.0
+        self._note(q, k, v, dropout_p=dropout, scale=scale, **mask)
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale, **mask)
+
+    def _note(self, q: Tensor, k: Tensor, v: Tensor, **how: Any) -> None:
+        """Which of torch's backends runs is noted, once per dtype, number of queries (one, or more)
+        and kind of mask."""
+        case = q.dtype, q.shape[2] == 1, "attn_mask" in how, how.get("is_causal", False)
+        if case not in self._noted and not torch.compiler.is_compiling():
+            self._noted.add(case)
+            self.note(f"sdpa {BACKENDS[torch._fused_sdp_choice(q, k, v, **how)]}")
 
 
 class Slices(torch.autograd.Function):
