@@ -3,13 +3,16 @@
 import itertools
 import sys
 import types
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from micro_transformer import machine
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
+from micro_transformer.nn.kernels.auto import prefers_products
 from micro_transformer.nn.kernels.flex import num_compiled
 from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.posenc.base import PositionalEncoding
@@ -173,14 +176,49 @@ def test_dropout_acts_on_weights_in_training_only(kernel: str) -> None:
     torch.testing.assert_close(draws.mean(0), whole, rtol=0, atol=0.25)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("length", [8, 600])
-def test_auto_is_one_of_the_others(dtype: torch.dtype, length: int) -> None:
-    mask = Mask.between(CAUSAL, range(length), range(length))
-    q, k, v = torch.randn(3, 1, 2, length, 4, dtype=dtype)
-    name = "batched" if dtype == torch.bfloat16 and length <= 512 else "sdpa"
-    expected = build("attention", name)(q, k, v, mask, 0.5)
-    assert torch.equal(build("attention", "auto")(q, k, v, mask, 0.5), expected)
+CHOSEN = [  # queries, keys, mask, then by dtype: fp32, bf16 in hardware, bf16 emulated
+    (64, 64, "pure", "batched", "batched", "sdpa"),
+    (65, 65, "pure", "sdpa", "batched", "sdpa"),
+    (512, 512, "pure", "sdpa", "batched", "sdpa"),
+    (600, 600, "pure", "sdpa", "sdpa", "sdpa"),
+    (256, 256, "bias", "batched", "batched", "sdpa"),
+    (600, 600, "bias", "sdpa", "batched", "sdpa"),
+    (2100, 2100, "window", "sdpa", "sdpa", "sdpa"),
+    (1, 600, "pure", "sdpa", "batched", "batched"),
+    (1, 100, "pure", "sdpa", "sdpa", "sdpa"),
+    (1, 600, "bias", "batched", "batched", "batched"),
+]
+
+
+@pytest.mark.parametrize("which", range(3), ids=["fp32", "bf16", "bf16 emulated"])
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: " ".join(map(str, case[:3])))
+def test_auto_chooses_by_its_rule(
+    case: tuple[Any, ...], which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("micro_transformer.machine.has_bf16", lambda device: which == 1)
+    num_q, num_k, kind, *names = case
+    pos = torch.arange(num_k)
+    mask = Mask(
+        all_of(CAUSAL, Window(64)) if kind == "window" else CAUSAL,
+        pos[-num_q:],
+        pos,
+        (range(num_k - num_q, num_k), range(num_k)),
+        num_heads=4,
+        posenc=build("posenc", "alibi", tiny_dims()) if kind == "bias" else None,
+    )
+    k, v = torch.randn(2, 1, 4, num_k, 4, dtype=torch.bfloat16 if which else torch.float32)
+    q = torch.randn(1, 4, num_q, 4).to(k.dtype)
+    expected = build("attention", names[which])(q, k, v, mask, 0.5)
+    auto = build("attention", "auto")
+    assert torch.equal(auto(q, k, v, mask, 0.5), expected)
+    assert ("batched" in auto.ran) == (names[which] == "batched")
+
+
+def test_auto_keeps_no_scores_that_would_fill_the_memory() -> None:
+    mask = Mask.between(CAUSAL, range(512), range(512))
+    for rows, expected in ((16, True), (64, False)):
+        q = torch.empty(rows, 8, 512, 64, dtype=torch.bfloat16)
+        assert prefers_products(q, q, mask) == (expected and machine.has_bf16("cpu"))
 
 
 def test_sdpa_forms_no_square_of_the_length() -> None:
@@ -264,8 +302,10 @@ def test_flash_calls_its_package_as_the_package_asks(
 
 
 def test_kernels_say_what_ran() -> None:
-    mask, attend = MASKS["causal"](), build("attention", "auto")
-    attend(*inputs(mask), mask, 0.3)
+    mask = Mask.between(CAUSAL, range(80), range(80))
+    q, k, v = torch.randn(3, 1, 2, 80, 4)
+    attend = build("attention", "auto")
+    attend(q, k, v, mask, 0.3)
     assert attend.sdpa.ran == {"sdpa flash"} and attend.ran == set()
-    attend(*(x.bfloat16() for x in inputs(mask)), mask, 0.3)
+    attend(q[:, :, :50], k[:, :, :50], v[:, :, :50], Mask.between(CAUSAL, range(50), range(50)), 1)
     assert attend.ran == {"batched"}

@@ -1,42 +1,68 @@
-"""Chooses the fastest kernel for device, dtype and length, by a measured rule."""
+"""Chooses the fastest kernel for device, dtype, lengths and mask, by a measured rule."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from micro_transformer import machine
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.kernels.batched import Batched
-from micro_transformer.nn.kernels.manual import Manual
 from micro_transformer.nn.kernels.sdpa import Sdpa
 from micro_transformer.nn.masks import PART, Mask
 from micro_transformer.nn.online_softmax import Piece
+from micro_transformer.nn.visibility import ALL
+
+# B batch, H heads, Tq queries, Tk keys, d head_dim
+
+FEW = 16  # queries per row: fewer are a step of decoding, or a group that shares its keys
+# Keys up to which two batched products are faster than SDPA, for texts. Where SDPA needs a mask
+# tensor it loses most of its lead.
+PURE, MASKED = 64, 256
+PURE_BF16, MASKED_BF16 = 512, 2048
+STEP_BF16 = 512  # keys beyond which they are faster in bf16 for a step of decoding
+SCORES = 2**25  # B · H · Tq · Tk, beyond which they would need too much memory
 
 
 class Auto(Kernel):
-    """`Batched` for bf16 on a CPU with at most 512 keys, otherwise `Sdpa`.
+    """On a CPU `Batched` for short texts and for steps of decoding under a mask, otherwise `Sdpa`.
 
-    In that range SDPA takes 2.2 to 5.8 times as long, forward and backward. Over several segments:
-    `Manual` for few scores, as one softmax takes half as many operations; otherwise online softmax.
+    The rule is fitted to benchmarks/kernel_grid.py, with and without products of bf16 in hardware:
+    emulated ones take 10 to 20 times as long, so there bf16 texts run by SDPA. Over several
+    segments: `Batched` for few scores, otherwise online softmax.
     """
 
     takes_segments = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.batched, self.sdpa, self.manual = Batched(), Sdpa(), Manual()
+        self.batched, self.sdpa = Batched(), Sdpa()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
-        short = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= 512
-        if not short:
+        if not prefers_products(q, k, mask):
             return self.sdpa(q, k, v, mask, scale)
         self.note("batched")
         return self.batched(q, k, v, mask, scale)
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
         _, heads, num_q, _ = pieces[0].q.shape
-        num_k = sum(keys.stop - keys.start for _, keys, _ in pieces)
-        few = heads * num_q * num_k <= PART
-        kernel = self.manual if few else self.sdpa
-        self.note("manual" if few else "online softmax")
-        return kernel.over_segments(pieces, scale)
+        few = heads * num_q * sum(keys.stop - keys.start for _, keys, _ in pieces) <= PART
+        self.note("batched" if few else "online softmax")
+        return (self.batched if few else self.sdpa).over_segments(pieces, scale)
+
+
+def prefers_products(q: Tensor, k: Tensor, mask: Mask) -> bool:
+    """Whether `Batched` is faster than `Sdpa` for q (B, H, Tq, d), k (B, H, Tk, d) and this mask,
+    and its scores are few enough to be kept."""
+    if q.device.type != "cpu" or math.prod(q.shape[:3]) * k.shape[2] > SCORES:
+        return False
+    is_masked = mask.posenc is not None or not (mask.coverage is ALL or mask.pure_causal)
+    is_narrow, num_k = q.dtype == torch.bfloat16, k.shape[2]
+    if q.shape[2] < FEW:
+        return num_k > STEP_BF16 if is_narrow else is_masked
+    if is_narrow and not machine.has_bf16("cpu"):
+        return False
+    if is_masked and len(mask.slices()) == 1:
+        return num_k <= (MASKED_BF16 if is_narrow else MASKED)
+    return num_k <= (PURE_BF16 if is_narrow else PURE)
