@@ -228,20 +228,24 @@ def _kernels(config: dict[str, Any]) -> Iterator[str]:
     """Kernels that this machine or device cannot run."""
     recipe = config["train"]["kernel"]
     training = find("attention", read_choice("attention", recipe, config)["kind"])
-    cpu = config["device"] == "cpu"
     for where, kernel in (
         ("attention kind " + config["attention"]["kind"], component("attention", config)),
         (f"train.kernel={recipe}", training),
     ):
         package = kernel.facts["package"]
-        if package and (cpu or importlib.util.find_spec(package) is None):
+        if package and not is_installed(package):
             yield _(
-                "{kernel}: needs device=cuda and the package {package}; use sdpa",
+                "{kernel}: needs the package {package}, which is not installed; use sdpa",
                 kernel=where,
                 package=package,
             )
-    if cpu and not training.facts["trains_on_cpu"]:
+    if config["device"] == "cpu" and not training.facts["trains_on_cpu"]:
         yield _("train.kernel={kernel}: has no backward pass on a CPU; use auto", kernel=recipe)
+
+
+def is_installed(package: str) -> bool:
+    """Whether Python finds the package."""
+    return importlib.util.find_spec(package) is not None
 
 
 def _unmasked(config: dict[str, Any]) -> Iterator[str]:

@@ -45,6 +45,11 @@ class Paged(CacheLayer):
         self.block = block
         self._slabs: list[Tensor] = []  # each (2, R, H, S, d): keys, values
         self._places: list[Place] = []  # by block number
+        # Index of the block that is written; its rows, and their views (2, n, H, block, d).
+        self._open: int | None
+        self._targets: list[tuple[slice, Tensor]]
+        self._asked: tuple[list[int], bool] | None  # what `_readers` read
+        self._readers: Sequence[Reader]
         self.reset()
 
     @property
@@ -107,10 +112,8 @@ class Paged(CacheLayer):
 
     def _forget(self) -> None:
         """The table or the pool has changed, so views of it are made anew."""
-        self._open: int | None = None  # index of the block that is written
-        self._targets: list[tuple[slice, Tensor]] = []  # rows, and their views (2, n, H, block, d)
-        self._asked: tuple[list[int], bool] | None = None  # what `_readers` read
-        self._readers: Sequence[Reader] = []
+        self._open, self._targets = None, []
+        self._asked, self._readers = None, []
 
     def _reserve(self, num_new: int) -> None:
         """The free list has the blocks that num_new more tokens per row will take."""
@@ -244,7 +247,9 @@ class Paged(CacheLayer):
 class Reader(Protocol):
     """Makes the segment of some blocks."""
 
-    start: int
+    @property
+    def start(self) -> int:
+        """The first column."""
 
     def segment(self, length: int) -> Segment:
         """Its columns, of `length` in total."""

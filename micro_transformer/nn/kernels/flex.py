@@ -81,7 +81,7 @@ def num_compiled() -> int:
 
 
 def _fused(*args: Any, **kinds: Any) -> Tensor:
-    limits = {"recompile_limit": MOST, "fail_on_recompile_limit_hit": True}
+    limits: dict[str, Any] = {"recompile_limit": MOST, "fail_on_recompile_limit_hit": True}
     with warnings.catch_warnings(), torch._dynamo.config.patch(**limits):  # type: ignore[attr-defined]
         warnings.simplefilter("ignore")  # of torch's own imports
         try:
