@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from micro_transformer import machine
-from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.kernels.batched import Batched
 from micro_transformer.nn.kernels.sdpa import Sdpa
-from micro_transformer.nn.masks import PART, Mask
+from micro_transformer.nn.masks import PART, JoinedMask, Mask
 from micro_transformer.nn.online_softmax import Piece
 from micro_transformer.nn.visibility import ALL
 
@@ -25,7 +24,7 @@ STEP_BF16 = 512  # keys beyond which they are faster in bf16 for a step of decod
 SCORES = 2**25  # B · H · Tq · Tk, beyond which they would need too much memory
 
 
-class Auto(Kernel):
+class Auto(Sdpa):
     """On a CPU `Batched` for short texts and for steps of decoding under a mask, otherwise `Sdpa`.
 
     The rule is fitted to benchmarks/kernel_grid.py, with and without products of bf16 in hardware:
@@ -37,22 +36,35 @@ class Auto(Kernel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.batched, self.sdpa = Batched(), Sdpa()
+        self.batched = Batched()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         if not prefers_products(q, k, mask):
-            return self.sdpa(q, k, v, mask, scale)
+            return super().forward(q, k, v, mask, scale)
         self.note("batched")
         return self.batched(q, k, v, mask, scale)
+
+    def _masked(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | JoinedMask, scale: float
+    ) -> Tensor:
+        """A slice of the queries."""
+        if not prefers_products(q, k, mask):
+            return super()._masked(q, k, v, mask, scale)
+        self.note("batched")
+        return self.batched(q, k, v, mask, scale)  # type: ignore[arg-type]
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
         _, heads, num_q, _ = pieces[0].q.shape
         few = heads * num_q * sum(keys.stop - keys.start for _, keys, _ in pieces) <= PART
         self.note("batched" if few else "online softmax")
-        return (self.batched if few else self.sdpa).over_segments(pieces, scale)
+        return (
+            self.batched.over_segments(pieces, scale)
+            if few
+            else super().over_segments(pieces, scale)
+        )
 
 
-def prefers_products(q: Tensor, k: Tensor, mask: Mask) -> bool:
+def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask) -> bool:
     """Whether `Batched` is faster than `Sdpa` for q (B, H, Tq, d), k (B, H, Tk, d) and this mask,
     and its scores are few enough to be kept."""
     if q.device.type != "cpu" or math.prod(q.shape[:3]) * k.shape[2] > SCORES:
@@ -63,6 +75,6 @@ def prefers_products(q: Tensor, k: Tensor, mask: Mask) -> bool:
         return num_k > STEP_BF16 if is_narrow else is_masked
     if is_narrow and not machine.has_bf16("cpu"):
         return False
-    if is_masked and len(mask.slices()) == 1:
+    if is_masked and (isinstance(mask, JoinedMask) or len(mask.slices()) == 1):
         return num_k <= (MASKED_BF16 if is_narrow else MASKED)
     return num_k <= (PURE_BF16 if is_narrow else PURE)
