@@ -31,7 +31,9 @@ class Scores(TorchDispatchMode):
         if "scaled_dot_product" in str(func):
             q, k = args[:2] if "backward" not in str(func) else args[1:3]
             self.pairs += q.shape[2] * k.shape[2]
-        elif str(func) == "aten.bmm.default" and out.shape[-1] > args[0].shape[-1]:  # q·k
+        elif str(func) == "aten.baddbmm.default" or (
+            str(func) == "aten.bmm.default" and out.shape[-1] > args[0].shape[-1]  # q·k
+        ):
             self.pairs += out.shape[-2] * out.shape[-1]
         return out
 
