@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, TextIO
 
 from micro_transformer.stop import COMMAND
-from micro_transformer.wording import _
+from micro_transformer.wording import _, clean
 
 BAD_USE, BAD_OUTPUT, INTERRUPTED = 2, 3, 130
 HELP = ("-h", "--help")
@@ -63,12 +63,6 @@ def _patient(before: TextIO | None, fd: int) -> TextIO:
         line_buffering=fd == 2 or os.isatty(fd),
         write_through=getattr(before, "write_through", False),
     )
-
-
-def clean(text: Any, longest: int = 100) -> str:
-    """The text with non-printable characters as `?`, truncated to `longest` characters."""
-    shown = "".join(c if c.isprintable() else "?" for c in str(text))
-    return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
 
 def _raw(stream: TextIO | None) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from micro_transformer import temporary_files
 from micro_transformer.durable import durable, sync_folder
-from micro_transformer.wording import _
+from micro_transformer.wording import _, clean
 
 BAD_IO = 3  # exit code of a command that could not read or write
 LARGEST_JSON = 16 << 20
@@ -74,7 +74,7 @@ def parse_json(data: bytes) -> Any:
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
-        raise Unreadable(_("no JSON: {fault}", fault=_short(str(error)))) from None
+        raise Unreadable(_("no JSON: {fault}", fault=clean(error, 60))) from None
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -181,13 +181,13 @@ def in_words(error: OSError, path: Path | None = None, size: int = 0) -> str:
         return _full(path or where, size)
     said = _cure(error.errno) or error.strerror or str(error)
     if path is None:
-        return f"{_short(str(where), LONGEST)}: {said}"
-    inside = "" if where.is_relative_to(path) else f" ({_short(str(where), LONGEST)})"
-    return f"{_short(str(path), LONGEST)}: {said}{inside}"
+        return f"{clean(where, LONGEST)}: {said}"
+    inside = "" if where.is_relative_to(path) else f" ({clean(where, LONGEST)})"
+    return f"{clean(path, LONGEST)}: {said}{inside}"
 
 
 def _full(path: Path, size: int) -> str:
-    shown = _short(str(path), LONGEST)
+    shown = clean(path, LONGEST)
     place = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
     room = os.statvfs(place)
     if room.f_files and not room.f_favail:
@@ -233,8 +233,3 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_constant=_refuse)
-
-
-def _short(text: str, length: int = 60) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= length else text[: length - 3] + "..."

@@ -55,5 +55,11 @@ def printable(text: str) -> str:
     return "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or _is_shown(c))
 
 
+def clean(text: Any, longest: int = 100) -> str:
+    """The text with non-printable characters as `?`, truncated to `longest` characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in str(text))
+    return shown if len(shown) <= longest else shown[: longest - 3] + "..."
+
+
 def _is_shown(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

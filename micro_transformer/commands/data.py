@@ -19,13 +19,13 @@ from micro_transformer.commands.places import data_flag
 from micro_transformer.config import choices
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import folder_faults
-from micro_transformer.console import Flag, Parser, clean, near
+from micro_transformer.console import Flag, Parser, near
 from micro_transformer.data.build_dataset import fetch, prepare
 from micro_transformer.data.corpora.base import Corpus
 from micro_transformer.data.corpora.catalog import catalog, corpus
 from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing
 from micro_transformer.data.sources import fetching
-from micro_transformer.wording import _, plural
+from micro_transformer.wording import _, clean, plural
 
 TEXTS = ("task",)  # keys whose value is literal text, not YAML
 BAD_USE, BAD_DATA = 2, 3

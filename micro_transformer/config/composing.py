@@ -15,9 +15,9 @@ from micro_transformer.config.choices import REFERENCE, told
 from micro_transformer.config.groups import GROUPS, is_neutral
 from micro_transformer.config.neutral import without_neutral
 from micro_transformer.config.overrides import BadConfig
-from micro_transformer.console import clean, near
+from micro_transformer.console import near
 from micro_transformer.hashing import digest
-from micro_transformer.wording import _, translate
+from micro_transformer.wording import _, clean, translate
 
 
 @dataclass(frozen=True)

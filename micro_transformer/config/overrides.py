@@ -20,8 +20,8 @@ from hydra.core.override_parser.types import (
 
 from micro_transformer.config import choices
 from micro_transformer.config.schema import SECTIONS
-from micro_transformer.console import clean, near
-from micro_transformer.wording import _
+from micro_transformer.console import near
+from micro_transformer.wording import _, clean
 
 LARGEST = 10_000  # maximum number of jobs per sweep
 LONGEST_KEY = 200

@@ -20,7 +20,7 @@ from micro_transformer.config.groups import LISTS as LISTS
 from micro_transformer.config.knobs import Count, Few, Size
 from micro_transformer.config.sections import SECTIONS as SECTIONS
 from micro_transformer.config.sections import defaults
-from micro_transformer.wording import N_, _, translate
+from micro_transformer.wording import N_, _, clean, translate
 
 SCALARS: dict[str, Any] = {
     "seed": Size,
@@ -140,9 +140,7 @@ def _value(key: str, value: Any, annotation: Any) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return clean("null" if value is None else value, 60)
 
 
 def _no_mapping(key: str, value: Any, keys: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from micro_transformer.wording import _
+from micro_transformer.wording import _, clean
 
 SCHEMA = 1
 
@@ -112,13 +112,13 @@ def from_dict(content: Any, path: Path | None = None) -> RunRecord:
         raise NotARecord(
             _(
                 "schema={schema}: this version reads 1 to {last}",
-                schema=_short(version),
+                schema=clean(version, 60),
                 last=SCHEMA,
             )
         )
     fields = {f.name: f for f in dataclasses.fields(RunRecord) if f.name not in ("path", "meant")}
     if strays := sorted(set(content) - set(fields)):
-        raise NotARecord(_("{name}: no such field", name=_short(strays[0])))
+        raise NotARecord(_("{name}: no such field", name=clean(strays[0], 60)))
     for name, rule in RULES.items():
         required = fields[name].default is fields[name].default_factory is dataclasses.MISSING
         if (name in content or required) and not rule[1](content.get(name)):
@@ -126,7 +126,7 @@ def from_dict(content: Any, path: Path | None = None) -> RunRecord:
                 _(
                     "{name}={value}: must be {rule}",
                     name=name,
-                    value=_short(content.get(name)),
+                    value=clean(content.get(name), 60),
                     rule=rule[0],
                 )
             )
@@ -163,11 +163,6 @@ def lasting(record: RunRecord) -> dict[str, Any]:
         for key, value in leaves(to_dict(record) | {"flags": flags})
         if not any(key == n or key.startswith(n + ".") for n in VOLATILE)
     }
-
-
-def _short(value: Any) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _is_int(value: Any) -> bool:

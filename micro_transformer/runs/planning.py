@@ -24,11 +24,10 @@ from micro_transformer.config.overrides import (
     parsed,
     split,
 )
-from micro_transformer.console import clean
 from micro_transformer.hashing import digest
 from micro_transformer.machine import cores, cuda_usable
 from micro_transformer.training.ranks import NotStarted, Ranks
-from micro_transformer.wording import _
+from micro_transformer.wording import _, clean
 
 HERE = ("basic", "joblib")  # launchers that the command replaces: it runs `n_jobs` jobs in parallel
 

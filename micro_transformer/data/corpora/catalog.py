@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from micro_transformer.config.components import complaint
-from micro_transformer.console import clean
 from micro_transformer.data.corpora.base import Corpus
-from micro_transformer.wording import _
+from micro_transformer.wording import _, clean
 
 
 @cache
