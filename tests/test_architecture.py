@@ -26,7 +26,7 @@ FLOORS = [
 ]
 # `python -m micro_transformer.NAME` goes on working: a few lines that call commands/NAME.py.
 ALIASES = {"data/__main__.py", "report/__main__.py", "store/__main__.py"}
-ALIASES |= {"evaluate.py", "status.py", "verify.py"}
+ALIASES |= {"evaluate.py", "generate.py", "status.py", "verify.py"}
 MAX_DEPTH, MOST_ARGUMENTS = 10, 8
 # What stands between a command and its first job.
 TORCHLESS = ("config", "records", "stats", "plots", "report", "console", "disk", "commands.app")

@@ -183,6 +183,42 @@ def test_a_stored_model_is_scored_as_it_was_recorded(lab, micro_data):
     )
 
 
+def test_a_stored_model_writes_text_from_the_command_line(lab, micro_data):
+    """It streams what it writes in one piece; named by job or training, or the newest."""
+    assert lab("bench=none", "eval=none").returncode == 0
+    (entry,) = (lab.folder / "checkpoints").iterdir()
+    (job,) = (path.parent for path in lab.folder.glob("outputs/*/record.json"))
+
+    def write(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "micro_transformer.generate", *words, "--data", str(micro_data)],
+            cwd=lab.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    words = ["prompt=The cat", "--tokens", "20", "decoding=top_p", "decoding.top_p=0.8"]
+    code, whole, said = write(*words, "--json")
+    assert code == 0 and f"{entry.name}: Micro + Sampling + Contiguous" in said
+    told = json.loads(whole)
+    assert told["prompt"] == "The cat" and len(told["text"]) == 20
+    for path in ([], [str(job)], [str(entry)], [entry.name[:5]]):
+        code, streamed, _said = write(*path, *words)
+        assert (code, streamed) == (0, told["text"] + "\n")
+    for wrong, line in {
+        "posenc=rope": "posenc=rope: must set one of decoding, cache, attention, scaling",
+        "decoding.top_p=1.5": "decoding.top_p=1.5",
+        "--tokens=0": "--tokens=0: must be at least 1",
+        "prompt=": 'prompt: has no tokens; write prompt="some text"',
+    }.items():
+        code, out, errors = write(*words, wrong)
+        assert (code, out) == (2, "") and line in errors and "Traceback" not in errors
+    code, out, errors = write("nowhere", *words)
+    assert (code, out) == (3, "") and "nowhere" in errors and "Traceback" not in errors
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_in_good_order_and_the_same_command_goes_on(lab, number, code):
     words = ["bench=none", "eval=none", "train.steps=60", "train.eval_every=60"]

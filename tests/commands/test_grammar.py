@@ -34,7 +34,7 @@ def ended(run, words, capsys):
 
 
 def test_all_commands_are_listed():
-    assert NAMES == ["data", "evaluate", "report", "status", "store", "verify"]
+    assert NAMES == ["data", "evaluate", "generate", "report", "status", "store", "verify"]
 
 
 @pytest.mark.parametrize("parser", list(parsers()), ids=lambda p: p.line.removeprefix("python -m "))
