@@ -1,6 +1,7 @@
 """Text generation: a model and a cache as the step that a decoding strategy calls."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,9 +10,11 @@ from micro_transformer.data.tokenizer import FIRST, PAD
 from micro_transformer.decoding.base import Draws, Step, StepOutput, Strategy
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
+from micro_transformer.nn.padding import positions
+from micro_transformer.nn.source_memory import Memory
 from micro_transformer.wording import _
 
-# B rows of the batch, T tokens, n new tokens, V vocabulary size
+# B rows of the batch, T tokens, S source tokens, n new tokens, V vocabulary size
 
 MakeLayer = Callable[[CacheSpec], CacheLayer]
 CHUNK = 1024  # prompt tokens per forward pass, with a cache that stores keys
@@ -25,11 +28,25 @@ class ModelStep:
     except eos if given: a PAD would be masked as padding, and the others are never targets (label
     smoothing gives them some probability all the same). Error: ValueError for ids outside of the
     vocabulary, and for a row that does not end with a token or has a PAD after one.
+
+    source: (B, S), one per prompt, for a net that reads one; encoded once, in the first call.
+    weigh_source: outputs have `source_attention`, of the last layer, mean over heads.
     """
 
-    def __init__(self, model: Net, make_layer: MakeLayer, *, max_len: int, eos: int | None = None):
+    def __init__(
+        self,
+        model: Net,
+        make_layer: MakeLayer,
+        *,
+        max_len: int,
+        eos: int | None = None,
+        source: Tensor | None = None,
+        weigh_source: bool = False,
+    ):
         self.model, self.make_layer, self.max_len = model, make_layer, max_len
+        self.source, self.weigh_source = source, weigh_source
         self.cache: Cache | None = None
+        self.memory: Memory | None = None  # of the source
         unwritten = [id for id in range(FIRST) if id != eos]
         self._unwritten = torch.tensor(unwritten, device=model.device)
         self._seen: Tensor | None = None  # all ids so far, if the cache stores nothing
@@ -42,6 +59,7 @@ class ModelStep:
         cache = self._start(ids.shape[0]) if self.cache is None else self.cache
         if parents is not None:
             cache.reorder(parents)
+        self._remember(parents)
         if not cache.stores:
             ids = self._whole(ids, parents)
         padded = (first or not cache.stores) and bool((ids == PAD).any())
@@ -50,29 +68,44 @@ class ModelStep:
         for start in range(0, ids.shape[1], size):
             chunk = slice(start, start + size)
             given = None if pos is None else pos[:, chunk]
-            hidden = self.model.hidden(ids[:, chunk], cache, given)
+            hidden, weights = self._read(ids[:, chunk], cache, given)
         logits = self.model.logits(hidden[:, -1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return StepOutput(logits.index_fill_(1, self._unwritten, float("-inf")))
+        return StepOutput(logits.index_fill_(1, self._unwritten, float("-inf")), weights)
 
     def restart(self) -> None:
         """The cache is empty; the next batch, of as many rows, reuses its memory."""
         assert self.cache is not None, "there is a text"
-        self.cache, self._seen = self.cache.reset(), None
+        self.cache, self._seen, self.memory = self.cache.reset(), None, None
+
+    def _remember(self, parents: Tensor | None) -> None:
+        """The memory of the source, if there is one, has the rows of this call."""
+        if self.source is None:
+            return
+        if self.memory is None:
+            reader: Any = self.model
+            self.memory = reader.encode(self.source)
+        if parents is not None:
+            self.memory = self.memory.reorder(parents)
+
+    def _read(
+        self, ids: Tensor, cache: Cache, pos: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D), the input of `logits`, and the source attention (B, S) if it is asked for."""
+        if self.memory is None:
+            return self.model.hidden(ids, cache, pos), None
+        reader: Any = self.model
+        if self.weigh_source:
+            return reader.hidden_and_source_attention(ids, cache, pos, self.memory)
+        return reader.hidden(ids, cache, pos, memory=self.memory), None
 
     def _check(self, ids: Tensor) -> None:
         if ids.shape[1] < 1:
             raise ValueError(_("prompt: has no tokens; give at least one"))
-        real, size = ids != PAD, self.model.dims.vocab_size
-        strange = (ids < 0) | (ids >= size)
-        if strange.any():
-            raise ValueError(
-                _(
-                    "prompt: id {id} is not in the vocabulary of {size}",
-                    id=int(ids[strange][0]),
-                    size=size,
-                )
-            )
+        _check_ids("prompt", ids, self.model)
+        if self.source is not None:
+            _check_ids("source", self.source, self.model)
+        real = ids != PAD
         wrong = ~real[:, -1] | (real[:, :-1] & ~real[:, 1:]).any(1)
         if wrong.any():
             raise ValueError(
@@ -111,6 +144,8 @@ def generate(
     seed: int = 0,
     rows: Sequence[int] | None = None,
     eos: int | None = None,
+    source: Tensor | None = None,
+    weigh_source: bool = False,
     watch: Callable[[Step], Step] = lambda step: step,
 ) -> Tensor:
     """Left-padded prompts (B, T) -> (B, T + n), deterministic for a given seed.
@@ -120,11 +155,21 @@ def generate(
 
     watch wraps the step, so that a benchmark can time its calls: the first is the prefill, each
     later one generates a token per row. eos ends a row; without it no special id is generated.
-    Error: ValueError for an empty prompt or a pad after a token, max_new_tokens < 1, more tokens
-    than a learned position table has, or NaN or infinite logits.
+    source, weigh_source: as in ModelStep. Error: ValueError for an empty prompt or a pad after a
+    token, a source of another number of rows, max_new_tokens < 1, more tokens than a learned
+    position table has, or NaN or infinite logits.
     """
     _check(model, prompt, max_new_tokens)
-    step = ModelStep(model, make_layer, max_len=prompt.shape[1] + max_new_tokens, eos=eos)
+    if source is not None:
+        _check_source(model, prompt, source)
+    step = ModelStep(
+        model,
+        make_layer,
+        max_len=prompt.shape[1] + max_new_tokens,
+        eos=eos,
+        source=source,
+        weigh_source=weigh_source,
+    )
     draws = Draws(seed, range(len(prompt)) if rows is None else rows)
     was_training = model.training
     model.eval()
@@ -132,12 +177,6 @@ def generate(
         return strategy(watch(step), prompt, max_new_tokens, draws=draws, eos=eos)
     finally:
         model.train(was_training)
-
-
-def positions(ids: Tensor) -> Tensor:
-    """(B, T): 0, 1, 2, ... over the tokens of each row that are not pads, -1 at pads."""
-    real = ids != PAD
-    return (real.cumsum(-1) - 1).masked_fill(~real, -1)
 
 
 def _check(model: Net, prompt: Tensor, max_new_tokens: int) -> None:
@@ -154,5 +193,40 @@ def _check(model: Net, prompt: Tensor, max_new_tokens: int) -> None:
                 n=max_new_tokens,
                 length=length,
                 limit=limit,
+            )
+        )
+
+
+def _check_source(model: Net, prompt: Tensor, source: Tensor) -> None:
+    if len(source) != len(prompt):
+        raise ValueError(
+            _(
+                "source: has {sources} rows, the prompt {rows}; give one per row",
+                sources=len(source),
+                rows=len(prompt),
+            )
+        )
+    limit, length = model.posenc.max_len, source.shape[1]
+    if limit is not None and length > limit:
+        raise ValueError(
+            _(
+                "source: its {length} tokens pass the {limit} positions of the learned table; "
+                "raise model.max_len or shorten it",
+                length=length,
+                limit=limit,
+            )
+        )
+
+
+def _check_ids(name: str, ids: Tensor, model: Net) -> None:
+    size = model.dims.vocab_size
+    strange = (ids < 0) | (ids >= size)
+    if strange.any():
+        raise ValueError(
+            _(
+                "{name}: id {id} is not in the vocabulary of {size}",
+                name=name,
+                id=int(ids[strange][0]),
+                size=size,
             )
         )

@@ -5,6 +5,8 @@ it needs (`needs`), in the same words; a configuration in which one is missing i
 
     tokens         batches of `ids` and `targets`, (B, T) each, and `tokens(split)`
     running_text   `tokens(split)` is text in reading order, so that windows of it can be cut
+    source_target  batches of `source` (B, S), `ids` and `targets` (B, T); the model is called as
+                   model(ids, source=source)
     pairs          the sequences of data/recall.py, of any length or distance
 
 The words are data: a new task may state a new one.
