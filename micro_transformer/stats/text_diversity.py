@@ -37,8 +37,8 @@ def self_bleu(texts: Sequence[str]) -> float | None:
 
 
 def distinct(texts: Sequence[str], size: int) -> float | None:
-    """Distinct n-grams of `size` words over all of them (Li et al., 2016), in all texts together;
-    None without any."""
+    """Distinct n-grams of `size` words over all n-grams of all texts (Li et al., 2016); None
+    without any."""
     runs = [run for text in texts for run in _runs(text, size)]
     return len(set(runs)) / len(runs) if runs else None
 
