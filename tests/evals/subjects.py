@@ -64,9 +64,14 @@ def translation_subject(folder: Path, *, decoding: str = "greedy") -> EvalContex
     root = folder / "data"
     prepare(Pairs(pairs=200), root, tier="grammar")
     task = find("task", "Tatoeba").load()(root, pairs=200)
-    torch.manual_seed(0)
+
+    def new_model() -> Translator:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Translator(task.vocab_size)
+
     text = tiny_subject(folder, decoding=decoding)
-    return replace(with_model(text, Translator(task.vocab_size).eval()), task=task)
+    return replace(with_model(text, new_model().eval()), task=task, new_model=new_model)
 
 
 def subjects(folder: Path) -> Iterator[EvalContext]:
