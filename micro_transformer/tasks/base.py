@@ -8,6 +8,8 @@ it needs (`needs`), in the same words; a configuration in which one is missing i
     source_target  batches of `source` (B, S), `ids` and `targets` (B, T); the model is called as
                    model(ids, source=source)
     pairs          the sequences of data/recall.py, of any length or distance
+    source_target  batches of `source` (B, S), `ids` (B, T) = BOS and the target, `targets` (B, T) =
+                   the target and EOS, padded with PAD; `sentences(split, num)`: texts, references
 
 The words are data: a new task may state a new one.
 """
