@@ -6,19 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.data.length_buckets import pad_right
-from micro_transformer.data.tokenizer import BOS, EOS, FIRST
-from micro_transformer.decoding.base import Draws, StepOutput
+from micro_transformer.data.tokenizer import BOS, EOS
 from micro_transformer.disk import write_file
 from micro_transformer.evals.base import EvalContext, Measure
+from micro_transformer.generation import generate
 from micro_transformer.seeds import stream
 from micro_transformer.stats import text_diversity, translation_metrics
-from micro_transformer.tasks.base import evaluating
-
-# B sources, S source tokens, T target tokens so far, V vocabulary size
 
 TABLE, SCORES = "translations.tsv", "translation_scores.json"
 AT_ONCE = 64  # sources decoded together
@@ -68,7 +64,7 @@ class Translation(Measure):
 
 def translate(subject: EvalContext, sources: Sequence[str], length: int) -> list[str]:
     """One translation per source, of at most `length` tokens, in the order of the sources."""
-    tokenizer, strategy = subject.task.tokenizer, subject.strategy
+    tokenizer = subject.task.tokenizer
     ids = [tokenizer.encode(text) for text in sources]
     order = np.argsort([len(row) for row in ids], kind="stable")
     found = [""] * len(sources)
@@ -76,31 +72,20 @@ def translate(subject: EvalContext, sources: Sequence[str], length: int) -> list
         rows = order[start : start + AT_ONCE].tolist()
         source = pad_right([ids[row] for row in rows], subject.device)
         prompt = torch.full((len(rows), 1), BOS, device=source.device)
-        draws = Draws(stream(subject.seed, "translations"), rows)
-        with evaluating(subject.model):
-            step = SourceStep(subject.model, source)
-            out = strategy(step, prompt, length, draws=draws, eos=EOS)
+        out = generate(
+            subject.model,
+            prompt,
+            subject.strategy,
+            length,
+            make_layer=subject.make_cache,
+            seed=stream(subject.seed, "translations"),
+            rows=rows,
+            eos=EOS,
+            source=source,
+        )
         for row, line in zip(rows, out.tolist(), strict=True):
             found[row] = tokenizer.decode(line)
     return found
-
-
-class SourceStep:
-    """A net that reads a source, as the step of a decoding strategy; without a cache: each step
-    processes all target tokens so far. Special ids but EOS get a logit of -inf."""
-
-    def __init__(self, model: Any, source: Tensor):
-        self.model, self.source = model, source
-        self.ids = torch.empty(len(source), 0, dtype=torch.int64, device=source.device)
-
-    def __call__(self, ids: Tensor, parents: Tensor | None = None) -> StepOutput:
-        """(B, T) -> logits (B, V) of the next token."""
-        if parents is not None:
-            self.ids, self.source = self.ids[parents], self.source[parents]
-        self.ids = torch.cat((self.ids, ids), 1)
-        logits = self.model(self.ids, source=self.source)[:, -1].float()
-        unwritten = torch.tensor([id for id in range(FIRST) if id != EOS], device=ids.device)
-        return StepOutput(logits.index_fill(1, unwritten, float("-inf")))
 
 
 def one_line(text: str) -> str:

@@ -94,6 +94,6 @@ class SourceContext(Context):
 
 
 def _equal_share(rows: list[int], num_sources: int) -> int:
-    """w where rows are w times 0, then w times 1, ... up to the last source; 0 where they are not."""
+    """w where rows are w times 0, then w times 1, ... to the last source; 0 where they are not."""
     share = len(rows) // num_sources if num_sources else 1
     return share if rows == [n for n in range(num_sources) for _ in range(share)] else 0

@@ -24,7 +24,6 @@ from micro_transformer.records.record_files import load_records
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import LanguageModeling
-from tests.tasks.toy_translator import Translator
 
 TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,18 +59,11 @@ def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
 
 
 def translation_subject(folder: Path, *, decoding: str = "greedy") -> EvalContext:
-    """A toy net before pairs of sentences of our grammar."""
+    """A net that reads a source, before pairs of sentences of our grammar."""
     root = folder / "data"
     prepare(Pairs(pairs=200), root, tier="grammar")
     task = find("task", "Tatoeba").load()(root, pairs=200)
-
-    def new_model() -> Translator:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return Translator(task.vocab_size)
-
-    text = tiny_subject(folder, decoding=decoding)
-    return replace(with_model(text, new_model().eval()), task=task, new_model=new_model)
+    return _subject(folder, task, "rope", "contiguous", decoding)
 
 
 def subjects(folder: Path) -> Iterator[EvalContext]:
