@@ -88,9 +88,7 @@ class ModelStep:
         if parents is not None:
             self.memory = self.memory.reorder(parents)
 
-    def _read(
-        self, ids: Tensor, cache: Cache, pos: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _read(self, ids: Tensor, cache: Cache, pos: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, T, D), the input of `logits`, and the source attention (B, S) if it is asked for."""
         if self.memory is None:
             return self.model.hidden(ids, cache, pos), None

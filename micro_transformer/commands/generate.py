@@ -1,4 +1,5 @@
-"""python -m micro_transformer.generate [PATH] prompt="..." [decoding=top_p ...]: writes text.
+"""python -m micro_transformer.generate [PATH] prompt="..." [decoding=top_p ...]: writes text, or
+translates with a net that reads a source: the prompt, or the lines of --file (`-`: standard input).
 
 PATH is a job's folder, or a training as its folder in the store or the first letters of its
 fingerprint; without one, the newest training of the store. Text appears as it is written, except
@@ -23,7 +24,7 @@ from micro_transformer.records.record_files import RECORD, read
 from micro_transformer.records.run_record import NotARecord
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.store.checkpoints import Damaged, Entry
-from micro_transformer.wording import _
+from micro_transformer.wording import _, printable
 
 CHOSEN = ("decoding", "cache", "attention", "scaling")  # groups that the words may set
 BAD_USE, BAD_DATA = 2, 3
@@ -37,6 +38,7 @@ def parser() -> Parser:
         [Argument("PATH", _("a job's folder or a training; default: the newest training"), "?")],
         [
             Flag("--prompt", _("the text to go on from"), "TEXT", default="", old=("prompt=",)),
+            Flag("--file", _("a file of lines to translate; -: standard input"), "FILE"),
             Flag("--tokens", _("new tokens at most; default: 200"), "N", int, 200),
             Flag("--seed", _("of the draws; default: 1"), "N", int, 1),
             data_flag(),
@@ -117,26 +119,49 @@ def _write(entry: Entry, config: dict[str, Any], asked: Any) -> int:
     from micro_transformer.generation import generate
     from micro_transformer.runs import worker  # loads torch
     from micro_transformer.seeds import make_deterministic
+    from micro_transformer.translating import translate
 
     make_deterministic(config["train"]["threads"])
     task = training.build_task(config)
     model, _state = worker.load(config, entry, task)
+    options: dict[str, Any] = {"make_layer": measuring.cache_maker(config), "seed": asked.seed}
+    strategy = measuring.build_strategy(config)
+    if "source_target" in task.gives:
+        lines = _lines(asked)
+        texts = translate(model, task.tokenizer, lines, strategy, asked.tokens, **options)
+        for source, text in zip(lines, texts, strict=True):
+            row = {"source": source, "translation": text}
+            print(json.dumps(row, ensure_ascii=False) if asked.json else printable(text))
+        return 0
+    if asked.file:
+        raise BadConfig([_("--file: needs a translation net; give a prompt")])
     ids = torch.from_numpy(task.tokenizer.encode(asked.prompt).astype("int64"))[None]
     if not ids.numel():
         raise BadConfig([_('prompt: has no tokens; write prompt="some text"')])
     shown = None if asked.json else Streamed(task.tokenizer, sys.stdout)
-    out = generate(
-        model,
-        ids.to(model.device),
-        measuring.build_strategy(config),
-        asked.tokens,
-        make_layer=measuring.cache_maker(config),
-        seed=asked.seed,
-        watch=shown.watch if shown else lambda step: step,
-    )
+    watch = shown.watch if shown else lambda step: step
+    ids = ids.to(model.device)
+    out = generate(model, ids, strategy, asked.tokens, watch=watch, **options)
     text = task.tokenizer.decode(out[0, ids.shape[1] :].tolist())
     if shown:
         shown.end(text)
     else:
         print(json.dumps({"prompt": asked.prompt, "text": text}, ensure_ascii=False))
     return 0
+
+
+def _lines(asked: Any) -> list[str]:
+    """The sources to translate; raises BadConfig if there are none."""
+    if not asked.file:
+        if not asked.prompt.strip():
+            raise BadConfig([_('prompt: has no tokens; write prompt="some text" or --file FILE')])
+        return [asked.prompt]
+    if asked.file == "-":
+        return sys.stdin.read().splitlines()
+    try:
+        return Path(asked.file).expanduser().read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise BadConfig([_("--file={file}: must be UTF-8 text", file=asked.file)]) from None
+    except OSError as error:
+        why = error.strerror
+        raise BadConfig([_("--file={file}: {why}", file=asked.file, why=why)]) from None

@@ -4,20 +4,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from micro_transformer.config.knobs import Count
-from micro_transformer.data.length_buckets import pad_right
-from micro_transformer.data.tokenizer import BOS, EOS
 from micro_transformer.disk import write_file
 from micro_transformer.evals.base import EvalContext, Measure
-from micro_transformer.generation import generate
 from micro_transformer.seeds import stream
 from micro_transformer.stats import text_diversity, translation_metrics
+from micro_transformer.translating import translate
 
 TABLE, SCORES = "translations.tsv", "translation_scores.json"
-AT_ONCE = 64  # sources decoded together
 
 
 class Translation(Measure):
@@ -38,7 +32,18 @@ class Translation(Measure):
         task: Any = subject.task
         pairs = task.sentences(self.split, self.num)
         sources, references = [list(column) for column in zip(*pairs, strict=True)]
-        written = [one_line(text) for text in translate(subject, sources, self.length)]
+        written = [
+            one_line(text)
+            for text in translate(
+                subject.model,
+                task.tokenizer,
+                sources,
+                subject.strategy,
+                self.length,
+                make_layer=subject.make_cache,
+                seed=stream(subject.seed, "translations"),
+            )
+        ]
         write_file(subject.folder / TABLE, _table(sources, written, references).encode())
         bleu, bleu_signature = translation_metrics.score("bleu", written, references)
         chrf, chrf_signature = translation_metrics.score("chrf", written, references)
@@ -60,32 +65,6 @@ class Translation(Measure):
         }
         for name, value in figures.items():
             yield f"{self.split}/{name}", value
-
-
-def translate(subject: EvalContext, sources: Sequence[str], length: int) -> list[str]:
-    """One translation per source, of at most `length` tokens, in the order of the sources."""
-    tokenizer = subject.task.tokenizer
-    ids = [tokenizer.encode(text) for text in sources]
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    found = [""] * len(sources)
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE].tolist()
-        source = pad_right([ids[row] for row in rows], subject.device)
-        prompt = torch.full((len(rows), 1), BOS, device=source.device)
-        out = generate(
-            subject.model,
-            prompt,
-            subject.strategy,
-            length,
-            make_layer=subject.make_cache,
-            seed=stream(subject.seed, "translations"),
-            rows=rows,
-            eos=EOS,
-            source=source,
-        )
-        for row, line in zip(rows, out.tolist(), strict=True):
-            found[row] = tokenizer.decode(line)
-    return found
 
 
 def one_line(text: str) -> str:

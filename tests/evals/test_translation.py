@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from micro_transformer import translating
 from micro_transformer.data.tokenizer import BOS, EOS
 from micro_transformer.evals import translation
-from micro_transformer.evals.translation import Translation, one_line, translate
+from micro_transformer.evals.translation import Translation, one_line
 from micro_transformer.stats import translation_metrics
 from tests.evals.subjects import component, translation_subject
 
@@ -33,7 +34,9 @@ def table(folder):
 
 def stand_in(monkeypatch, write):
     """Translations are what `write` makes of the sources."""
-    monkeypatch.setattr(translation, "translate", lambda subject, sources, length: write(sources))
+    monkeypatch.setattr(
+        translation, "translate", lambda model, tokenizer, sources, *rest, **more: write(sources)
+    )
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -85,6 +88,18 @@ def test_a_net_that_ends_at_once_scores_zero_and_no_nan(subject, tmp_path, monke
     assert found["val/repetition"] is None and found["val/distinct_2"] is None
 
 
+def translate(subject, sources, length):
+    return translating.translate(
+        subject.model,
+        subject.task.tokenizer,
+        sources,
+        subject.strategy,
+        length,
+        make_layer=subject.make_cache,
+        seed=subject.seed,
+    )
+
+
 def alone(subject, source, length):
     """The most likely token, one after the other, of one source without pads."""
     ids, source = [BOS], torch.tensor([subject.task.tokenizer.encode(source).tolist()])
@@ -101,19 +116,20 @@ def alone(subject, source, length):
 @pytest.mark.parametrize("at_once", [1, 5, 64])
 def test_a_source_is_translated_as_it_would_be_alone(subject, monkeypatch, at_once):
     """In the order of the sources, whatever else is in the batch."""
-    monkeypatch.setattr(translation, "AT_ONCE", at_once)
+    monkeypatch.setattr(translating, "AT_ONCE", at_once)
     sources = [source for source, _ in subject.task.sentences("val", 12)]
     subject = replace(subject, model=copy.deepcopy(subject.model))
     subject.model.head.weight[EOS] *= 1.5  # some end early
     found = translate(subject, sources, 8)
     assert found == [alone(subject, source, 8) for source in sources]
     assert len(set(found)) > 1
+    assert translate(subject, ["", sources[0], ""], 8) == ["", found[0], ""]
 
 
 def test_the_same_seed_draws_the_same_translations(subject, monkeypatch):
     drawn = replace(subject, strategy=component("decoding", "temperature"))
     sources = [source for source, _ in subject.task.sentences("val", 12)]
     first, again = (translate(drawn, sources, 6) for _ in range(2))
-    monkeypatch.setattr(translation, "AT_ONCE", 5)
+    monkeypatch.setattr(translating, "AT_ONCE", 5)
     assert first == again == translate(drawn, sources, 6)
     assert translate(replace(drawn, seed=8), sources, 6) != first
