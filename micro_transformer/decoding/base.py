@@ -86,7 +86,7 @@ def extend(
     rows = torch.arange(batch, device=prompt.device)
     new, parents = prompt, None
     for end in range(length, length + max_new_tokens):
-        logits = _drawable(step(new, parents).logits)
+        logits = drawable(step(new, parents).logits)
         ids = out[:, :end] if len(rows) == batch else out[rows, :end]
         token, parents = choose(rows, ids, logits), None
         out[rows, end] = token
@@ -99,7 +99,7 @@ def extend(
     return out
 
 
-def _drawable(logits: Tensor) -> Tensor:
+def drawable(logits: Tensor) -> Tensor:
     """The logits, unchanged. Error: ValueError if a row is all -inf or contains +inf or NaN."""
     if not bool(logits.amax(-1).isfinite().all()):
         raise ValueError(

@@ -97,6 +97,20 @@ def min_p(share: float) -> Processor:
     return apply
 
 
+def penalties(
+    repetition_penalty: float, frequency_penalty: float, presence_penalty: float, *, start: int
+) -> list[Processor]:
+    """The active ones of the three, in order; start: length of the prompt."""
+    chain: list[Processor] = []
+    if repetition_penalty != 1:
+        chain.append(repetition(repetition_penalty))
+    if frequency_penalty:
+        chain.append(frequency(frequency_penalty, start=start))
+    if presence_penalty:
+        chain.append(presence(presence_penalty, start=start))
+    return chain
+
+
 def _within(value: float, least: float) -> float:
     """value, clamped to [least, EXTREME]."""
     return min(max(value, least), EXTREME)

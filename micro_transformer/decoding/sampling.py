@@ -59,13 +59,12 @@ class Sampling(Strategy):
 
     def processors(self, prompt_len: int) -> list[Processor]:
         """Active processors, in order; an option at its neutral value adds none."""
-        chain: list[Processor] = []
-        if self.repetition_penalty != 1:
-            chain.append(processors.repetition(self.repetition_penalty))
-        if self.frequency_penalty:
-            chain.append(processors.frequency(self.frequency_penalty, start=prompt_len))
-        if self.presence_penalty:
-            chain.append(processors.presence(self.presence_penalty, start=prompt_len))
+        chain = processors.penalties(
+            self.repetition_penalty,
+            self.frequency_penalty,
+            self.presence_penalty,
+            start=prompt_len,
+        )
         if self.temperature not in (0, 1):
             chain.append(processors.temperature(self.temperature))
         return chain + self.filters
