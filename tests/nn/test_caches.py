@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from micro_transformer.config.components import make
 from micro_transformer.config.schema import read_choice
@@ -157,3 +158,46 @@ def test_the_file_has_no_name_and_ends_with_its_tier(
     assert not list(tmp_path.iterdir()) and not file.closed
     del tier
     assert file.closed
+
+
+def test_contiguous_copies_what_rows_do_not_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beams of one prompt: a reorder copies the columns since two of them parted."""
+    layer = layer_of("contiguous", SPEC._replace(batch=1))
+    copied: list[int] = []
+    note = layer._note
+    monkeypatch.setattr(layer, "_note", lambda rows: copied.append(note(rows)) or copied[-1])
+    texts = torch.randn(1, 4, 10, 8)
+
+    def write(*columns: Tensor) -> None:
+        nonlocal texts
+        new = torch.cat(columns) if columns else torch.randn(len(texts), 4, 1, 8)
+        texts = torch.cat((texts, new), 2)
+        layer.append(new, new, torch.arange(1))
+
+    def reorder(rows: list[int]) -> None:
+        nonlocal texts
+        texts = texts[rows]
+        layer.reorder(torch.tensor(rows))
+        [segment] = layer.segments(every_column(texts.shape[2]))
+        assert torch.equal(segment.k, texts) and torch.equal(segment.v, texts)
+
+    layer.append(texts, texts, torch.arange(10))
+    reorder([0, 0, 0])
+    write()
+    reorder([1, 1, 0])
+    assert copied[-1] == 10  # the prompt is common to all
+    write()
+    write()
+    reorder([1, 0, 2])
+    assert copied[-1] == 11  # rows 0 and 1 had one parent at column 11
+    reorder([2, 2, 1])
+    assert copied[-1] == 10
+    write()
+    reorder([0, 1, 0])
+    assert copied[-1] == 10
+    for _ in range(20):
+        write()
+        reorder(torch.randint(3, (3,)).tolist())
+    reorder([0] * 20)
+    write()
+    reorder([3, 2, 1, 0])

@@ -11,9 +11,12 @@ from micro_transformer.wording import _
 
 # B batch, H heads, d head_dim
 
+TRACKED = 16  # rows, up to which it is known in which leading columns two of them are equal
+
 
 class Contiguous(CacheLayer):
-    """Keys and values, (B, H, max_len, d) each; appending copies the new tokens only."""
+    """Keys and values, (B, H, max_len, d) each; appending copies the new tokens only, and a reorder
+    of few rows what they do not have in common: in beam search the last tokens."""
 
     def __init__(self, spec: CacheSpec):
         super().__init__(spec)
@@ -25,6 +28,7 @@ class Contiguous(CacheLayer):
         self._k = torch.empty(shape, dtype=spec.dtype, device=spec.device)
         self._v = torch.empty_like(self._k)
         self._length = 0
+        self._equal = [[0] * spec.batch for _ in range(spec.batch if spec.batch <= TRACKED else 0)]
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         start, num_new = self._length, k.shape[2]
@@ -49,16 +53,29 @@ class Contiguous(CacheLayer):
 
     def reorder(self, rows: Tensor) -> None:
         """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory."""
-        old = self._held()
+        old, first = self._held(), self._note(rows.tolist())
         if len(rows) == len(self._k):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
             for held in old:
-                held[moved] = held[rows[moved]]
+                part = held.narrow(2, first, self._length - first)
+                part[moved] = part[rows[moved]]
             return
         shape = (len(rows), *self._k.shape[1:])
         self._k, self._v = self._k.new_empty(shape), self._v.new_empty(shape)
         for held, new in zip(old, self._held(), strict=True):
             new.copy_(held[rows])
+
+    def _note(self, rows: list[int]) -> int:
+        """The columns in which the new rows are equal are noted; the first one that differs between
+        a row and the one that takes its place."""
+        known, length = self._equal, self._length
+        if not known or len(rows) > TRACKED:
+            self._equal = []
+            return 0
+        self._equal = [[length if a == b else known[a][b] for b in rows] for a in rows]
+        if len(rows) != len(known):
+            return 0
+        return min((known[i][row] for i, row in enumerate(rows) if i != row), default=length)
 
     def nbytes(self) -> int:
         return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()

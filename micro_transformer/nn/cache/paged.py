@@ -165,7 +165,9 @@ class Paged(CacheLayer):
             elif self._owners[table[index]] > 1:
                 shared = table[index]
                 table[index] = self._take()
-                self._view(table[index]).copy_(self._view(shared))
+                filled = self._length - index * self.block
+                copy = self._view(table[index]).narrow(3, 0, filled)
+                copy.copy_(self._view(shared).narrow(3, 0, filled))
                 self._release(shared)
         numbers = [table[index] for table in self.table]
         places = [self._places[number] for number in numbers]
