@@ -13,7 +13,9 @@ from torch import Tensor
 
 from micro_transformer.config import schema
 from micro_transformer.config.components import find
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.encoder_decoder import EncoderDecoder
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.posenc.base import PositionalEncoding
@@ -68,16 +70,26 @@ def tiny_dims(**changes: Any) -> Dims:
     return Dims(**{"num_outputs": sizes["vocab_size"], **sizes})
 
 
-def tiny_decoder(
+def tiny_decoder(*choices: str, **changes: Any) -> DecoderLM:
+    """A net whose weights are large enough for every part of it to matter; arguments: `_tiny`."""
+    return _tiny(DecoderLM, *choices, **changes)
+
+
+def tiny_encoder_decoder(*choices: str, **changes: Any) -> EncoderDecoder:
+    """As `tiny_decoder`, with two layers in each of encoder and decoder."""
+    return _tiny(EncoderDecoder, *choices, **changes)
+
+
+def _tiny(
+    kind: type[Net],
     posenc: str = "rope",
     ffn: str = "gelu",
     attention: str = "sdpa",
     pattern: str = "full",
     **changes: Any,
-) -> DecoderLM:
-    """A net whose weights are large enough for every part of it to matter."""
+) -> Any:
     dims = tiny_dims(**changes)
-    net = DecoderLM(
+    net = kind(
         dims,
         posenc=build("posenc", posenc, dims),
         pattern=build("pattern", pattern),
@@ -100,7 +112,7 @@ def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
     return torch.randint(1, vocab_size, shape)
 
 
-def make_cache(choice: str, net: DecoderLM, batch: int, max_len: int = 64) -> Cache:
+def make_cache(choice: str, net: Net, batch: int, max_len: int = 64) -> Cache:
     """An empty cache for a net."""
     dims = net.dims
     spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, max_len, net.dtype, net.device)
