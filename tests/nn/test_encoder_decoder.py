@@ -11,9 +11,9 @@ from micro_transformer.nn import padding
 from micro_transformer.nn.linear import Linear
 from micro_transformer.nn.padding import PAD
 from micro_transformer.nn.transformer import initialise
-from tests.conftest import build, members, random_ids, tiny_encoder_decoder
+from tests.conftest import build, members, random_ids, tiny_encoder_decoder, trainable_kernels
 
-POSENCS, KERNELS, FFNS = members("posenc"), members("attention"), members("ffn")
+POSENCS, KERNELS, FFNS = members("posenc"), trainable_kernels(), members("ffn")
 NAMES = [
     (".blocks.", ".layers."),
     ("cross_attention_norm", "norm2"),

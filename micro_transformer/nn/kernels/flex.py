@@ -41,9 +41,12 @@ class Flex(Kernel):
         self.compiled = compiled
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
+        if not q.numel():  # flex takes no empty batch
+            return torch.zeros_like(q)
         run = _fused if self.compiled else _unfused
-        options = _options(mask, len(q), q.shape[1], q.dtype) | {"scale": scale}
         num_q = q.shape[2]
+        size = (*q.shape[:3], k.shape[2])
+        options = _options(mask, size, q.dtype) | {"scale": scale}
         q, k, v = (_padded(x, -2) for x in (q, k, v))  # (B, H, n·BLOCK, d)
         if q.is_cuda:
             out = run(q, k, v, **options)
@@ -64,9 +67,8 @@ class ForwardOnly(torch.autograd.Function):
         raise ValueError(_("attention=flex: has no backward pass on a CPU; use attention=sdpa"))
 
 
-def _options(mask: Mask, batch: int, heads: int, dtype: torch.dtype) -> dict[str, Any]:
-    """The mask and the bias, as flex takes them."""
-    size = (batch, heads, mask.q_pos.shape[-1], mask.k_pos.shape[-1])
+def _options(mask: Mask, size: tuple[int, ...], dtype: torch.dtype) -> dict[str, Any]:
+    """The mask and the bias as flex takes them; size: (B, H, Tq, Tk)."""
     allowed = _padded(_padded(mask.dense().expand(size), -1), -2)
     options: dict[str, Any] = {"block_mask": _block_mask(allowed)}
     if mask.bias is not None:
