@@ -40,6 +40,47 @@ class Buckets:
         return [batches[i] for i in draw.permutation(len(batches))]
 
 
+class TokenBuckets:
+    """One epoch's rows in batches of similar cost, each row once.
+
+    Rows are sorted by length, those of equal length shuffled, and cut where the number of rows
+    times the longest would pass `max_tokens`; then the batches are shuffled. A longer row is a
+    batch of its own. The cuts depend on the lengths alone, so every epoch has as many batches.
+    Within a batch lengths are as equal as they can be; `Buckets` mixes them more.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray) -> None:
+        if not len(lengths):
+            raise ValueError(_("a split without rows has no batches; prepare the data again"))
+        self.lengths = np.asarray(lengths)
+        self.cuts = lru_cache(maxsize=4)(self._cuts)
+        self._epoch = lru_cache(maxsize=4)(self._order)
+
+    def rows(self, seed: int, step: int, max_tokens: int) -> np.ndarray:
+        """Row indices of a step's batch, (B,)."""
+        cuts = self.cuts(max_tokens)
+        epoch, number = divmod(step, len(cuts) - 1)
+        order, batches = self._epoch(seed, epoch, max_tokens)
+        batch = batches[number]
+        return order[cuts[batch] : cuts[batch + 1]]
+
+    def _cuts(self, max_tokens: int) -> list[int]:
+        """Borders of the batches among the rows sorted by length: 0, ..., the number of rows."""
+        lengths = np.sort(self.lengths)
+        cuts = [0]
+        for end, longest in enumerate(lengths):
+            if end > cuts[-1] and (end + 1 - cuts[-1]) * longest > max_tokens:
+                cuts.append(end)
+        return [*cuts, len(lengths)]
+
+    def _order(self, seed: int, epoch: int, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of an epoch sorted by length, and the order of its batches."""
+        draw = np.random.default_rng((ORDER, seed, epoch))
+        order = draw.permutation(len(self.lengths))
+        order = order[np.argsort(self.lengths[order], kind="stable")]
+        return order, draw.permutation(len(self.cuts(max_tokens)) - 1)
+
+
 def pad_right(rows: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
     """Rows of ids -> (B, T) int64, with PAD after the end of each row."""
     return _pad(rows, device, lambda length, width: slice(0, length))

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from micro_transformer.data.length_buckets import Buckets, pad_left, pad_right, positions
+from micro_transformer.data.length_buckets import (
+    Buckets,
+    TokenBuckets,
+    pad_left,
+    pad_right,
+    positions,
+)
 from micro_transformer.data.tokenizer import PAD
 
 LENGTHS = np.random.default_rng(0).geometric(0.1, 1003)
@@ -62,3 +68,42 @@ def test_positions_count_real_tokens(pad):
     assert torch.equal(pos == -1, ids == PAD)
     for row, line in zip(ROWS, pos, strict=True):
         assert line[line >= 0].tolist() == list(range(len(row)))
+
+
+@pytest.mark.parametrize("budget", [1, 30, 400, 10**6])
+def test_an_epoch_of_equal_cost_has_every_row_once(budget):
+    buckets = TokenBuckets(LENGTHS)
+    steps = len(buckets.cuts(budget)) - 1
+    for epoch in range(2):
+        rows = [buckets.rows(3, epoch * steps + s, budget) for s in range(steps)]
+        assert sorted(np.concatenate(rows)) == list(range(len(LENGTHS)))
+        for batch in rows:
+            assert len(batch) == 1 or len(batch) * LENGTHS[batch].max() <= budget
+
+
+def test_batches_of_equal_cost_need_no_state():
+    used, fresh = TokenBuckets(LENGTHS), TokenBuckets(LENGTHS)
+    for step in (9, 0, 500):
+        used.rows(1, step, 80)
+    assert np.array_equal(used.rows(1, 7, 80), fresh.rows(1, 7, 80))
+    orders = [[tuple(used.rows(seed, s, 80)) for s in range(50)] for seed in (1, 2)]
+    assert orders[0] != orders[1]
+
+
+def test_rows_of_one_length_are_shuffled_among_batches():
+    buckets = TokenBuckets([5] * 100)
+    first = {tuple(sorted(buckets.rows(1, step, 50))) for step in range(10)}
+    second = {tuple(sorted(buckets.rows(1, 10 + step, 50))) for step in range(10)}
+    assert not first & second
+
+
+def test_batches_of_equal_cost_have_hardly_a_pad():
+    buckets = TokenBuckets(LENGTHS)
+    batches = [buckets.rows(0, s, 160) for s in range(len(buckets.cuts(160)) - 1)]
+    pads = sum(len(b) * LENGTHS[b].max() - LENGTHS[b].sum() for b in batches)
+    assert pads < 0.1 * LENGTHS.sum()
+
+
+def test_no_rows_are_no_batches_of_equal_cost():
+    with pytest.raises(ValueError, match="without rows"):
+        TokenBuckets([])

@@ -53,7 +53,7 @@ def test_pairs_keep_case_and_all_references():
 def test_pairs_are_shuffled_before_they_are_sliced():
     """The file is sorted by length: a slice from its head would be exclamations."""
     pairs = [(f"{'long ' * (i // 300)}word {i}", f"palabra {i}") for i in range(30_000)]
-    splits = tatoeba.Tatoeba(size="20k").rows(pairs, Report())
+    splits = tatoeba.Tatoeba(pairs=20_000).rows(pairs, Report())
     means = {s: sum(map(len, r.texts["source"])) / len(r) for s, r in splits.items()}
     overall = sum(len(en) for en, _ in pairs) / len(pairs)
     assert all(abs(mean - overall) < 0.1 * overall for mean in means.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from micro_transformer.config.knobs import Count, Size
 from micro_transformer.data.archives import naming, zip_member
 from micro_transformer.data.corpora import micro
 from micro_transformer.data.corpora.base import Corpus, Origin, Rows
@@ -19,8 +20,8 @@ from micro_transformer.data.text import Report, distinct, read, same
 from micro_transformer.data.tokenizer import Tokenizer
 
 SEED = 20180513  # of the shuffle before slicing
-HELD_OUT = {"20k": 1_000, "all": 2_000}  # pairs, at least, in val and in test each
-MAX_TOKENS = 1_024
+HELD_OUT = 2_000  # pairs, at least, in val and in test each, of a set of all pairs
+MOST_HELD_OUT = 1_000  # of a smaller set: a tenth of it, at most this
 FILE = Folder(
     "tatoeba_en_es/pairs.tsv",
     7_708_370,
@@ -57,17 +58,20 @@ BIASES = (
     "Short sentences of learners and teachers (mean 6 words), many about Tom and Mary; Spanish "
     "of Spain and America mixed, formal and familiar; far easier than running text."
 )
-Pair = tuple[str, str]  # English, Spanish
+Pair = tuple[str, str]  # English, Spanish; in `rows` source, target
 
 
 @dataclass(frozen=True)
 class Tatoeba(Corpus):
-    """English to Spanish. No sentence of either language is in two splits."""
+    """Sentences and their translations. No sentence of either language is in two splits, which are
+    the same pairs in both directions. One tokenizer for both languages."""
 
     name: ClassVar[str] = "tatoeba"
     row: ClassVar[str] = "pair (train), source sentence with all its references (val, test)"
-    max_tokens: ClassVar[int | None] = MAX_TOKENS
-    size: Literal["20k", "all"] = "20k"
+    pairs: Size = 20_000  # of all splits together; 0: all
+    direction: Literal["en-es", "es-en"] = "en-es"
+    # of a source or a target; longer pairs are dropped and counted
+    max_tokens: Count = 128  # type: ignore[misc]
     tokenizer: Literal["char", "byte", "bpe_4k", "bpe_8k"] = "bpe_4k"
 
     def origins(self) -> list[Origin]:
@@ -93,20 +97,13 @@ class Tatoeba(Corpus):
         Two pairs are connected if they share a sentence of either language, compared by letters
         and digits.
         """
-        pairs = list(
-            distinct(_whole(read, report), lambda p: f"{same(p[0])}\t{same(p[1])}", report, "pair")
-        )
-        numbers = components((same(en), same(es)) for en, es in pairs)
+        pairs = [pair if self.direction == "en-es" else pair[::-1] for pair in _whole(read, report)]
+        pairs = list(distinct(pairs, lambda p: f"{same(p[0])}\t{same(p[1])}", report, "pair"))
+        numbers = components((same(source), same(target)) for source, target in pairs)
         members: dict[int, list[Pair]] = {}
         for number, pair in zip(numbers, pairs, strict=True):
             members.setdefault(number, []).append(pair)
-        full = {
-            "test": HELD_OUT[self.size],
-            "val": HELD_OUT[self.size],
-            "train": self._train_pairs(),
-        }
-        if len(pairs) < 4 * HELD_OUT[self.size]:
-            full = {"test": len(pairs) // 10, "val": len(pairs) // 10, "train": len(pairs)}
+        full = self._sizes(len(pairs))
         taken: dict[str, list[Pair]] = {split: [] for split in full}
         for number in shuffled(len(members), SEED):
             open_split = next((s for s in full if len(taken[s]) < full[s]), None)
@@ -118,15 +115,19 @@ class Tatoeba(Corpus):
         }
 
     def facts(self, splits: dict[str, Rows], tokens: Tokenizer) -> dict[str, Any]:
-        """References per source, and the score of copying the source."""
+        """The direction, and the number of references per source."""
         counts = Counter(len(r) for r in splits["test"].entries["references"])
         return {
-            "direction": "en-es",
+            "direction": self.direction,
             "test_sources_by_number_of_references": dict(sorted(counts.items())),
         }
 
-    def _train_pairs(self) -> int:
-        return 20_000 - 2 * HELD_OUT["20k"] if self.size == "20k" else 10**9
+    def _sizes(self, available: int) -> dict[str, int]:
+        """Number of pairs from which on each split is full, in order of filling."""
+        wanted = min(self.pairs or available, available)
+        most = HELD_OUT if not self.pairs else MOST_HELD_OUT
+        held_out = max(1, min(most, wanted // 10))
+        return {"test": held_out, "val": held_out, "train": wanted - 2 * held_out}
 
 
 def _whole(pairs: list[Pair], report: Report) -> list[Pair]:
@@ -150,9 +151,9 @@ def _reference_rows(pairs: list[Pair]) -> Rows:
     """One row per source; its target is the first reference. Case is kept."""
     references: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
-    for en, es in pairs:
-        shown.setdefault(same(en), en)
-        references.setdefault(same(en), []).append(es)
+    for source, target in pairs:
+        shown.setdefault(same(source), source)
+        references.setdefault(same(source), []).append(target)
     keys = list(references)
     return Rows(
         {"source": [shown[k] for k in keys], "target": [references[k][0] for k in keys]},
