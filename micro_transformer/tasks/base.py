@@ -6,6 +6,8 @@ it needs (`needs`), in the same words; a configuration in which one is missing i
     tokens         batches of `ids` and `targets`, (B, T) each, and `tokens(split)`
     running_text   `tokens(split)` is text in reading order, so that windows of it can be cut
     pairs          the sequences of data/recall.py, of any length or distance
+    source_target  batches of `source` (B, S), `ids` (B, T) = BOS and the target, `targets` (B, T) =
+                   the target and EOS, padded with PAD; `sentences(split, num)`: texts, references
 
 The words are data: a new task may state a new one.
 """

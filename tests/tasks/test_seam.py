@@ -54,7 +54,8 @@ def test_scored_is_what_the_loss_is_a_mean_over(cases):
 def test_tokens_are_those_that_are_no_padding(cases):
     for task, _, batch in cases.values():
         padded = type(batch)(torch.nn.functional.pad(batch.ids, (0, 3), value=PAD), *batch[1:])
-        real = sum(token != PAD for row in batch.ids.tolist() for token in row)
+        read = [batch.ids, *([batch.source] if "source_target" in task.gives else [])]
+        real = sum(token != PAD for ids in read for row in ids.tolist() for token in row)
         assert int(task.num_tokens(batch)) == int(task.num_tokens(padded)) == real > 0
 
 
