@@ -74,7 +74,7 @@ def suited(config, group, node):
     """The configuration with a task that gives what the node needs and a net that reads it."""
     wanted = fact(group, node["kind"], "reads" if group == "arch" else "needs")
     tasks = [config["task"], *(schema.read_choice("task", c) for c in schema.choices_of("task"))]
-    tasks = [node] if group == "task" else [t for t in tasks if is_offline(t["kind"])]
+    tasks = [node] if group == "task" else sorted(tasks, key=lambda t: not is_offline(t["kind"]))
     task = next(t for t in tasks if wanted <= fact("task", t["kind"], "gives"))
     nets = [config["arch"], *(schema.read_choice("arch", c) for c in schema.choices_of("arch"))]
     nets = [node] if group == "arch" else nets

@@ -14,6 +14,8 @@ from micro_transformer.config import components
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import choices_of, read_choice
 from micro_transformer.config.sections import Train
+from micro_transformer.data.build_dataset import prepare
+from micro_transformer.data.corpora.tatoeba import Tatoeba as Pairs
 from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.decoder import DecoderLM
@@ -22,6 +24,7 @@ from micro_transformer.records.record_files import load_records
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.tasks.base import Task
 from micro_transformer.tasks.language_modeling import LanguageModeling
+from tests.tasks.toy_translator import Translator
 
 TEXT = "Now is the winter of our discontent, made glorious summer; by this sun of York. " * 30
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,12 +59,29 @@ def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
     return _subject(folder, component("task", "recall", ""), posenc, "contiguous", "top_k")
 
 
+def translation_subject(folder: Path, *, decoding: str = "greedy") -> EvalContext:
+    """A toy net before pairs of sentences of our grammar."""
+    root = folder / "data"
+    prepare(Pairs(pairs=200), root, tier="grammar")
+    task = find("task", "Tatoeba").load()(root, pairs=200)
+
+    def new_model() -> Translator:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Translator(task.vocab_size)
+
+    text = tiny_subject(folder, decoding=decoding)
+    return replace(with_model(text, new_model().eval()), task=task, new_model=new_model)
+
+
 def subjects(folder: Path) -> Iterator[EvalContext]:
-    """A net before running text, and one before each task that generates its data."""
+    """A net before running text, before each task that generates its data, and before pairs of
+    sentences."""
     yield tiny_subject(folder)
     for choice in choices_of("task"):
         if find("task", read_choice("task", choice)["kind"]).facts["corpus"] is None:
             yield _subject(folder, component("task", choice, ""), "alibi", "contiguous", "top_k")
+    yield translation_subject(folder)
 
 
 def subject_for(group: str, kind: str, folder: Path) -> EvalContext:
