@@ -58,6 +58,12 @@ _KNOWN = {
     for m in (
         LOSS, PPL, BITS, TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, VRAM, RSS, TRAIN_RSS,
         CACHE,
+        Measure("val/bleu", N_("BLEU, validation"), "", False, margin=0.5),
+        Measure("val/chrf", N_("chrF++, validation"), "", False, margin=0.5),
+        Measure("val/exact", N_("Exact translations, validation"), "", False, margin=0.01),
+        Measure("val/repetition", N_("Repeated 4-grams, validation"), "", True, margin=0.01),
+        Measure("test/exact", N_("Exact translations"), "", False, margin=0.01),
+        Measure("test/repetition", N_("Repeated 4-grams"), "", True, margin=0.01),
         Measure("test/bleu", N_("BLEU"), "", False, margin=0.5),
         Measure("test/chrf", N_("chrF++"), "", False, margin=0.5),
         Measure("test/f1_macro", N_("Macro F1"), "", False, margin=0.01),
@@ -89,8 +95,8 @@ _PLACED = {
         _cost("cache/tokens_per_s@", N_("Tokens/s at {} tokens"), "", False),
     )
 }
-# Of a figure with places, what belongs to it and is no figure to judge by: counts, bounds, chance.
-_BESIDE = re.compile(r"n/|[^@]*/(n|low|high|chance|majority)(@|$)")
+# What belongs to another figure and is none to judge by: counts, bounds, chance, lengths.
+_BESIDE = re.compile(r"n/|[^@]*/(n|low|high|chance|majority|length_ratio)(@|$)")
 
 
 def measure(key: str) -> Measure:

@@ -14,6 +14,8 @@ from micro_transformer.records.metrics import measure
         ("recall/accuracy@4096", "Recall at 4096 tokens", False),
         ("recall/trained_length", "Recall at the trained length", False),
         ("needle/accuracy@64", "Needle at 64 tokens", False),
+        ("val/bleu", "BLEU, validation", False),
+        ("val/repetition", "Repeated 4-grams, validation", True),
         ("new/perplexity", "new/perplexity", True),
         ("new/accuracy", "new/accuracy", False),
     ],
