@@ -46,6 +46,7 @@ def translate(
             rows=rows,
             eos=EOS,
             source=source,
+            weigh_source=strategy.reads_source,
         )
         for row, line in zip(rows, out.tolist(), strict=True):
             found[row] = tokenizer.decode(line)

@@ -55,6 +55,7 @@ class Strategy(Protocol):
     """A decoding strategy: generates tokens by calling a step."""
 
     deterministic: bool = False  # True: the text does not depend on the seed
+    reads_source: bool = False  # True: the step must give the attention on the source
 
     def __call__(
         self,

@@ -61,12 +61,8 @@ class Beam(Strategy):
         self._penalty = LENGTH_PENALTIES[length_penalty]
         self.stops_at_once = early_stopping == "finished" or num_beams == 1
         self.looks_ahead = early_stopping == "never" and alpha > 0
+        self.reads_source = coverage_penalty > 0
         self.penalties = (repetition_penalty, frequency_penalty, presence_penalty)
-
-    @property
-    def reads_source(self) -> bool:
-        """Whether the step must give the attention on the source."""
-        return self.coverage_penalty > 0
 
     def __call__(
         self,
