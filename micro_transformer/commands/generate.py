@@ -116,10 +116,10 @@ def _write(entry: Entry, config: dict[str, Any], asked: Any) -> int:
 
     from micro_transformer.build import measuring, training
     from micro_transformer.commands.streaming import Streamed
+    from micro_transformer.evals.sentences import translate
     from micro_transformer.generation import generate
     from micro_transformer.runs import worker  # loads torch
     from micro_transformer.seeds import make_deterministic
-    from micro_transformer.translating import translate
 
     make_deterministic(config["train"]["threads"])
     task = training.build_task(config)

@@ -3,10 +3,10 @@
 Each broken rule is one line: the keys with their values, the rule, the cure. Needs no torch.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
+from micro_transformer.config import kernel_rules
 from micro_transformer.config.base import base_of
 from micro_transformer.config.choices import read_choice
 from micro_transformer.config.components import Component, find
@@ -24,9 +24,10 @@ def conflicts(config: dict[str, Any]) -> list[str]:
         _recipe,
         _fine_tuning,
         _blocks,
-        _segments,
-        _kernels,
+        kernel_rules.segments,
+        kernel_rules.kernels,
         _unmasked,
+        _coverage,
         unmet,
     )
     found = [line for rule in rules for line in rule(config)]
@@ -210,44 +211,6 @@ def _blocks(config: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _segments(config: dict[str, Any]) -> Iterator[str]:
-    """A kernel that takes one tensor of keys would run as another kernel over several segments."""
-    attention, cache = component("attention", config), component("cache", config)
-    has_gaps = component("pattern", config).facts["gaps"] and cache.facts["stores"]
-    if (cache.facts["segmented"] or has_gaps) and not attention.facts["takes_segments"]:
-        yield _(
-            "attention kind {attention}: takes all keys in one tensor, and cache kind {cache} "
-            "gives them in segments; use attention=auto or {cure}",
-            attention=attention.kind,
-            cache=cache.kind,
-            cure="cache=none" if has_gaps else "cache=contiguous",
-        )
-
-
-def _kernels(config: dict[str, Any]) -> Iterator[str]:
-    """Kernels that this machine or device cannot run."""
-    recipe = config["train"]["kernel"]
-    training = find("attention", read_choice("attention", recipe, config)["kind"])
-    for where, kernel in (
-        ("attention kind " + config["attention"]["kind"], component("attention", config)),
-        (f"train.kernel={recipe}", training),
-    ):
-        package = kernel.facts["package"]
-        if package and not is_installed(package):
-            yield _(
-                "{kernel}: needs the package {package}, which is not installed; use sdpa",
-                kernel=where,
-                package=package,
-            )
-    if config["device"] == "cpu" and not training.facts["trains_on_cpu"]:
-        yield _("train.kernel={kernel}: has no backward pass on a CPU; use auto", kernel=recipe)
-
-
-def is_installed(package: str) -> bool:
-    """Whether Python finds the package."""
-    return importlib.util.find_spec(package) is not None
-
-
 def _unmasked(config: dict[str, Any]) -> Iterator[str]:
     """Without causality a token depends on those after it, which a cache does not have yet."""
     pattern, cache = component("pattern", config), component("cache", config)
@@ -264,6 +227,18 @@ def _unmasked(config: dict[str, Any]) -> Iterator[str]:
             "{where}: pattern kind {pattern} cannot generate text; use eval=score and bench=none",
             where=where,
             pattern=pattern.kind,
+        )
+
+
+def _coverage(config: dict[str, Any]) -> Iterator[str]:
+    """A penalty for source tokens without attention needs a net that reads a source."""
+    penalty = config["decoding"].get("coverage_penalty")
+    if penalty and "source_target" not in component("arch", config).facts["reads"]:
+        yield _(
+            "decoding.coverage_penalty={penalty}: arch kind {arch} reads no source; use 0 or "
+            "option=B",
+            penalty=penalty,
+            arch=component("arch", config).kind,
         )
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from micro_transformer.config.knobs import Count
 from micro_transformer.disk import write_file
 from micro_transformer.evals.base import EvalContext, Measure
+from micro_transformer.evals.sentences import translate
 from micro_transformer.seeds import stream
 from micro_transformer.stats import text_diversity, translation_metrics
-from micro_transformer.translating import translate
 
 TABLE, SCORES = "translations.tsv", "translation_scores.json"
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from micro_transformer.config import excerpts, schema
+from micro_transformer.config import excerpts, kernel_rules, schema
 from micro_transformer.config.compatibility import conflicts
 from micro_transformer.config.components import find
+from micro_transformer.config.overrides import BadConfig
 from micro_transformer.data.configured import split_lengths
 from micro_transformer.runs.planning import make_plan
 
@@ -85,3 +86,21 @@ def test_lengths_are_those_of_the_prepared_text(micro_data: Any) -> None:
     assert set(lengths) >= {"train", "val"} and all(n > 100 for n in lengths.values())
     recall = make_plan(["task=recall", "train=recall", "eval=recall", "device=cpu"]).jobs[0].config
     assert split_lengths(recall) == {}
+
+
+@pytest.mark.parametrize("words, said", [
+    (["attention=flash"], "attention kind Flash: needs the package flash_attn, which"),
+    (["train.kernel=flash"], "train.kernel=flash: needs the package flash_attn"),
+    (["train.kernel=flex"], "train.kernel=flex: has no backward pass on a CPU; use auto"),
+    (["decoding=beam", "decoding.coverage_penalty=0.2"],
+     "decoding.coverage_penalty=0.2: arch kind DecoderLM reads no source; use 0 or option=B"),
+])  # fmt: skip
+def test_what_cannot_run_here_is_told_before_it_runs(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_rules, "is_installed", lambda package: False)
+    with pytest.raises(BadConfig) as refused:
+        make_plan(["device=cpu", *words])
+    (line,) = refused.value.lines
+    assert line.startswith(said)
+    make_plan(["device=cpu", "attention=flex", "decoding=beam"])

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from micro_transformer.build import training
-from micro_transformer.config import compatibility, components, schema
+from micro_transformer.config import compatibility, components, kernel_rules, schema
 from micro_transformer.config.groups import LISTS, NONE
 from micro_transformer.config.resolve import resolve
 from micro_transformer.report import readme
@@ -67,7 +67,7 @@ def test_a_yaml_says_what_it_is_and_asks_for_no_call(path):
 
 @pytest.mark.parametrize("group, choice", CHOICES, ids=lambda v: v)
 def test_every_choice_composes_without_a_complaint(group, choice, monkeypatch):
-    monkeypatch.setattr(compatibility, "is_installed", lambda package: True)
+    monkeypatch.setattr(kernel_rules, "is_installed", lambda package: True)
     (job,) = make_plan(suited(group, choice)).jobs
     assert job.choices[group] == choice
     assert job.config[group] == schema.read_choice(group, choice)

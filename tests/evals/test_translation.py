@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from micro_transformer import translating
 from micro_transformer.data.tokenizer import BOS, EOS
+from micro_transformer.evals import sentences as translating
 from micro_transformer.evals import translation
 from micro_transformer.evals.translation import Translation, one_line
 from micro_transformer.stats import translation_metrics
