@@ -1,6 +1,5 @@
 """Chooses the fastest kernel for device, dtype, lengths and mask, by a measured rule."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -18,9 +17,11 @@ from micro_transformer.nn.visibility import ALL
 FEW = 16  # queries per row: fewer are a step of decoding, or a group that shares its keys
 # Keys up to which two batched products are faster than SDPA, for texts. Where SDPA needs a mask
 # tensor it loses most of its lead.
-PURE, MASKED = 64, 256
+PURE, MASKED = 64, 128
 PURE_BF16, MASKED_BF16 = 512, 2048
-STEP_BF16 = 512  # keys beyond which they are faster in bf16 for a step of decoding
+# For a step of decoding without a mask: keys beyond which they are faster in bf16, and keys and
+# B · H from which they are in fp32.
+STEP_BF16, STEP_LONG, STEP_WIDE = 512, 2048, 32
 SCORES = 2**25  # B · H · Tq · Tk, beyond which they would need too much memory
 
 
@@ -28,7 +29,7 @@ class Auto(Sdpa):
     """On a CPU `Batched` for short texts and for steps of decoding under a mask, otherwise `Sdpa`.
 
     The rule is fitted to benchmarks/kernel_grid.py, with and without products of bf16 in hardware:
-    emulated ones take 10 to 20 times as long, so there bf16 texts run by SDPA. Over several
+    emulated ones take 10 to 20 times as long, so there bf16 runs by SDPA. Over several
     segments: `Batched` for few scores, otherwise online softmax.
     """
 
@@ -37,18 +38,20 @@ class Auto(Sdpa):
     def __init__(self) -> None:
         super().__init__()
         self.batched = Batched()
+        self.has_bf16 = machine.has_bf16("cpu")
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
-        if not prefers_products(q, k, mask):
+        if not prefers_products(q, k, mask, self.has_bf16):
             return super().forward(q, k, v, mask, scale)
-        self.note("batched")
+        if "batched" not in self.ran:
+            self.note("batched")
         return self.batched(q, k, v, mask, scale)
 
     def _masked(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | JoinedMask, scale: float
     ) -> Tensor:
         """A slice of the queries."""
-        if not prefers_products(q, k, mask):
+        if not prefers_products(q, k, mask, self.has_bf16):
             return super()._masked(q, k, v, mask, scale)
         self.note("batched")
         return self.batched(q, k, v, mask, scale)  # type: ignore[arg-type]
@@ -64,17 +67,21 @@ class Auto(Sdpa):
         )
 
 
-def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask) -> bool:
+def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask, has_bf16: bool) -> bool:
     """Whether `Batched` is faster than `Sdpa` for q (B, H, Tq, d), k (B, H, Tk, d) and this mask,
-    and its scores are few enough to be kept."""
-    if q.device.type != "cpu" or math.prod(q.shape[:3]) * k.shape[2] > SCORES:
+    and its scores are few enough to be kept. has_bf16: the CPU multiplies bf16 in hardware."""
+    batch, heads, num_q, _d = q.shape
+    num_k = k.shape[2]
+    if not q.is_cpu or batch * heads * num_q * num_k > SCORES:
+        return False
+    is_narrow = q.dtype == torch.bfloat16
+    if is_narrow and not has_bf16:
         return False
     is_masked = mask.posenc is not None or not (mask.coverage is ALL or mask.pure_causal)
-    is_narrow, num_k = q.dtype == torch.bfloat16, k.shape[2]
-    if q.shape[2] < FEW:
-        return num_k > STEP_BF16 if is_narrow else is_masked
-    if is_narrow and not machine.has_bf16("cpu"):
-        return False
+    if num_q < FEW:
+        if is_narrow:
+            return is_masked or num_k > STEP_BF16
+        return is_masked or (num_k >= STEP_LONG and batch * heads >= STEP_WIDE)
     if is_masked and (isinstance(mask, JoinedMask) or len(mask.slices()) == 1):
         return num_k <= (MASKED_BF16 if is_narrow else MASKED)
     return num_k <= (PURE_BF16 if is_narrow else PURE)
