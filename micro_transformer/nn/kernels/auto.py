@@ -80,7 +80,7 @@ def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask, has_bf16: bo
     is_masked = mask.posenc is not None or not (mask.coverage is ALL or mask.pure_causal)
     if num_q < FEW:
         if is_narrow:
-            return is_masked or num_k > STEP_BF16
+            return num_k > STEP_BF16 or (is_masked and batch * heads * num_k > STEP_BF16)
         return is_masked or (num_k >= STEP_LONG and batch * heads >= STEP_WIDE)
     if is_masked and (isinstance(mask, JoinedMask) or len(mask.slices()) == 1):
         return num_k <= (MASKED_BF16 if is_narrow else MASKED)
