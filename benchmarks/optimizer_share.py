@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from micro_transformer import machine
+from micro_transformer import instruction_sets
 from micro_transformer.build import training
 from micro_transformer.config.resolve import resolve
 from micro_transformer.runs.planning import make_plan
@@ -113,7 +113,12 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     asked = parser.parse_args()
     found = {size: measure(SIZES[size], asked.rounds, asked.kinds) for size in asked.sizes}
-    print(json.dumps({"cpu": machine.cpu_name(), "isa": machine.isa(), **found}, indent=1))
+    print(
+        json.dumps(
+            {"cpu": instruction_sets.cpu_name(), "isa": instruction_sets.newest(), **found},
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Capabilities of this machine, without importing torch: instruction sets, cores, CUDA.
+"""Capabilities of this machine, without importing torch: cores, CUDA, bf16.
 
-Limits set by the user or a container count as properties of the machine: with ATEN_CPU_CAPABILITY
-or ONEDNN_MAX_CPU_ISA a server computes as an older CPU does, and is treated as one.
+Limits set by the user or a container count as properties of the machine.
 """
 
 import importlib.metadata
@@ -15,53 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-CPUINFO = Path("/proc/cpuinfo")
+from micro_transformer import instruction_sets
+
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-# x86 instruction sets, oldest first -> prefixes of their flags in Linux's /proc/cpuinfo.
-LADDER = {
-    "sse4": ("sse4_1",),
-    "avx": ("avx", "f16c"),
-    "avx2": ("avx2", "fma"),
-    "avx2_vnni": ("avx_",),
-    "avx512": ("avx512",),
-    "avx512_vnni": ("avx512_vnni",),
-    "avx512_bf16": ("avx512_bf16",),
-    "avx512_fp16": ("avx512_fp16",),
-    "amx": ("amx_",),
-}
-# Value of the variable -> newest set of LADDER that it allows. Others are ignored, as in torch.
-ATEN = {"default": "sse4", "avx2": "avx2"}
-ONEDNN = {"sse41": "sse4", "avx2_vnni_2": "avx2_vnni", "avx512_core": "avx512"}
-ONEDNN |= {step: step for step in ("avx", "avx2", "avx2_vnni")}
-ONEDNN |= {f"avx512_core_{kind}": f"avx512_{kind}" for kind in ("vnni", "bf16", "fp16")}
-ONEDNN |= {"avx10_1_512": "avx512_fp16"}
-BF16_ON_CPU = {"avx512_bf16", "amx_bf16"}
 DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl")
 WSL_DRIVER = "/dev/dxg"  # under WSL, where Windows provides the GPU
 BF16_ON_GPU = 8.0  # minimum compute capability for bf16
-
-
-def cpu_flags() -> frozenset[str]:
-    """CPU flags that torch may use, by Linux's names; empty on other systems."""
-    steps = list(LADDER)
-    last = min([steps.index(limit) for limit in _limits()], default=len(steps))
-    lost = tuple(prefix for step in steps[last + 1 :] for prefix in LADDER[step])
-    return frozenset(flag for flag in _all_flags() if not flag.startswith(lost))
-
-
-def isa() -> str:
-    """The newest instruction set of LADDER that torch may use; without any, the machine type, as
-    `arm64`."""
-    flags = cpu_flags()
-    steps = (s for s in reversed(LADDER) if any(f.startswith(LADDER[s][0]) for f in flags))
-    return next(steps, platform.machine())
-
-
-def cpu_name() -> str:
-    """Model name of the CPU, with the instruction set it is limited to, if it is."""
-    names = _lines("model name")
-    name = names[0] if names else platform.processor() or platform.machine()
-    return name if cpu_flags() == _all_flags() else f"{name} limited to {isa()}"
 
 
 @cache
@@ -75,7 +33,7 @@ def has_bf16(device: str) -> bool:
     """Whether the device ("cuda" or "cpu") has native bf16 matrix multiplication."""
     if device == "cuda":
         return _compute_capability() >= BF16_ON_GPU
-    return bool(cpu_flags() & BF16_ON_CPU)
+    return instruction_sets.have_bf16()
 
 
 def cores() -> int:
@@ -107,26 +65,6 @@ def cuda_usable() -> bool:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
     is_driven = all(Path(path).exists() for path in DRIVER) or Path(WSL_DRIVER).exists()
     return built and not hidden and is_driven
-
-
-def _limits() -> Iterator[str]:
-    aten = os.environ.get("ATEN_CPU_CAPABILITY", "")
-    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", ""))
-    yield from (ATEN[aten],) if aten in ATEN else ()
-    yield from (ONEDNN[onednn.lower()],) if onednn.lower() in ONEDNN else ()
-
-
-def _all_flags() -> frozenset[str]:
-    return frozenset(next((line.split() for line in _lines("flags")), ()))
-
-
-@cache
-def _lines(key: str) -> list[str]:
-    """All values of a key in /proc/cpuinfo; empty on other systems."""
-    with suppress(OSError):
-        pairs = (line.partition(":") for line in CPUINFO.read_text().splitlines())
-        return [value.strip() for name, _, value in pairs if name.strip() == key]
-    return []
 
 
 @cache
@@ -190,8 +128,8 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "python": platform.python_version(),
         "os": platform.platform(terse=True),
-        "cpu": cpu_name(),
-        "isa": isa(),
+        "cpu": instruction_sets.cpu_name(),
+        "isa": instruction_sets.newest(),
         "cores": cores(),
         "device": device,
         "threads": threads,

@@ -12,8 +12,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "micro_transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A floor imports floors below it. Folders of one floor do not know each other.
 FLOORS = [
-    {"wording"},
-    {"durable", "hashing", "machine", "memory", "progress", "seeds", "stop", "temporary_files"},
+    {"instruction_sets", "wording"},
+    {
+        "durable",
+        "hashing",
+        "instruction_sets",
+        "machine",
+        "memory",
+        "progress",
+        "seeds",
+        "stop",
+        "temporary_files",
+    },
     {"console", "disk"},
     {"config"},
     {"records"},

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from micro_transformer import machine
+from micro_transformer import instruction_sets, machine
 from micro_transformer.config import schema
 from micro_transformer.config.resolve import resolve
 from micro_transformer.machine import environment
@@ -29,11 +29,11 @@ def cpu(monkeypatch, tmp_path):
 
     def become(flags):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: X\nflags\t\t: {flags}\n")
-        monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-        machine._lines.cache_clear()
+        monkeypatch.setattr(instruction_sets, "CPUINFO", tmp_path / "cpuinfo")
+        instruction_sets._lines.cache_clear()
 
     yield become
-    machine._lines.cache_clear()
+    instruction_sets._lines.cache_clear()
 
 
 FINE_TUNED = ["base=long", "train.scaling=none"]  # so that each recipe has an origin
@@ -65,13 +65,13 @@ def autos():
 )
 def test_a_server_limited_to_avx2_is_a_laptop(cpu, monkeypatch, limits):
     cpu(LAPTOP)
-    laptop, flags = autos(), machine.cpu_flags()
+    laptop, flags = autos(), instruction_sets.cpu_flags()
     assert {v for (*_, k), v in laptop.items() if k == "matrix_dtype"} == {"fp32"}
     cpu(SERVER)
     assert autos() != laptop
     for name, value in limits.items():
         monkeypatch.setenv(name, value)
-    assert autos() == laptop and machine.cpu_flags() == flags
+    assert autos() == laptop and instruction_sets.cpu_flags() == flags
     env = environment("cpu", 1)
     assert (env["isa"], env["cpu"]) == ("avx2", "X limited to avx2")
 
@@ -94,22 +94,22 @@ LEVELS = {
 def test_each_level_of_onednn_leaves_what_it_names(cpu, monkeypatch, level):
     cpu(SERVER)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", level)
-    assert (machine.isa(), machine.has_bf16("cpu")) == LEVELS[level]
+    assert (instruction_sets.newest(), instruction_sets.have_bf16()) == LEVELS[level]
 
 
 @pytest.mark.parametrize("value, isa", [("default", "sse4"), ("avx512", "amx"), ("AVX2", "amx")])
 def test_aten_is_obeyed_as_torch_reads_it(cpu, monkeypatch, value, isa):
     cpu(SERVER)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", value)
-    assert machine.isa() == isa
+    assert instruction_sets.newest() == isa
 
 
 def test_without_proc_nothing_is_known_and_fp32_is_taken(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
-    machine._lines.cache_clear()
-    assert not machine.cpu_flags() and not machine.has_bf16("cpu")
-    assert machine.isa() and machine.cpu_name()
-    machine._lines.cache_clear()
+    monkeypatch.setattr(instruction_sets, "CPUINFO", tmp_path / "none")
+    instruction_sets._lines.cache_clear()
+    assert not instruction_sets.cpu_flags() and not instruction_sets.have_bf16()
+    assert instruction_sets.newest() and instruction_sets.cpu_name()
+    instruction_sets._lines.cache_clear()
 
 
 @pytest.mark.parametrize("said, has", [("8.0\n7.5\n", False), ("9.0\n", True), (None, True)])

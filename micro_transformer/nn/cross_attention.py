@@ -15,8 +15,8 @@ from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.source_memory import Memory, SourceContext
 from micro_transformer.nn.sublayer import SubLayer
 
-# B batch, N sources, H query heads, G heads of keys and values, T tokens of the target, S tokens of
-# the source, d head_dim, D = H·d model width
+# B batch, N sources, w rows per source, H query heads, G heads of keys and values, T tokens of the
+# target, S tokens of the source, d head_dim, D = H·d model width
 
 
 class CrossAttention(SubLayer):

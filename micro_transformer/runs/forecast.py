@@ -15,7 +15,7 @@ from micro_transformer.config.neutral import without_neutral
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.configured import data_digest
 from micro_transformer.hashing import digest
-from micro_transformer.machine import cpu_name
+from micro_transformer.instruction_sets import cpu_name
 from micro_transformer.records import record_files, run_record
 from micro_transformer.records.run_record import RunRecord
 from micro_transformer.runs import sweep_state

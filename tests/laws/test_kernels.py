@@ -194,7 +194,7 @@ CHOSEN = [  # queries, keys, mask, then by dtype: fp32, bf16 in hardware, bf16 e
 def test_auto_chooses_by_its_rule(
     case: tuple[Any, ...], which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("micro_transformer.machine.has_bf16", lambda device: which == 1)
+    monkeypatch.setattr("micro_transformer.instruction_sets.have_bf16", lambda: which == 1)
     monkeypatch.setattr("micro_transformer.nn.masks.SLICE", 128)
     num_q, num_k, kind, *names = case
     pos = torch.arange(num_k)

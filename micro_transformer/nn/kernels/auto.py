@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from micro_transformer import machine
+from micro_transformer import instruction_sets
 from micro_transformer.nn.kernels.batched import Batched
 from micro_transformer.nn.kernels.sdpa import Sdpa
 from micro_transformer.nn.masks import PART, JoinedMask, Mask
@@ -38,7 +38,7 @@ class Auto(Sdpa):
     def __init__(self) -> None:
         super().__init__()
         self.batched = Batched()
-        self.has_bf16 = machine.has_bf16("cpu")
+        self.has_bf16 = instruction_sets.have_bf16()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
         if not prefers_products(q, k, mask, self.has_bf16):
