@@ -52,6 +52,8 @@ sweep: setup data/.$(TASK)  ## Positions x seeds on real text, with the table
 
 bench: setup  ## Print speed and memory of kernels and patterns, against what they must reach
 	$(PY) benchmarks/attention_speed.py --slopes
+	$(PY) benchmarks/kernel_grid.py --points 110
+	$(PY) benchmarks/cache_speed.py --parts decode --rounds 60
 
 readme: setup  ## Make the results in the READMEs and docs/findings.md from results/
 	$(PY) -m micro_transformer.report.readme

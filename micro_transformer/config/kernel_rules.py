@@ -1,6 +1,9 @@
 """Rules of attention kernels: what one cannot do with a cache, on a device or without a package."""
 
 import importlib.util
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +42,14 @@ def kernels(config: dict[str, Any]) -> Iterator[str]:
                 kernel=where,
                 package=package,
             )
+    is_compiled = config["device"] == "cpu" and config["attention"].get("compiled")
+    if is_compiled and not has_compiler():
+        yield _(
+            "attention kind {kernel}: is compiled on a CPU, and there is no C++ compiler "
+            "{compiler}; install one, or use sdpa",
+            kernel=config["attention"]["kind"],
+            compiler=_compiler(),
+        )
     if config["device"] == "cpu" and not training.facts["trains_on_cpu"]:
         yield _("train.kernel={kernel}: has no backward pass on a CPU; use auto", kernel=recipe)
 
@@ -46,3 +57,13 @@ def kernels(config: dict[str, Any]) -> Iterator[str]:
 def is_installed(package: str) -> bool:
     """Whether Python finds the package."""
     return importlib.util.find_spec(package) is not None
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds its C++ compiler."""
+    return shutil.which(_compiler()) is not None
+
+
+def _compiler() -> str:
+    """The compiler that torch.compile takes."""
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from micro_transformer.config.components import find
+from micro_transformer.config.kernel_rules import has_compiler
 from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.kernels.auto import prefers_products
 from micro_transformer.nn.kernels.flex import num_compiled
@@ -230,6 +231,7 @@ def test_sdpa_forms_no_square_of_the_length() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 @pytest.mark.parametrize(
     "case",
     ["causal", "biased window", "padded"],

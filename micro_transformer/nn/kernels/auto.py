@@ -19,7 +19,7 @@ FEW = 16  # queries per row: fewer are a step of decoding, or a group that share
 # tensor it loses most of its lead.
 PURE, MASKED = 64, 128
 PURE_BF16, MASKED_BF16 = 512, 2048
-# For a step of decoding without a mask: keys beyond which they are faster in bf16, and keys and
+# For a step of decoding without a mask: keys from which they are faster in bf16, and keys and
 # B · H from which they are in fp32.
 STEP_BF16, STEP_LONG, STEP_WIDE = 512, 2048, 32
 SCORES = 2**25  # B · H · Tq · Tk, beyond which they would need too much memory
@@ -80,7 +80,9 @@ def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask, has_bf16: bo
     is_masked = mask.posenc is not None or not (mask.coverage is ALL or mask.pure_causal)
     if num_q < FEW:
         if is_narrow:
-            return num_k > STEP_BF16 or (is_masked and batch * heads * num_k > STEP_BF16)
+            scores = batch * heads * num_k
+            is_long = num_k >= STEP_BF16 and scores > 4 * STEP_BF16
+            return is_long or (is_masked and scores > STEP_BF16)
         return is_masked or (num_k >= STEP_LONG and batch * heads >= STEP_WIDE)
     if is_masked and (isinstance(mask, JoinedMask) or len(mask.slices()) == 1):
         return num_k <= (MASKED_BF16 if is_narrow else MASKED)
