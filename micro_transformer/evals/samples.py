@@ -11,6 +11,7 @@ from micro_transformer.evals.windows import excerpts
 from micro_transformer.generation import generate
 from micro_transformer.records.run_record import SAMPLE_MARK, SAMPLES
 from micro_transformer.seeds import stream
+from micro_transformer.stats import text_diversity
 from micro_transformer.store.checkpoints import write_file
 
 
@@ -25,7 +26,8 @@ class Samples(Measure):
         self.num, self.length, self.prompt_len = num, length, prompt_len
 
     def run(self, subject: EvalContext) -> Iterator[tuple[str, float | None]]:
-        """Yields samples/distinct_2; the same seed writes the same text."""
+        """Yields samples/distinct_2, repetition and self_bleu (0 to 1, of each text against the
+        others); the same seed writes the same text."""
         ids = self._prompts(subject)
         written = generate(
             subject.model,
@@ -39,22 +41,14 @@ class Samples(Measure):
         prompts, whole = ([decode(row) for row in rows.tolist()] for rows in (ids, written))
         texts = [decode(row[self.prompt_len :]) for row in written.tolist()]
         write_file(subject.folder / SAMPLES, _page(prompts, whole).encode())
-        yield "samples/distinct_2", distinct(texts, 2)
+        yield "samples/distinct_2", text_diversity.distinct(texts, 2)
+        yield "samples/repetition", text_diversity.repetition(texts)
+        yield "samples/self_bleu", text_diversity.self_bleu(texts)
 
     def _prompts(self, subject: EvalContext) -> Tensor:
         """(num, prompt_len) ids from positions spread evenly over the validation text."""
         tokens = subject.task.tokens("val")
         return excerpts(tokens, self.prompt_len, self.num, "prompt_len").to(subject.device)
-
-
-def distinct(texts: Sequence[str], size: int) -> float | None:
-    """Distinct n-grams of `size` words over all of them (Li et al., 2016); None without any."""
-    runs = [
-        tuple(words[i : i + size])
-        for words in map(str.split, texts)
-        for i in range(len(words) - size + 1)
-    ]
-    return len(set(runs)) / len(runs) if runs else None
 
 
 def printable(text: str) -> str:

@@ -8,17 +8,19 @@ from micro_transformer.config.knobs import Count
 from micro_transformer.disk import write_file
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.sentences import translate
+from micro_transformer.records.run_record import TRANSLATION_SCORES
 from micro_transformer.seeds import stream
 from micro_transformer.stats import text_diversity, translation_metrics
 
-TABLE, SCORES = "translations.tsv", "translation_scores.json"
+TABLE = "translations.{split}.tsv"
 
 
 class Translation(Measure):
     """BLEU, chrF++ and more of the first `num` sources of a split, which is in random order.
 
-    translations.tsv: source, translation, references. translation_scores.json: the scores with the
-    signatures of sacreBLEU, without which they compare with nothing.
+    translations.<split>.tsv: source, translation, references. translation_scores.<split>.json: the
+    scores with the signatures of sacreBLEU, without which they compare with nothing, and the counts
+    of BLEU per sentence, from which a report has the interval over sentences.
     """
 
     needs = ("source_target",)
@@ -44,16 +46,28 @@ class Translation(Measure):
                 seed=stream(subject.seed, "translations"),
             )
         ]
-        write_file(subject.folder / TABLE, _table(sources, written, references).encode())
+        write_file(
+            subject.folder / TABLE.format(split=self.split),
+            _table(sources, written, references).encode(),
+        )
         bleu, bleu_signature = translation_metrics.score("bleu", written, references)
         chrf, chrf_signature = translation_metrics.score("chrf", written, references)
         page = {
             "split": self.split,
             "sources": len(sources),
-            "bleu": {"score": bleu, "signature": bleu_signature},
+            "bleu": {
+                "score": bleu,
+                "signature": bleu_signature,
+                "statistics": translation_metrics.statistics("bleu", written, references)
+                .astype(int)
+                .tolist(),
+            },
             "chrf++": {"score": chrf, "signature": chrf_signature},
         }
-        write_file(subject.folder / SCORES, json.dumps(page, indent=1).encode())
+        write_file(
+            subject.folder / TRANSLATION_SCORES.format(split=self.split),
+            json.dumps(page).encode(),
+        )
         figures = {
             "bleu": bleu,
             "chrf": chrf,

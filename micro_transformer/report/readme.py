@@ -1,9 +1,9 @@
 """python -m micro_transformer.report.readme: what the documents show of results/, from records.
 
-Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` stands what the records of results/NAME say:
-`results` their table, `findings` their conclusions and what was measured by place, `figures` the
-pictures named by the words, which lie in docs/figures. Nobody types a number. The table of parts
-is brought up to date too.
+Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` is what the records of results/NAME say:
+`results` their table, `findings` their conclusions and what was measured by place, `intervals`
+translations against the best, `figures` the pictures named by the words, which are in docs/figures.
+Nobody types a number. The table of parts is brought up to date too.
 """
 
 import re
@@ -21,6 +21,7 @@ from micro_transformer.report.figures import draw
 from micro_transformer.report.study import study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
+from micro_transformer.report.translation_intervals import intervals
 from micro_transformer.store.checkpoints import write_file
 from micro_transformer.wording import _
 
@@ -82,6 +83,12 @@ def _findings(folder: Path, words: list[str]) -> str:
     return "\n\n".join(parts)
 
 
+def _intervals(folder: Path, words: list[str]) -> str:
+    """Translations of each configuration against the best, over seeds and over sentences."""
+    found = (intervals(board) for board in _boards(folder))
+    return "\n\n".join(tables.as_markdown(table).strip() for table in found if table)
+
+
 def _figures(folder: Path, words: list[str]) -> str:
     """Links; they change with the records, so that a picture of other records is noticed."""
     made = digest(sorted(path.read_text() for path in folder.rglob("record.json")))[:8]
@@ -92,6 +99,7 @@ def _figures(folder: Path, words: list[str]) -> str:
 KINDS: dict[str, Callable[[Path, list[str]], str]] = {
     "results": _table,
     "findings": _findings,
+    "intervals": _intervals,
     "figures": _figures,
 }
 

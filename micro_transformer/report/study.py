@@ -25,6 +25,7 @@ from micro_transformer.report.number_format import p_text, sized
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.report.trade_off import Front, front_rule
+from micro_transformer.report.translation_intervals import intervals
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
@@ -53,6 +54,7 @@ class Study:
         """Every table of the board, the brief's first."""
         found = [brief(self.board), tables.speed(self.board)]
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
+        found += [table] if (table := intervals(self.board)) else []
         found += [front_table(front) for front in self.fronts[:1]]
         found += [*tables_by_place(self.board), tables.all_metrics(self.board)]
         found += [tables.without_result(self.board)]

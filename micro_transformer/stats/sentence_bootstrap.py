@@ -50,16 +50,35 @@ def over_sentences(
         raise ValueError(
             _("{a} translations against {b}; compare the same sentences", a=len(a), b=len(b))
         )
-    both = [statistics(metric, texts, references) for texts in (a, b)]
-    num = len(a)
+    own, others = ([statistics(metric, texts, references)] for texts in (a, b))
+    return compared(own, others, metric, samples=samples, seed=seed)
+
+
+def compared(
+    a: Sequence[np.ndarray],
+    b: Sequence[np.ndarray],
+    metric: str = "bleu",
+    *,
+    samples: int = SAMPLES,
+    seed: int = SEED,
+) -> OverSentences:
+    """The same for the mean scores of several trainings of each system, given their `statistics`
+    (sentences, K) on the same sentences. ValueError: the numbers of sentences differ."""
+    if len({len(counts) for counts in (*a, *b)}) != 1:
+        raise ValueError(_("trainings were scored on different sentences; score them on the same"))
+    num = len(a[0])
     drawn = np.random.default_rng(seed).choice(num, size=(samples, num), replace=True)
     times = np.stack([np.bincount(rows, minlength=num) for rows in drawn])  # (samples, sentences)
-    scores = [[points(metric, counts) for counts in times @ counts_of] for counts_of in both]
-    differences = np.subtract(*map(np.array, scores))
-    observed = points(metric, both[0].sum(0)) - points(metric, both[1].sum(0))
-    mean = float(differences.mean())
+    weights = np.vstack([np.ones(num), times])  # all sentences, then the samples
+    scores = [
+        np.mean([[points(metric, row) for row in weights @ counts] for counts in system], 0)
+        for system in (a, b)
+    ]
+    each = scores[0] - scores[1]
+    observed, differences = each[0], each[1:]
+    mean = float(np.mean(differences))
     as_far = int((np.abs(differences - mean) >= abs(observed) - 1e-9).sum())
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(differences, (tail, 1 - tail))
     p = (as_far + 1) / (samples + 1)
-    return OverSentences(observed, mean, float(low), float(high), p, num, samples)
+    return OverSentences(float(observed), mean, float(low), float(high), p, num, samples)

@@ -27,7 +27,7 @@ def run(subject, folder, **knobs):
 
 
 def table(folder):
-    lines = (folder / "translations.tsv").read_text(encoding="utf-8").split("\n")
+    lines = (folder / "translations.val.tsv").read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     return [line.split("\t") for line in lines]
 
@@ -69,7 +69,7 @@ def test_the_table_has_each_source_with_what_was_written_and_its_references(
 
 def test_scores_stand_beside_with_their_signatures(subject, tmp_path):
     found = run(subject, tmp_path)
-    page = json.loads((tmp_path / "translation_scores.json").read_text())
+    page = json.loads((tmp_path / "translation_scores.val.json").read_text())
     assert (page["split"], page["sources"]) == ("val", 12)
     assert page["bleu"]["score"] == found["val/bleu"]
     assert "tok:13a" in page["bleu"]["signature"] and "case:mixed" in page["bleu"]["signature"]
