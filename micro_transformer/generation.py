@@ -1,13 +1,15 @@
 """Text generation: a model and a cache as the step that a decoding strategy calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from micro_transformer.data.tokenizer import FIRST, PAD
-from micro_transformer.decoding.base import Draws, Step, StepOutput, Strategy
+from micro_transformer.decoding.base import Draws, Hypothesis, Search, Step, StepOutput, Strategy
+from micro_transformer.decoding.guidance import Guided
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import Cache, CacheLayer, CacheSpec
 from micro_transformer.nn.padding import positions
@@ -138,13 +140,11 @@ def generate(
     strategy: Strategy,
     max_new_tokens: int,
     *,
-    make_layer: MakeLayer,
     seed: int = 0,
     rows: Sequence[int] | None = None,
     eos: int | None = None,
-    source: Tensor | None = None,
-    weigh_source: bool = False,
     watch: Callable[[Step], Step] = lambda step: step,
+    **reading: Any,
 ) -> Tensor:
     """Left-padded prompts (B, T) -> (B, T + n), deterministic for a given seed.
 
@@ -153,26 +153,66 @@ def generate(
 
     watch wraps the step, so that a benchmark can time its calls: the first is the prefill, each
     later one generates a token per row. eos ends a row; without it no special id is generated.
+    reading, errors: as in `decoding_step`; and ValueError for NaN or infinite logits.
+    """
+    draws = Draws(seed, range(len(prompt)) if rows is None else rows)
+    with decoding_step(model, prompt, strategy, max_new_tokens, eos=eos, **reading) as step:
+        return strategy(watch(step), prompt, max_new_tokens, draws=draws, eos=eos)
+
+
+@torch.inference_mode()
+def n_best(
+    model: Net,
+    prompt: Tensor,
+    strategy: Search,
+    max_new_tokens: int,
+    *,
+    eos: int | None = None,
+    **reading: Any,
+) -> list[list[Hypothesis]]:
+    """For each row of the prompt (B, T), the finished texts with their scores, best
+    first. reading, errors: as in `generate`."""
+    with decoding_step(model, prompt, strategy, max_new_tokens, eos=eos, **reading) as step:
+        return strategy.search(step, prompt, max_new_tokens, eos)
+
+
+@contextmanager
+def decoding_step(
+    model: Net,
+    prompt: Tensor,
+    strategy: Strategy,
+    max_new_tokens: int,
+    *,
+    make_layer: MakeLayer,
+    eos: int | None = None,
+    source: Tensor | None = None,
+    weigh_source: bool = False,
+) -> Iterator[Step]:
+    """The step that the strategy calls; meanwhile the model is in evaluation mode.
+
+    A strategy with a guidance_scale gets a `Guided` step: without a source the unconditional step
+    starts at the last token of the prompt, otherwise it reads an empty source.
+
     source, weigh_source: as in ModelStep. Error: ValueError for an empty prompt or a pad after a
-    token, a source of another number of rows, max_new_tokens < 1, more tokens than a learned
-    position table has, or NaN or infinite logits.
+    token, a source of another number of rows, max_new_tokens < 1, or more tokens than a learned
+    position table has.
     """
     _check(model, prompt, max_new_tokens)
     if source is not None:
         _check_source(model, prompt, source)
-    step = ModelStep(
-        model,
-        make_layer,
-        max_len=prompt.shape[1] + max_new_tokens,
-        eos=eos,
-        source=source,
-        weigh_source=weigh_source,
+    length = prompt.shape[1] + max_new_tokens
+    step: Step = ModelStep(
+        model, make_layer, max_len=length, eos=eos, source=source, weigh_source=weigh_source
     )
-    draws = Draws(seed, range(len(prompt)) if rows is None else rows)
+    if strategy.guidance_scale != 1:
+        nothing = None if source is None else torch.full_like(source[:, :1], PAD)
+        without = ModelStep(model, make_layer, max_len=length, eos=eos, source=nothing)
+        reads_prompt = source is not None
+        step = Guided(step, without, strategy.guidance_scale, reads_prompt=reads_prompt)
     was_training = model.training
     model.eval()
     try:
-        return strategy(watch(step), prompt, max_new_tokens, draws=draws, eos=eos)
+        yield step
     finally:
         model.train(was_training)
 

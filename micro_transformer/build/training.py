@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from micro_transformer.config import schema
-from micro_transformer.config.components import find, make
+from micro_transformer.config.components import make
 from micro_transformer.config.sections import Train
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.dims import Dims
@@ -32,12 +32,14 @@ def build_model(config: Config, task: Task) -> Net:
     dims = make_dims(config, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config["seed"], "init"))
-        net = find("arch", config["arch"]["kind"]).load()(
+        net: Net = make(
+            "arch",
+            config["arch"],
             dims,
-            posenc=make("posenc", config["posenc"], dims),
-            pattern=make("pattern", config["pattern"]),
-            make_ffn=lambda: make("ffn", config["ffn"], dims),
-            make_kernel=kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
+            make("posenc", config["posenc"], dims),
+            make("pattern", config["pattern"]),
+            lambda: make("ffn", config["ffn"], dims),
+            kernel_maker(schema.read_choice("attention", config["train"]["kernel"])),
         )
     _stretch(net, config)
     if config["train"]["grad_checkpointing"]:

@@ -28,6 +28,7 @@ def conflicts(config: dict[str, Any]) -> list[str]:
         kernel_rules.kernels,
         _unmasked,
         _coverage,
+        _guidance,
         unmet,
     )
     found = [line for rule in rules for line in rule(config)]
@@ -239,6 +240,22 @@ def _coverage(config: dict[str, Any]) -> Iterator[str]:
             "option=B",
             penalty=penalty,
             arch=component("arch", config).kind,
+        )
+
+
+def _guidance(config: dict[str, Any]) -> Iterator[str]:
+    """A net that always had a source in training knows nothing of texts without one."""
+    scale, arch = config["decoding"].get("guidance_scale", 1), component("arch", config)
+    if (
+        scale != 1
+        and "source_target" in arch.facts["reads"]
+        and not config["arch"]["source_dropout"]
+    ):
+        yield _(
+            "decoding.guidance_scale={scale}: arch kind {arch} was never trained without a source; "
+            "use 1, or train with arch.source_dropout=0.1",
+            scale=scale,
+            arch=arch.kind,
         )
 
 

@@ -3,9 +3,9 @@
 A group of components has a home (a folder of modules) and a base class, see `groups.py`. All
 subclasses in the home are found by parsing its files, so a new component is one class and one yaml.
 Knobs are the keyword-only arguments of the constructor, with value ranges as annotations
-(`knobs.py`); facts are literals in the class body, such as `gives_weights = True`. A knob's default
-is its neutral value: a configuration without the knob means the default, and at the default the
-knob is left out of fingerprints (`neutral.py`).
+(`knobs.py`), and with a `**` those of its base class; facts are literals in the class body, such as
+`gives_weights = True`. A knob's default is its neutral value: a configuration without the knob
+means the default, and at the default the knob is left out of fingerprints (`neutral.py`).
 """
 
 import ast
@@ -119,19 +119,23 @@ def _is_abstract(node: ast.ClassDef) -> bool:
 def _constructor(
     node: ast.ClassDef, classes: dict[str, Any]
 ) -> dict[str, tuple[Any, ast.expr | None]]:
-    """Maps knob -> (annotation, default), None without a default."""
+    """Maps knob -> (annotation, default), None without a default. A constructor that takes `**` of
+    them has the knobs of its base class too."""
+    found: dict[str, tuple[Any, ast.expr | None]] = {}
     for ancestor in _lineage(node, classes):
         for item in ancestor.body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
                 pairs = zip(item.args.kwonlyargs, item.args.kw_defaults, strict=True)
-                return {a.arg: (_annotation(a, node.name), default) for a, default in pairs}
+                found |= {a.arg: (_annotation(a, node.name), default) for a, default in pairs}
+                if item.args.kwarg is None:
+                    return found
             if isinstance(item, ast.AnnAssign) and _is_dataclass(ancestor):
-                return {
+                return found | {
                     f.target.id: (_resolve(f.annotation), f.value)
                     for f in ancestor.body
                     if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)
                 }
-    return {}
+    return found
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:

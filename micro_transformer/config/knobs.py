@@ -43,4 +43,5 @@ Share = Annotated[float, Bounds(0, 1, open_low=True)]  # (0, 1]: a top-p
 Rate = Annotated[float, Bounds(0, 1, open_high=True)]  # [0, 1): a dropout, a beta
 Factor = Annotated[float, Bounds(1)]  # ratio of the new context length to the old
 Seconds = Annotated[float, Bounds(0, 2_000_000, open_low=True)]  # longest timeout of a system call
+Guidance = Annotated[float, Bounds(0, 100)]  # scale of a difference of log-probabilities
 Base = Annotated[float, Bounds(1, 1e30)]  # of RoPE: frequencies must not increase; float32 range

@@ -51,11 +51,20 @@ class Draws:
         return draws.double() / (1 << 52)
 
 
+class Hypothesis(NamedTuple):
+    """A finished text: its new tokens (n,), eos included, and its score."""
+
+    ids: Tensor
+    score: float
+
+
 class Strategy(Protocol):
     """A decoding strategy: generates tokens by calling a step."""
 
     deterministic: bool = False  # True: the text does not depend on the seed
+    searches: bool = False  # True: it is a `Search`
     reads_source: bool = False  # True: the step must give the attention on the source
+    guidance_scale: float = 1.0  # of the step's logits, see `Guided`; 1: none
 
     def __call__(
         self,
@@ -67,6 +76,18 @@ class Strategy(Protocol):
         eos: int | None = None,
     ) -> Tensor:
         """(B, T) -> (B, T + n), n <= max_new_tokens; rows are filled with PAD after eos."""
+        ...
+
+
+class Search(Strategy, Protocol):
+    """A strategy that finds several texts."""
+
+    abstract = True  # type: ignore[misc]
+
+    def search(
+        self, step: Step, prompt: Tensor, max_new_tokens: int, eos: int | None = None
+    ) -> list[list[Hypothesis]]:
+        """For each row of the prompt (B, T), finished texts, best first."""
         ...
 
 

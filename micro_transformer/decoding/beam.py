@@ -1,14 +1,14 @@
 """Beam search."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from micro_transformer.config.knobs import Count, NonNegative, Positive
-from micro_transformer.decoding import processors
-from micro_transformer.decoding.base import PAD, Draws, Step, Strategy, drawable
+from micro_transformer.config.knobs import Count, NonNegative
+from micro_transformer.decoding.base import PAD, Draws, Hypothesis, Step, drawable
+from micro_transformer.decoding.penalties import Penalised
 from micro_transformer.decoding.processors import Processor
 from micro_transformer.wording import _
 
@@ -24,14 +24,7 @@ LENGTH_PENALTIES: dict[str, Callable[[int, float], float]] = {
 }
 
 
-class Hypothesis(NamedTuple):
-    """A finished text: its new tokens (n,), eos included, and its score."""
-
-    ids: Tensor
-    score: float
-
-
-class Beam(Strategy):
+class Beam(Penalised):
     """The num_beams most probable texts, token by token; the best-scored one is given.
 
     A score is the sum of log-probabilities over the length penalty of the new tokens, eos included,
@@ -44,6 +37,7 @@ class Beam(Strategy):
     """
 
     deterministic = True
+    searches = True
 
     def __init__(
         self,
@@ -53,16 +47,14 @@ class Beam(Strategy):
         alpha: NonNegative = 0.6,
         coverage_penalty: NonNegative = 0.0,
         early_stopping: Literal["heuristic", "never", "finished"] = "heuristic",
-        repetition_penalty: Positive = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
+        **shared: Any,
     ):
+        super().__init__(**shared)
         self.num_beams, self.alpha, self.coverage_penalty = num_beams, alpha, coverage_penalty
         self._penalty = LENGTH_PENALTIES[length_penalty]
         self.stops_at_once = early_stopping == "finished" or num_beams == 1
         self.looks_ahead = early_stopping == "never" and alpha > 0
         self.reads_source = coverage_penalty > 0
-        self.penalties = (repetition_penalty, frequency_penalty, presence_penalty)
 
     def __call__(
         self,
@@ -88,7 +80,7 @@ class Beam(Strategy):
 
         Error: ValueError if a coverage penalty is asked for where no source is read.
         """
-        chain = processors.penalties(*self.penalties, start=prompt.shape[1])
+        chain = self.penalties(prompt.shape[1])
         found: list[list[Hypothesis]] = [[] for _ in prompt]
         rows = list(range(len(prompt)))  # those that are still searched
         running = Texts.begin(len(prompt), prompt)

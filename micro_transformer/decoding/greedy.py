@@ -2,11 +2,12 @@
 
 from torch import Tensor
 
-from micro_transformer.decoding.base import Draws, Step, Strategy, extend
+from micro_transformer.decoding.base import Draws, Step, extend
+from micro_transformer.decoding.penalties import Penalised
 
 
-class Greedy(Strategy):
-    """The most probable token at every step; in a tie, the lowest id."""
+class Greedy(Penalised):
+    """The most probable token at every step, after the penalties; in a tie, the lowest id."""
 
     deterministic = True
 
@@ -20,6 +21,11 @@ class Greedy(Strategy):
         eos: int | None = None,
     ) -> Tensor:
         """(B, T) -> (B, T + n); nothing is drawn."""
-        return extend(
-            step, prompt, max_new_tokens, lambda rows, ids, logits: logits.argmax(-1), eos
-        )
+        chain = self.penalties(prompt.shape[1])
+
+        def choose(rows: Tensor, ids: Tensor, logits: Tensor) -> Tensor:
+            for process in chain:
+                logits = process(ids, logits)
+            return logits.argmax(-1)
+
+        return extend(step, prompt, max_new_tokens, choose, eos)

@@ -2,7 +2,7 @@
 
 A processor is a pure function (ids (B, T), logits (B, V)) -> new logits (B, V); finite logits stay
 finite, except -inf for removed tokens. At its neutral value it returns bit-identical logits. Order
-in sampling: repetition, frequency and presence, temperature, top-k, top-p, min-p.
+in sampling: repetition, frequency and presence, n-grams, temperature, top-k, top-p, typical, min-p.
 """
 
 import math
@@ -54,6 +54,24 @@ def presence(penalty: float, *, start: int) -> Processor:
     return apply
 
 
+def no_repeat_ngram(size: int) -> Processor:
+    """Removes each token that would repeat an n-gram of `size` tokens of ids, prompt included, pads
+    not; a row that would be left without a token keeps all of them (Paulus et al., 2017)."""
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        if ids.shape[1] < size:
+            return logits
+        grams = ids.unfold(1, size, 1)  # (B, T - size + 1, size)
+        repeats = (grams[..., :-1] == ids[:, None, ids.shape[1] - size + 1 :]).all(-1)
+        repeats &= (grams != PAD).all(-1)
+        # (B, V): counts of a token that would complete a repeated n-gram
+        seen = torch.zeros_like(logits).scatter_add(1, grams[..., -1], repeats.to(logits.dtype))
+        left = logits.masked_fill(seen > 0, NEVER)
+        return torch.where((left == NEVER).all(-1, keepdim=True), logits, left)
+
+    return apply
+
+
 def temperature(value: float) -> Processor:
     """l / value: below 1 a sharper distribution, above 1 a flatter one."""
     value = _within(value, 1 / EXTREME)
@@ -86,6 +104,24 @@ def top_p(p: float) -> Processor:
     return apply
 
 
+def typical(mass: float) -> Processor:
+    """Keeps the smallest set with total probability >= mass of those tokens whose surprise -log p
+    is nearest to its mean, the entropy (Meister et al., 2022); ties with the last are kept."""
+    mass = mass if mass < 1 else math.inf
+
+    def apply(ids: Tensor, logits: Tensor) -> Tensor:
+        log_probs = logits.double().log_softmax(-1)
+        probabilities = log_probs.exp()
+        entropy = -(probabilities * log_probs).nansum(-1, keepdim=True)  # 0 · -inf is 0
+        distance = (-log_probs - entropy).abs()
+        nearest, order = distance.sort(stable=True)
+        total = probabilities.gather(1, order).cumsum(-1)
+        last = (total < mass).sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
+        return logits.masked_fill(distance > nearest.gather(1, last), NEVER)
+
+    return apply
+
+
 def min_p(share: float) -> Processor:
     """Keeps tokens with at least `share` times the top probability (Nguyen et al., 2024)."""
 
@@ -95,20 +131,6 @@ def min_p(share: float) -> Processor:
         return logits.masked_fill(probabilities < least, NEVER)
 
     return apply
-
-
-def penalties(
-    repetition_penalty: float, frequency_penalty: float, presence_penalty: float, *, start: int
-) -> list[Processor]:
-    """The active ones of the three, in order; start: length of the prompt."""
-    chain: list[Processor] = []
-    if repetition_penalty != 1:
-        chain.append(repetition(repetition_penalty))
-    if frequency_penalty:
-        chain.append(frequency(frequency_penalty, start=start))
-    if presence_penalty:
-        chain.append(presence(presence_penalty, start=start))
-    return chain
 
 
 def _within(value: float, least: float) -> float:

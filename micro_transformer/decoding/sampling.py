@@ -1,15 +1,18 @@
-"""Sampling with temperature, top-k, top-p, min-p and penalties."""
+"""Sampling with temperature, top-k, top-p, typical, min-p and penalties."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from micro_transformer.config.knobs import Count, NonNegative, Positive, Probability, Share
+from micro_transformer.config.knobs import Count, NonNegative, Probability, Share
 from micro_transformer.decoding import processors
-from micro_transformer.decoding.base import Draws, Step, Strategy, extend
+from micro_transformer.decoding.base import Draws, Step, extend
+from micro_transformer.decoding.penalties import Penalised
 from micro_transformer.decoding.processors import Processor
 
 
-class Sampling(Strategy):
+class Sampling(Penalised):
     """Each token is drawn from the softmax of the processed logits."""
 
     def __init__(
@@ -18,20 +21,19 @@ class Sampling(Strategy):
         temperature: NonNegative = 1.0,
         top_k: Count | None = None,
         top_p: Share | None = None,
+        typical_p: Share | None = None,
         min_p: Probability | None = None,
-        repetition_penalty: Positive = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
+        **shared: Any,
     ):
+        super().__init__(**shared)
         self.temperature = temperature
-        self.repetition_penalty = repetition_penalty
-        self.frequency_penalty = frequency_penalty
-        self.presence_penalty = presence_penalty
         self.filters: list[Processor] = []
         if top_k is not None:
             self.filters.append(processors.top_k(top_k))
         if top_p is not None and top_p < 1:
             self.filters.append(processors.top_p(top_p))
+        if typical_p is not None and typical_p < 1:
+            self.filters.append(processors.typical(typical_p))
         if min_p:
             self.filters.append(processors.min_p(min_p))
 
@@ -59,12 +61,7 @@ class Sampling(Strategy):
 
     def processors(self, prompt_len: int) -> list[Processor]:
         """Active processors, in order; an option at its neutral value adds none."""
-        chain = processors.penalties(
-            self.repetition_penalty,
-            self.frequency_penalty,
-            self.presence_penalty,
-            start=prompt_len,
-        )
+        chain = self.penalties(prompt_len)
         if self.temperature not in (0, 1):
             chain.append(processors.temperature(self.temperature))
         return chain + self.filters

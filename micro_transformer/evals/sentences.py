@@ -1,14 +1,16 @@
-"""Translation of sentences: text in, text out, in batches of similar length."""
+"""Text in, text out: translations, in batches of similar length, and continuations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from micro_transformer.data.length_buckets import pad_right
 from micro_transformer.data.tokenizer import BOS, EOS, Tokenizer
-from micro_transformer.decoding.base import Strategy
-from micro_transformer.generation import MakeLayer, generate
+from micro_transformer.decoding.base import Search, Strategy
+from micro_transformer.generation import MakeLayer, generate, n_best
 from micro_transformer.nn.arch.base import Net
 
 AT_ONCE = 64  # sources decoded together
@@ -29,25 +31,77 @@ def translate(
     A source without tokens has an empty translation. Row i draws from (seed, i), whatever else is
     translated with it. Error: as `generate`.
     """
-    ids = [tokenizer.encode(text) for text in sources]
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    order = order[sum(not len(row) for row in ids) :]
     found = [""] * len(sources)
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE].tolist()
-        source = pad_right([ids[row] for row in rows], model.device)
-        out = generate(
-            model,
-            torch.full((len(rows), 1), BOS, device=source.device),
-            strategy,
-            length,
-            make_layer=make_layer,
-            seed=seed,
-            rows=rows,
-            eos=EOS,
-            source=source,
-            weigh_source=strategy.reads_source,
-        )
+    reading: dict[str, Any] = {"make_layer": make_layer, "weigh_source": strategy.reads_source}
+    for rows, prompt, source in _batches(model, tokenizer, sources):
+        drawn: dict[str, Any] = {"seed": seed, "rows": rows}
+        out = generate(model, prompt, strategy, length, eos=EOS, source=source, **drawn, **reading)
         for row, line in zip(rows, out.tolist(), strict=True):
             found[row] = tokenizer.decode(line)
     return found
+
+
+def translations(
+    model: Net,
+    tokenizer: Tokenizer,
+    sources: Sequence[str],
+    strategy: Search,
+    length: int,
+    *,
+    make_layer: MakeLayer,
+) -> list[list[tuple[str, float]]]:
+    """As `translate`, all finished translations of each source and their scores, best first."""
+    found: list[list[tuple[str, float]]] = [[] for _ in sources]
+    reading: dict[str, Any] = {"make_layer": make_layer, "weigh_source": strategy.reads_source}
+    for rows, prompt, source in _batches(model, tokenizer, sources):
+        each = n_best(model, prompt, strategy, length, eos=EOS, source=source, **reading)
+        for row, texts in zip(rows, each, strict=True):
+            found[row] = [(tokenizer.decode(ids.tolist()), score) for ids, score in texts]
+    return found
+
+
+def continuation(
+    model: Net,
+    tokenizer: Tokenizer,
+    prompt: str,
+    strategy: Strategy,
+    length: int,
+    **options: Any,
+) -> str:
+    """What follows the prompt, `length` tokens at most. options, errors: as in `generate`."""
+    ids = _ids(model, tokenizer, prompt)
+    out = generate(model, ids, strategy, length, **options)
+    return tokenizer.decode(out[0, ids.shape[1] :].tolist())
+
+
+def continuations(
+    model: Net,
+    tokenizer: Tokenizer,
+    prompt: str,
+    strategy: Search,
+    length: int,
+    *,
+    make_layer: MakeLayer,
+) -> list[tuple[str, float]]:
+    """As `continuation`, all texts that are found and their scores, best first."""
+    ids = _ids(model, tokenizer, prompt)
+    (best,) = n_best(model, ids, strategy, length, make_layer=make_layer)
+    return [(tokenizer.decode(ids.tolist()), score) for ids, score in best]
+
+
+def _ids(model: Net, tokenizer: Tokenizer, text: str) -> Tensor:
+    """(1, T)."""
+    return torch.from_numpy(tokenizer.encode(text).astype("int64"))[None].to(model.device)
+
+
+def _batches(
+    model: Net, tokenizer: Tokenizer, sources: Sequence[str]
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """(numbers of the sources, prompts (B, 1), sources (B, S)) of those that have tokens."""
+    ids = [tokenizer.encode(text) for text in sources]
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    order = order[sum(not len(row) for row in ids) :]
+    for start in range(0, len(order), AT_ONCE):
+        rows = order[start : start + AT_ONCE].tolist()
+        source = pad_right([ids[row] for row in rows], model.device)
+        yield rows, torch.full((len(rows), 1), BOS, device=source.device), source

@@ -1,5 +1,7 @@
 """The main command as users type it, run in its own process."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -217,6 +219,25 @@ def test_a_stored_model_writes_text_from_the_command_line(lab, micro_data):
         assert (code, out) == (2, "") and line in errors and "Traceback" not in errors
     code, out, errors = write("nowhere", *words)
     assert (code, out) == (3, "") and "nowhere" in errors and "Traceback" not in errors
+    code, out, errors = write(*words, "--n-best", "2")
+    assert (code, out) == (2, "") and "--n-best: needs a search; add decoding=beam" in errors
+    code, out, _ = write("prompt=The cat", "--tokens", "9", "decoding=beam", "--n-best=3", "--json")
+    best = [json.loads(line) for line in out.splitlines()]
+    assert len({row["text"] for row in best}) == 3 and {len(row["text"]) for row in best} == {9}
+    assert best == sorted(best, key=lambda row: -row["score"])
+    (lab.folder / "prompts.txt").write_text("The cat\nA dog\n")
+    grid = ["--grid=out", "--file=prompts.txt", "--tokens=9", "decoding=beam,top_k"]
+    code, out, _ = write(*grid)
+    assert code == 0 and out.startswith("written: out/grid.csv, out/grid.md")
+    head, *rows = csv.reader(io.StringIO((lab.folder / "out" / "grid.csv").read_text()))
+    assert head == ["prompt", "choices", "text"]
+    assert [row[:2] for row in rows] == [
+        [prompt, f"decoding={name}"]
+        for name in ("beam", "top_k")
+        for prompt in ("The cat", "A dog")
+    ]
+    assert rows[0][2] == best[0]["text"]
+    assert (lab.folder / "out" / "grid.md").read_text().count("**decoding=") == 4
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -94,6 +94,9 @@ def test_lengths_are_those_of_the_prepared_text(micro_data: Any) -> None:
     (["train.kernel=flex"], "train.kernel=flex: has no backward pass on a CPU; use auto"),
     (["decoding=beam", "decoding.coverage_penalty=0.2"],
      "decoding.coverage_penalty=0.2: arch kind DecoderLM reads no source; use 0 or option=B"),
+    (["option=B", "decoding.guidance_scale=2"],
+     "decoding.guidance_scale=2: arch kind EncoderDecoder was never trained without a source; "
+     "use 1, or train with arch.source_dropout=0.1"),
 ])  # fmt: skip
 def test_what_cannot_run_here_is_told_before_it_runs(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
@@ -103,4 +106,9 @@ def test_what_cannot_run_here_is_told_before_it_runs(
         make_plan(["device=cpu", *words])
     (line,) = refused.value.lines
     assert line.startswith(said)
-    make_plan(["device=cpu", "attention=flex", "decoding=beam"])
+    monkeypatch.setenv("CXX", "no-compiler")
+    with pytest.raises(BadConfig, match="no C.. compiler no-compiler; install one, or use sdpa"):
+        make_plan(["device=cpu", "attention=flex"])
+    monkeypatch.setenv("CXX", "sh")  # one that is there
+    make_plan(["device=cpu", "attention=flex", "decoding=beam", "decoding.guidance_scale=2"])
+    make_plan(["option=B", "decoding.guidance_scale=2", "arch.source_dropout=0.1"])

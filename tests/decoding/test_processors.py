@@ -19,7 +19,9 @@ ALL: dict[str, Processor] = {
     "temperature": processors.temperature(0.7),
     "top_k": processors.top_k(3),
     "top_p": processors.top_p(0.8),
+    "typical": processors.typical(0.6),
     "min_p": processors.min_p(0.2),
+    "no_repeat_ngram": processors.no_repeat_ngram(2),
 }
 PENALTIES = ("repetition", "frequency", "presence")
 Warper = Callable[[Tensor, Tensor], Tensor]
@@ -131,9 +133,42 @@ def test_filters_equal_transformers() -> None:
         (processors.top_k(7), transformers.TopKLogitsWarper(7)),
         (processors.top_p(0.83), transformers.TopPLogitsWarper(0.83)),
         (processors.min_p(0.07), transformers.MinPLogitsWarper(0.07)),
+        (processors.typical(0.4), transformers.TypicalLogitsWarper(0.4)),
+        (processors.typical(0.95), transformers.TypicalLogitsWarper(0.95)),
         (processors.temperature(0.7), transformers.TemperatureLogitsWarper(0.7)),
     ):
         torch.testing.assert_close(ours(NONE, logits), oracle(NONE, logits.clone()))
+
+
+@pytest.mark.parametrize(
+    ("mass", "expected"), [(0.1, [1]), (0.3, [0, 1]), (0.7, [0, 1]), (0.8, [0, 1, 2, 3])]
+)
+def test_typical_keeps_what_is_nearest_to_the_mean_surprise(
+    mass: float, expected: list[int]
+) -> None:
+    """Probabilities 1/2, 1/4, 1/8, 1/8: surprises 1, 2, 3, 3 bits, entropy 1.75 bits."""
+    assert kept(processors.typical(mass)(NONE, of(0.5, 0.25, 0.125, 0.125))) == [expected]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_no_ngram_occurs_twice_as_in_transformers(size: int) -> None:
+    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    oracle = transformers.NoRepeatNGramLogitsProcessor(size)
+    for length in (1, 2, 6, 15):
+        ids, logits = torch.randint(1, 4, (20, length)), torch.randn(20, 9)
+        found = processors.no_repeat_ngram(size)(ids, logits)
+        assert torch.equal(found, oracle(ids, logits.clone()))
+
+
+def test_pads_are_part_of_no_ngram() -> None:
+    logits = torch.zeros(2, 5)
+    ids = torch.tensor([[0, 0, 0, 3], [3, 4, 2, 3]])
+    assert kept(processors.no_repeat_ngram(2)(ids, logits)) == [[0, 1, 2, 3, 4], [0, 1, 2, 3]]
+
+
+def test_a_row_without_another_token_may_repeat() -> None:
+    ids, logits = torch.tensor([[1, 2, 3]]), torch.tensor([[-torch.inf, 1.0, 2.0, 3.0]])
+    assert torch.equal(processors.no_repeat_ngram(1)(ids, logits), logits)
 
 
 NEUTRAL: dict[str, Processor] = {
@@ -144,7 +179,9 @@ NEUTRAL: dict[str, Processor] = {
     "top_k": processors.top_k(300),
     "top_k of more": processors.top_k(10**12),
     "top_p": processors.top_p(1.0),
+    "typical": processors.typical(1.0),
     "min_p": processors.min_p(0.0),
+    "no_repeat_ngram of more": processors.no_repeat_ngram(10),
 }
 HARD = {
     "normal": lambda: 4 * torch.randn(2, 300),

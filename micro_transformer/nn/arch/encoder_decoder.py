@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.attention import SelfAttention
 from micro_transformer.nn.cache.base import Cache
@@ -14,7 +16,7 @@ from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.linear import VocabularyHead
 from micro_transformer.nn.norms import make_norm
-from micro_transformer.nn.padding import positions
+from micro_transformer.nn.padding import PAD, positions
 from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
 from micro_transformer.nn.source_memory import Memory, SourceContext
@@ -31,7 +33,9 @@ class EncoderDecoder(Net):
     Source and target share the embedding and the positional encoding. The encoder sees the whole
     source, pads apart; its output is normalised before the decoder reads it. A decoder block is
     self-attention, cross-attention, FFN. visibility: of the decoder's self-attention, as the
-    pattern says. `flops_per_token` is that of a target token with one token of the source.
+    pattern says. source_dropout: probability that a whole source is taken for pads in training, so
+    that the net can also write without one, as classifier-free guidance needs. `flops_per_token` is
+    that of a target token with one token of the source.
     """
 
     reads = ("source_target",)  # in the words of Task.gives
@@ -43,9 +47,11 @@ class EncoderDecoder(Net):
         pattern: Pattern,
         make_ffn: Callable[[], FFN],
         make_kernel: Callable[[], Kernel],
+        *,
+        source_dropout: Rate = 0.0,
     ):
         super().__init__()
-        self.dims = dims
+        self.dims, self.source_dropout = dims, source_dropout
         self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
         self.posenc = posenc
         self.embedding_norm = (
@@ -91,7 +97,7 @@ class EncoderDecoder(Net):
     ) -> Tensor:
         """(B, T) ids of the target -> (B, T, V) logits, given the source (B, S) or its memory."""
         if source is not None:
-            memory = self.encode(source, aux_scale)
+            memory = self.encode(self._dropped(source), aux_scale)
         return self.logits(self.hidden(ids, cache, pos, aux_scale, memory))
 
     def encode(self, source: Tensor, aux_scale: Tensor | None = None) -> Memory:
@@ -166,6 +172,13 @@ class EncoderDecoder(Net):
 
     def _cross_attentions(self) -> list[CrossAttention]:
         return [block.cross_attention for block in self.decoder.blocks]  # type: ignore[misc]
+
+    def _dropped(self, source: Tensor) -> Tensor:
+        """(B, S): in training some rows are pads alone."""
+        if not self.training or not self.source_dropout:
+            return source
+        is_dropped = torch.rand(len(source), 1, device=source.device) < self.source_dropout
+        return source.masked_fill(is_dropped, PAD)
 
     def _embed(self, ids: Tensor, pos: Tensor) -> Tensor:
         x: Tensor = self.embedding_norm(self.posenc.embed(self.embedding(ids), pos))
