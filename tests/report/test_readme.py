@@ -27,3 +27,9 @@ def test_a_changed_table_is_made_anew():
     made = readme.refreshed(text, readme.ROOT / "results")
     assert "old" not in made and "PPL mean ± std" in made
     assert made.startswith("a\n<!-- results:demo -->\n") and made.endswith("<!-- /results -->\nb")
+
+
+@pytest.mark.parametrize("sweep", sorted(path.name for path in (readme.ROOT / "results").iterdir()))
+def test_no_committed_record_names_a_folder_of_a_machine(sweep):
+    for path in (readme.ROOT / "results" / sweep).rglob("record.json"):
+        assert not re.search(r'"([\w.]+=)?(/|[A-Z]:)', path.read_text(encoding="utf-8")), path
