@@ -1,4 +1,4 @@
-"""What beam search and translation cost at model=8m on a CPU, beside transformers, in turn.
+"""What beam search and translation cost at model=8m on a CPU, with transformers as a peer, in turn.
 
     python benchmarks/beam_speed.py [--parts beam translation] [--rounds 5] [--new 2048]
 

@@ -206,7 +206,8 @@ def decoding_step(
     )
     if strategy.guidance_scale != 1:
         nothing = None if source is None else torch.full_like(source[:, :1], PAD)
-        without = ModelStep(model, make_layer, max_len=length, eos=eos, source=nothing)
+        size = 1 + max_new_tokens if source is None else length
+        without = ModelStep(model, make_layer, max_len=size, eos=eos, source=nothing)
         reads_prompt = source is not None
         step = Guided(step, without, strategy.guidance_scale, reads_prompt=reads_prompt)
     was_training = model.training

@@ -145,6 +145,8 @@ def _write(entry: Entry, cells: list[Cell], asked: Any) -> int:
 
     config = cells[0].config
     is_searched = schema.component("decoding", config).facts["searches"]
+    if asked.n_best and asked.grid:
+        raise BadConfig([_("--n-best: has no grid; leave out --grid or --n-best")])
     if asked.n_best and not is_searched:
         raise BadConfig([_("--n-best: needs a search; add decoding=beam")])
     make_deterministic(config["train"]["threads"])

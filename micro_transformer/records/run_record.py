@@ -33,7 +33,7 @@ FINAL = frozenset({OK, INVALID, NAN})
 MEMORY_BUDGET = "memory budget"
 # Text samples beside a record, and the line that begins each.
 SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
-# Scores of translations beside a record, with their counts per sentence.
+# Scores of translations in the folder of a record, with their counts per sentence.
 TRANSLATION_SCORES = "translation_scores.{split}.json"
 # Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
 MEASURED_BESIDE = "costs measured beside other jobs"

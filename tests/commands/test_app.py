@@ -227,6 +227,8 @@ def test_a_stored_model_writes_text_from_the_command_line(lab, micro_data):
     assert best == sorted(best, key=lambda row: -row["score"])
     (lab.folder / "prompts.txt").write_text("The cat\nA dog\n")
     grid = ["--grid=out", "--file=prompts.txt", "--tokens=9", "decoding=beam,top_k"]
+    code, out, errors = write(*grid, "--n-best=2")
+    assert (code, out) == (2, "") and "--n-best: has no grid" in errors
     code, out, _ = write(*grid)
     assert code == 0 and out.startswith("written: out/grid.csv, out/grid.md")
     head, *rows = csv.reader(io.StringIO((lab.folder / "out" / "grid.csv").read_text()))
