@@ -96,7 +96,8 @@ class ModelStep:
             return self.model.hidden(ids, cache, pos), None
         reader: Any = self.model
         if self.weigh_source:
-            return reader.hidden_and_source_attention(ids, cache, pos, self.memory)
+            hidden, weights = reader.hidden_and_source_attention(ids, cache, pos, self.memory)
+            return hidden, weights[:, -1]
         return reader.hidden(ids, cache, pos, memory=self.memory), None
 
     def _check(self, ids: Tensor) -> None:

@@ -8,23 +8,20 @@ and their knobs, as in `decoding.top_p=0.9`; with --grid each may have several v
 `decoding=greedy,beam`, and every prompt is written by each.
 """
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from micro_transformer import disk
 from micro_transformer.commands.places import data_flag, store_flag, training_at
+from micro_transformer.commands.text_grid import Cell, write_grid
 from micro_transformer.config import compatibility, schema
 from micro_transformer.config.neutral import with_neutral
 from micro_transformer.config.overrides import BadConfig
 from micro_transformer.console import Argument, Flag, Parser, clean
 from micro_transformer.data.prepared_dataset import DataDamaged, DataMissing
 from micro_transformer.machine import cuda_usable
-from micro_transformer.progress import Display, shown
 from micro_transformer.records.record_files import RECORD, read
 from micro_transformer.records.run_record import NotARecord
 from micro_transformer.runs.planning import make_plan
@@ -32,6 +29,7 @@ from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.wording import _, printable
 
 CHOSEN = ("decoding", "cache", "attention", "scaling")  # groups that the words may set
+PICTURES = (".svg", ".png")
 BAD_USE, BAD_DATA = 2, 3
 
 
@@ -53,6 +51,12 @@ def parser() -> Parser:
                 "--grid",
                 _("write each prompt by each choice, as in decoding=greedy,beam"),
                 "FOLDER",
+                Path,
+            ),
+            Flag(
+                "--alignment",
+                _("draw what each token of a translation reads of its source; .png or .svg"),
+                "FILE",
                 Path,
             ),
             Flag("--json", _("print one JSON object at the end")),
@@ -100,7 +104,7 @@ def _entry(path: Path | None, store: Path) -> Entry:
     return training_at(path, store)
 
 
-def _cells(entry: Entry, words: list[str], data_dir: str, *, is_grid: bool) -> list["Cell"]:
+def _cells(entry: Entry, words: list[str], data_dir: str, *, is_grid: bool) -> list[Cell]:
     """The training's configuration with each combination of the chosen groups, of which only a
     grid may have several; raises BadConfig."""
     for word in words:
@@ -124,76 +128,123 @@ def _cells(entry: Entry, words: list[str], data_dir: str, *, is_grid: bool) -> l
     return cells
 
 
-class Cell(NamedTuple):
-    """A combination of choices, by the words that set it."""
-
-    name: str
-    config: dict[str, Any]
-
-
 def _title(config: dict[str, Any]) -> str:
     return " + ".join(str(schema.component(group, config).kind) for group in ("task", *CHOSEN[:2]))
 
 
+class Writer:
+    """A training's model and task; `config` of its methods says how it decodes.
+
+    translates: the model reads a source, and prompts are sentences to translate.
+    """
+
+    def __init__(self, entry: Entry, config: dict[str, Any], *, tokens: int, seed: int):
+        from micro_transformer.build import measuring, training  # loads torch
+        from micro_transformer.evals import sentences
+        from micro_transformer.runs import worker
+        from micro_transformer.seeds import make_deterministic
+
+        make_deterministic(config["train"]["threads"])
+        self.tokens, self.seed = tokens, seed
+        self.build, self.sentences = measuring, sentences
+        self.task = training.build_task(config)
+        self.model, _state = worker.load(config, entry, self.task)
+        self.translates = "source_target" in self.task.gives
+
+    def texts(self, config: dict[str, Any], prompts: list[str], **options: Any) -> list[str]:
+        """One translation or continuation per prompt. options: as of `generate`."""
+        options |= {"make_layer": self.build.cache_maker(config), "seed": self.seed}
+        model, strategy = (self.model, self.task.tokenizer), self.build.build_strategy(config)
+        if self.translates:
+            return self.sentences.translate(*model, prompts, strategy, self.tokens, **options)
+        return [
+            self.sentences.continuation(*model, prompt, strategy, self.tokens, **options)
+            for prompt in prompts
+        ]
+
+    def best(self, config: dict[str, Any], prompts: list[str]) -> list[list[tuple[str, float]]]:
+        """The texts that a search finds for each prompt and their scores, best first."""
+        make_layer = self.build.cache_maker(config)
+        model = (self.model, self.task.tokenizer)
+        strategy: Any = self.build.build_strategy(config)
+        if self.translates:
+            return self.sentences.translations(
+                *model, prompts, strategy, self.tokens, make_layer=make_layer
+            )
+        return [
+            self.sentences.continuations(
+                *model, prompt, strategy, self.tokens, make_layer=make_layer
+            )
+            for prompt in prompts
+        ]
+
+    def picture(self, config: dict[str, Any], source: str, kind: str) -> bytes:
+        """What each token of the translation reads of its source, as an .svg or .png file."""
+        from micro_transformer.plots.alignment import alignment_map
+        from micro_transformer.plots.style import rendered
+
+        found = self.sentences.alignment(
+            self.model,
+            self.task.tokenizer,
+            source,
+            self.build.build_strategy(config),
+            self.tokens,
+            make_layer=self.build.cache_maker(config),
+            seed=self.seed,
+        )
+        plot = alignment_map(found.source, found.written, found.weights.tolist())
+        return dict(zip((".svg", ".png"), rendered(plot), strict=True))[kind]
+
+
 def _write(entry: Entry, cells: list[Cell], asked: Any) -> int:
-    """Prints the text, or writes the grid; exit code."""
-    from micro_transformer.build import measuring, training
+    """Prints the text, or writes the grid or the picture; exit code."""
     from micro_transformer.commands.streaming import Streamed
-    from micro_transformer.evals import sentences
-    from micro_transformer.runs import worker  # loads torch
-    from micro_transformer.seeds import make_deterministic
 
     config = cells[0].config
-    is_searched = schema.component("decoding", config).facts["searches"]
-    if asked.n_best and asked.grid:
-        raise BadConfig([_("--n-best: has no grid; leave out --grid or --n-best")])
-    if asked.n_best and not is_searched:
-        raise BadConfig([_("--n-best: needs a search; add decoding=beam")])
-    make_deterministic(config["train"]["threads"])
-    task = training.build_task(config)
-    model, _state = worker.load(config, entry, task)
-    translates = "source_target" in task.gives
-    if asked.file and not (translates or asked.grid):
+    _check_flags(asked, is_searched=schema.component("decoding", config).facts["searches"])
+    writer = Writer(entry, config, tokens=asked.tokens, seed=asked.seed)
+    if asked.file and not (writer.translates or asked.grid):
         raise BadConfig([_("--file: needs a translation net or --grid; give a prompt")])
-    prompts = _lines(asked, is_source=translates)
-
-    def how(config: dict[str, Any]) -> tuple[Any, int, dict[str, Any]]:
-        """The strategy, the number of tokens, and the options of a configuration."""
-        options = {"make_layer": measuring.cache_maker(config)}
-        return measuring.build_strategy(config), asked.tokens, options
-
-    def texts(config: dict[str, Any], **more: Any) -> list[str]:
-        strategy, tokens, options = how(config)
-        each = (model, task.tokenizer), (strategy, tokens), options | {"seed": asked.seed} | more
-        if translates:
-            return sentences.translate(*each[0], prompts, *each[1], **each[2])
-        return [sentences.continuation(*each[0], p, *each[1], **each[2]) for p in prompts]
-
-    if asked.grid:
-        _write_grid(texts, prompts, cells, asked.grid)
+    if asked.alignment and not writer.translates:
+        raise BadConfig([_("--alignment: needs a translation net")])
+    prompts = _lines(asked, is_source=writer.translates)
+    if asked.alignment:
+        disk.write_file(asked.alignment, writer.picture(config, prompts[0], asked.alignment.suffix))
+        print(_("written: {file}", file=asked.alignment))
+    elif asked.grid:
+        write_grid(writer.texts, prompts, cells, asked.grid)
     elif asked.n_best:
-        strategy, tokens, options = how(config)
-        find = sentences.translations if translates else _each(sentences.continuations)
-        found = find(model, task.tokenizer, prompts, strategy, tokens, **options)
-        _print_best(prompts, found, asked)
-    elif translates:
-        for source, text in zip(prompts, texts(config), strict=True):
+        _print_best(prompts, writer.best(config, prompts), asked)
+    elif writer.translates:
+        for source, text in zip(prompts, writer.texts(config, prompts), strict=True):
             _print({"source": source, "translation": text}, text, asked)
     elif asked.json:
-        _print({"prompt": prompts[0], "text": texts(config)[0]}, "", asked)
+        [text] = writer.texts(config, prompts)
+        _print({"prompt": prompts[0], "text": text}, "", asked)
     else:
-        screen = Streamed(task.tokenizer, sys.stdout)
-        screen.end(texts(config, watch=screen.watch)[0])
+        screen = Streamed(writer.task.tokenizer, sys.stdout)
+        [text] = writer.texts(config, prompts, watch=screen.watch)
+        screen.end(text)
     return 0
 
 
-def _each(find: Callable[..., Any]) -> Callable[..., list[Any]]:
-    """`find`, which takes one prompt, for several."""
-
-    def found(model: Any, tokenizer: Any, prompts: list[str], *how: Any, **options: Any) -> Any:
-        return [find(model, tokenizer, prompt, *how, **options) for prompt in prompts]
-
-    return found
+def _check_flags(asked: Any, *, is_searched: bool) -> None:
+    if asked.n_best and asked.grid:
+        raise BadConfig([_("--n-best: has no grid; leave out --grid or --n-best")])
+    if asked.alignment and (asked.n_best or asked.grid):
+        raise BadConfig([_("--alignment: draws one translation; leave out --grid and --n-best")])
+    if asked.alignment and asked.alignment.suffix not in PICTURES:
+        raise BadConfig(
+            [
+                _(
+                    "--alignment={file}: must end in {kinds}",
+                    file=asked.alignment,
+                    kinds=" or ".join(PICTURES),
+                )
+            ]
+        )
+    if asked.n_best and not is_searched:
+        raise BadConfig([_("--n-best: needs a search; add decoding=beam")])
 
 
 def _print_best(prompts: list[str], found: list[list[tuple[str, float]]], asked: Any) -> None:
@@ -205,28 +256,6 @@ def _print_best(prompts: list[str], found: list[list[tuple[str, float]]], asked:
 
 def _print(row: dict[str, Any], text: str, asked: Any) -> None:
     print(json.dumps(row, ensure_ascii=False) if asked.json else printable(text))
-
-
-def _write_grid(
-    written: Callable[..., list[str]], prompts: list[str], cells: list[Cell], folder: Path
-) -> None:
-    """grid.csv has a row per prompt and combination; grid.md is the same to read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    disk.need_writable(folder)
-    display, rows = Display(_("combination"), len(cells)), []
-    with shown(display):
-        for name, config in cells:
-            texts = written(config)
-            rows += [(prompt, name, text) for prompt, text in zip(prompts, texts, strict=True)]
-            display.advance()
-    table, page = io.StringIO(), []
-    csv.writer(table).writerows([("prompt", "choices", "text"), *rows])
-    for prompt in dict.fromkeys(prompts):
-        page.append(f"## {printable(prompt)}")
-        page += [f"**{name}**\n\n{printable(text)}" for of, name, text in rows if of == prompt]
-    disk.write_file(folder / "grid.csv", table.getvalue().encode())
-    disk.write_file(folder / "grid.md", ("\n\n".join(page) + "\n").encode())
-    print(_("written: {table}, {page}", table=folder / "grid.csv", page=folder / "grid.md"))
 
 
 def _lines(asked: Any, *, is_source: bool) -> list[str]:

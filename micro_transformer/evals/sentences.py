@@ -1,7 +1,7 @@
 """Text in, text out: translations, in batches of similar length, and continuations."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from micro_transformer.data.tokenizer import BOS, EOS, Tokenizer
 from micro_transformer.decoding.base import Search, Strategy
 from micro_transformer.generation import MakeLayer, generate, n_best
 from micro_transformer.nn.arch.base import Net
+from micro_transformer.wording import _
 
 AT_ONCE = 64  # sources decoded together
 
@@ -58,6 +59,44 @@ def translations(
         for row, texts in zip(rows, each, strict=True):
             found[row] = [(tokenizer.decode(ids.tolist()), score) for ids, score in texts]
     return found
+
+
+class Alignment(NamedTuple):
+    """How much each written token reads of each token of the source."""
+
+    source: list[str]  # S tokens
+    written: list[str]  # T tokens, with EOS as ""
+    weights: Tensor  # (T, S): attention of the last layer, mean over heads
+
+
+@torch.inference_mode()
+def alignment(
+    model: Net,
+    tokenizer: Tokenizer,
+    source: str,
+    strategy: Strategy,
+    length: int,
+    *,
+    make_layer: MakeLayer,
+    seed: int = 0,
+) -> Alignment:
+    """The translation of a sentence with its attention on the source (Bahdanau et al., 2015,
+    figure 3, for a Transformer). Error: ValueError for a source without tokens, and as `generate`.
+    """
+    found = list(_batches(model, tokenizer, [source]))
+    if not found:
+        raise ValueError(_("source: has no tokens; give a sentence"))
+    _rows, prompt, ids = found[0]
+    reading: dict[str, Any] = {"make_layer": make_layer, "weigh_source": strategy.reads_source}
+    out = generate(model, prompt, strategy, length, eos=EOS, source=ids, seed=seed, **reading)
+    reader: Any = model.eval()
+    memory = reader.encode(ids)
+    # A token is chosen at the place before it.
+    _hidden, weights = reader.hidden_and_source_attention(out[:, :-1], None, None, memory)
+    source_tokens, written = (
+        [tokenizer.decode([id]) for id in row] for row in (ids[0].tolist(), out[0, 1:].tolist())
+    )
+    return Alignment(source_tokens, written, weights[0].float().cpu())
 
 
 def continuation(

@@ -21,7 +21,7 @@ class RepeatedHeads(Segment):
 
     def __init__(self, segment: Segment, num_heads: int):
         self.start, self.stop, self.view = segment.start, segment.stop, segment.view
-        self.segment, self.num_heads = segment, num_heads
+        self.segment, self.num_heads, self.shared = segment, num_heads, segment.shared
 
     @property
     def k(self) -> Tensor:  # type: ignore[override]

@@ -10,7 +10,7 @@ from micro_transformer.nn.cache.base import Segment
 from micro_transformer.nn.masks import Mask
 from micro_transformer.nn.visibility import ALL, NONE
 
-# B batch, H heads, Tq queries, n keys of a block, d head_dim
+# B batch, H heads, Tq queries, n keys of a block, d head_dim; T rows and a, c columns of a product
 
 NEVER = float("-inf")
 
@@ -36,7 +36,8 @@ class OnlineSoftmax:
         self._out: Tensor | float = 0.0
 
     def add(self, scores: Tensor, v: Tensor) -> None:
-        """Adds a block: scores (B, H, Tq, n), float32 or wider, -inf if masked; v (B, H, n, d)."""
+        """Adds a block: scores (B, H, Tq, n), float32 or wider, -inf if masked; v (B, H, n, d), or
+        (1, H, n, d) if all rows share it."""
         largest = scores.detach().amax(-1, keepdim=True)
         if self._largest is not None:
             largest = torch.maximum(self._largest, largest)
@@ -44,7 +45,7 @@ class OnlineSoftmax:
         weights = (scores - base).exp()
         kept = 0.0 if self._largest is None else (self._largest - base).exp()
         self._sum = self._sum * kept + weights.sum(-1, keepdim=True)
-        self._out = self._out * kept + (weights.to(v.dtype) @ v).to(scores.dtype)
+        self._out = self._out * kept + product(weights.to(v.dtype), v).to(scores.dtype)
         self._largest = largest
 
     def result(self) -> Tensor | None:
@@ -52,6 +53,17 @@ class OnlineSoftmax:
         if not isinstance(self._sum, Tensor) or not isinstance(self._out, Tensor):
             return None
         return self._out / self._sum.masked_fill(self._sum == 0, 1.0)
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """x (B, H, T, a) times y (B, H, a, c), or (1, H, a, c) for all rows, which is read once:
+    (B, H, T, c)."""
+    if len(x) == len(y):
+        return x @ y
+    # (B, H, T, a), (H, B, T, a), (H, B·T, a), times (H, a, c)
+    together = x.transpose(0, 1).flatten(1, 2) @ y[0]
+    # (H, B·T, c), (H, B, T, c), (B, H, T, c)
+    return together.unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
 def attend_online(pieces: Sequence[Piece], scale: float, rows: int, block: int) -> Tensor:
@@ -87,7 +99,7 @@ def _blocks(length: int, size: int) -> Iterator[slice]:
 def _masked_scores(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Tensor:
     """scale · q·k + bias (B, H, Tq, n) in float32 or wider, -inf where masked."""
     # (B, H, Tq, n)
-    scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
+    scores = product(q, k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
     bias = mask.bias
     if bias is not None:
         scores = scores + bias

@@ -46,6 +46,8 @@ PPL = Measure("val/ppl", N_("PPL"), "", True, margin=0.05)
 BITS = Measure("val/bits_per_byte", N_("Bits per byte"), "bits", True, margin=0.01)
 TOKENS_PER_S = _cost("decode/tokens_per_s", N_("Tokens/s"), "", False)
 TTFT = _cost("decode/ttft_ms", N_("Time to first token"), "ms")
+SENTENCES_PER_S = _cost("translate/sentences_per_s", N_("Sentences/s"), "", False)
+LATENCY = _cost("translate/latency_ms", N_("Latency per sentence"), "ms")
 MS_PER_BATCH = _cost("train/ms_per_batch", N_("ms/batch"), "")
 TRAIN_TOKENS = _cost("train/tokens_per_s", N_("Training tokens/s"), "", False)
 VRAM = _cost("mem/peak_vram_gb", N_("Peak VRAM"), "GB")
@@ -57,7 +59,7 @@ _KNOWN = {
     m.key: m
     for m in (
         LOSS, PPL, BITS, TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, VRAM, RSS, TRAIN_RSS,
-        CACHE,
+        CACHE, SENTENCES_PER_S, LATENCY,
         Measure("val/bleu", N_("BLEU, validation"), "", False, margin=0.5),
         Measure("val/chrf", N_("chrF++, validation"), "", False, margin=0.5),
         Measure("val/exact", N_("Exact translations, validation"), "", False, margin=0.01),
@@ -77,7 +79,18 @@ _KNOWN = {
 # Judges runs whose records do not state their task's quality, or did not measure it: the first
 # that is known.
 QUALITY = ("recall/trained_length", "val/loss")
-SPEED = (TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, RSS, TRAIN_RSS, VRAM, CACHE)
+SPEED = (
+    TOKENS_PER_S,
+    TTFT,
+    SENTENCES_PER_S,
+    LATENCY,
+    MS_PER_BATCH,
+    TRAIN_TOKENS,
+    RSS,
+    TRAIN_RSS,
+    VRAM,
+    CACHE,
+)
 _FALLING = ("loss", "ppl", "bits", "_ms", "ms_", "seconds", "bytes", "_gb", "perplexity")
 
 

@@ -26,6 +26,9 @@ SMALL = {
     "train_steps": 1,
     "decode_tokens": 4,
     "lengths": [8, 16],
+    "num": 4,
+    "alone": 2,
+    "length": 8,
 }
 ENTRIES = {
     f"{choice}.{name}": entry

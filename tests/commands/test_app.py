@@ -213,6 +213,8 @@ def test_a_stored_model_writes_text_from_the_command_line(lab, micro_data):
         "posenc=rope": "posenc=rope: must set one of decoding, cache, attention, scaling",
         "decoding.top_p=1.5": "decoding.top_p=1.5",
         "--tokens=0": "--tokens=0: must be at least 1",
+        "--alignment=x.pdf": "--alignment=x.pdf: must end in .svg or .png",
+        "--alignment=x.png": "--alignment: needs a translation net",
         "prompt=": 'prompt: has no tokens; write prompt="some text"',
     }.items():
         code, out, errors = write(*words, wrong)

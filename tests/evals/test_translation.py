@@ -12,6 +12,8 @@ from micro_transformer.data.tokenizer import BOS, EOS
 from micro_transformer.evals import sentences as translating
 from micro_transformer.evals import translation
 from micro_transformer.evals.translation import Translation, one_line
+from micro_transformer.plots.alignment import alignment_map
+from micro_transformer.plots.style import rendered
 from micro_transformer.stats import translation_metrics
 from tests.evals.subjects import component, translation_subject
 
@@ -133,3 +135,29 @@ def test_the_same_seed_draws_the_same_translations(subject, monkeypatch):
     monkeypatch.setattr(translating, "AT_ONCE", 5)
     assert first == again == translate(drawn, sources, 6)
     assert translate(replace(drawn, seed=8), sources, 6) != first
+
+
+@torch.no_grad()
+def test_an_alignment_has_the_attention_with_which_each_token_was_chosen(subject):
+    """By hand: the weights of the last layer's cross-attention at the token before."""
+    (source, _references), *_ = subject.task.sentences("val", 1)
+    reading = {"make_layer": subject.make_cache, "seed": subject.seed}
+    tokenizer, how = subject.task.tokenizer, (source, subject.strategy, 6)
+    found = translating.alignment(subject.model, tokenizer, *how, **reading)
+    ids = tokenizer.encode(source).tolist()
+    assert found.source == [tokenizer.decode([i]) for i in ids]
+    assert "".join(found.written) == translate(subject, [source], 6)[0]
+    net, written = copy.deepcopy(subject.model), []
+    net.use_kernel(lambda: component("attention", "manual"))
+    kernel = net.decoder.blocks[-1].cross_attention.kernel
+    kernel.weights.register_forward_hook(lambda module, args, out: written.append(out))
+    prompt = torch.full((1, 1), BOS)
+    out = translating.generate(
+        subject.model, prompt, subject.strategy, 6, eos=EOS, source=torch.tensor([ids]), **reading
+    )
+    net(out[:, :-1], source=torch.tensor([ids]))
+    torch.testing.assert_close(found.weights, written[-1].mean(1)[0], rtol=0, atol=1e-6)
+    svg, png = rendered(alignment_map(found.source, found.written, found.weights.tolist()))
+    assert svg.startswith(b"<?xml") and png.startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="source: has no tokens; give a sentence"):
+        translating.alignment(subject.model, tokenizer, "", *how[1:], **reading)

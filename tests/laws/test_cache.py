@@ -279,7 +279,7 @@ def test_paged_copies_no_block_of_rows_in_order_or_of_one_parent() -> None:
 
     def read(num_queries: int) -> list[bool]:
         """Of each segment, whether it is a view of the pool."""
-        held = {slab.untyped_storage().data_ptr() for slab in layer._slabs}
+        held = {slab.untyped_storage().data_ptr() for slab in layer.pool.slabs}
         columns = range(layer._length)
         segments = layer.segments(Wanted(EVERYTHING, columns[-num_queries:], columns))
         return [s.k.untyped_storage().data_ptr() in held for s in segments]
@@ -290,7 +290,9 @@ def test_paged_copies_no_block_of_rows_in_order_or_of_one_parent() -> None:
     assert read(1) == read(2) == [True]
     layer.append(k[:, :, :4], k[:, :, :4], torch.arange(14, 18))
     assert read(2)[0]
-    got = torch.cat([s.k for s in layer.segments(Wanted(EVERYTHING, range(16, 18), range(18)))], 2)
+    both = layer.segments(Wanted(EVERYTHING, range(16, 18), range(18)))
+    assert [s.shared for s in both] == [True, *[False] * (len(both) - 1)]
+    got = torch.cat([s.k.expand(3, -1, -1, -1) for s in both], 2)
     assert torch.equal(got, torch.cat((k[[1, 1, 1]], k[:, :, :4]), 2))
 
 
@@ -334,7 +336,9 @@ def test_one_query_reads_a_shuffled_table_as_one_view() -> None:
     assert segment.columns.tolist() == [*range(8, 12), *range(4), *range(12, 16), *range(4, 8)]
     assert torch.equal(segment.k, k[:, :, segment.columns])
     assert torch.equal(segment.v, -k[:, :, segment.columns])
-    assert segment.k.untyped_storage().data_ptr() == layer._slabs[0].untyped_storage().data_ptr()
+    assert (
+        segment.k.untyped_storage().data_ptr() == layer.pool.slabs[0].untyped_storage().data_ptr()
+    )
 
 
 def test_a_window_skips_blocks_that_it_cannot_see() -> None:

@@ -59,11 +59,11 @@ def test_paged_keeps_its_blocks_for_the_next_text() -> None:
     layer = layer_of("paged", block=4)
     layer.append(*torch.randn(2, 1, 4, 9, 8), torch.arange(9))
     assert layer.used_nbytes() == 9 * 2 * 4 * 8 * 4 and len(layer.free) == 0
-    pool = [slab.data_ptr() for slab in layer._slabs]
+    pool = [slab.data_ptr() for slab in layer.pool.slabs]
     layer.reset()
     assert sorted(layer.free) == [0, 1, 2] and layer.used_nbytes() == 0
     layer.append(*torch.randn(2, 1, 4, 12, 8), torch.arange(12))
-    assert [slab.data_ptr() for slab in layer._slabs] == pool
+    assert [slab.data_ptr() for slab in layer.pool.slabs] == pool
 
 
 def test_int8_takes_less_than_three_tenths_at_8k_in_heads_of_32() -> None:

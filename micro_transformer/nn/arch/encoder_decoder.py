@@ -147,17 +147,19 @@ class EncoderDecoder(Net):
     def hidden_and_source_attention(
         self, ids: Tensor, cache: Cache | None, pos: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Tensor]:
-        """`hidden`, and the weights (B, S) of the last layer's cross-attention at the last token,
-        mean over heads. These alone are computed by hand; every kernel stays what it is."""
+        """`hidden`, and the weights (B, T, S) of the last layer's cross-attention, mean over heads.
+
+        These alone are computed by hand; every kernel stays what it is.
+        """
         seen: list[Tensor] = []
         last = self._cross_attentions()[-1]
-        handle = last.q.register_forward_hook(lambda module, args, q: seen.append(q[:, :, -1:]))
+        handle = last.q.register_forward_hook(lambda module, args, q: seen.append(q))
         try:
             hidden = self.hidden(ids, cache, pos, memory=memory)
         finally:
             handle.remove()
-        weights = last.weights(seen[0], memory, len(self.decoder.blocks) - 1)  # (B, H, 1, S)
-        return hidden, weights.mean(1)[:, 0]
+        weights = last.weights(seen[0], memory, len(self.decoder.blocks) - 1)  # (B, H, T, S)
+        return hidden, weights.mean(1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)

@@ -11,6 +11,8 @@ from micro_transformer.nn.visibility import EVERYTHING, Everything, Visibility, 
 from micro_transformer.records.run_record import MEMORY_BUDGET, OOM
 from micro_transformer.wording import _
 
+SHARED = 128  # columns, from which those that all rows share are read once, in a product of its own
+
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim.
 # Column = index of a token in its row, pads included; its position leaves out the pads, so it may
 # be smaller and differ by row.
@@ -55,22 +57,44 @@ AS_IS = QueryView()
 
 
 class Segment:
-    """Keys and values (B, H, n, d) of the columns start to stop - 1."""
+    """Keys and values (B, H, n, d) of the columns start to stop - 1.
 
-    def __init__(self, start: int, k: Tensor, v: Tensor, view: QueryView = AS_IS):
+    shared: (1, H, n, d), which all rows of the batch share. equal: leading columns in which all
+    rows are known to be equal.
+    """
+
+    shared, equal = False, 0
+
+    def __init__(
+        self, start: int, k: Tensor, v: Tensor, view: QueryView = AS_IS, *, shared: bool = False
+    ):
         self.start, self.stop = start, start + k.shape[2]
-        self.k, self.v, self.view = k, v, view
+        self.k, self.v, self.view, self.shared = k, v, view, shared
+
+    def parts(self) -> "list[Segment]":
+        """The columns that all rows share, and the others, if enough are shared to read them apart;
+        otherwise this segment."""
+        n = self.equal
+        if n < SHARED:
+            return [self]
+        k, v = self.k[:1, :, :n], self.v[:1, :, :n]
+        trunk = Segment(self.start, k, v, self.view, shared=True)
+        if trunk.stop == self.stop:
+            return [trunk]
+        return [trunk, Segment(trunk.stop, self.k[:, :, n:], self.v[:, :, n:], self.view)]
 
 
 class ScatteredSegment(Segment):
-    """Keys and values (B, H, n, d) whose columns are in any order, for one query per row.
+    """Keys and values (B or 1, H, n, d) whose columns are in any order, for one query per row.
 
     columns (n,), or (B, n) where they differ by row: -1 at slots that hold none; those that are not
     written yet are past the last column. name: equal for equal columns, which share a mask.
     """
 
-    def __init__(self, k: Tensor, v: Tensor, columns: Tensor, name: Hashable):
-        super().__init__(0, k, v)
+    def __init__(
+        self, k: Tensor, v: Tensor, columns: Tensor, name: Hashable, *, shared: bool = False
+    ):
+        super().__init__(0, k, v, shared=shared)
         self.columns, self.name = columns, name
 
 

@@ -45,11 +45,16 @@ class Contiguous(CacheLayer):
         self._length += num_new
 
     def segments(self, wanted: Wanted) -> Sequence[Segment]:
-        return [
+        found = [
             Segment(each.start, self._k.narrow(2, each.start, len(each)),
                     self._v.narrow(2, each.start, len(each)))
             for each in wanted.ranges
         ]  # fmt: skip
+        if len(self._equal) > 1 and wanted.num_queries == 1:
+            equal = min(self._equal[0][1:])
+            for segment in found:
+                segment.equal = max(0, min(equal, segment.stop) - segment.start)
+        return found
 
     def reorder(self, rows: Tensor) -> None:
         """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory."""

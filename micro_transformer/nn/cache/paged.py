@@ -1,14 +1,13 @@
 """Paged cache: fixed-size blocks from a pool."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from micro_transformer.config.knobs import Count
-from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, ScatteredSegment, Segment
+from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.cache.paged_reading import Place, Pool, Reader, readers
 from micro_transformer.nn.visibility import Wanted
 
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim;
@@ -16,14 +15,6 @@ from micro_transformer.nn.visibility import Wanted
 
 # Blocks per row up to which a slab is extended, by a copy of it; after that a new one begins.
 EXTENDED = 16
-
-
-class Place(NamedTuple):
-    """Where a block is: the slots from `start` on, in one row of a slab."""
-
-    slab: int
-    row: int
-    start: int
 
 
 class Paged(CacheLayer):
@@ -35,7 +26,8 @@ class Paged(CacheLayer):
 
     The pool is one tensor or a few, slabs, where the blocks of a row are side by side: those in
     order are read as one view, and so are those in any order for one query per row, since attention
-    does not depend on the order of the keys. Blocks of a row in several rows of a slab are copied.
+    does not depend on the order of the keys. Rows that share most blocks, as in beam search, read
+    those of all rows, each once. Other blocks in several rows of a slab are copied at each read.
     """
 
     segmented = True
@@ -43,19 +35,18 @@ class Paged(CacheLayer):
     def __init__(self, spec: CacheSpec, *, block: Count):
         super().__init__(spec)
         self.block = block
-        self._slabs: list[Tensor] = []  # each (2, R, H, S, d): keys, values
-        self._places: list[Place] = []  # by block number
+        self.pool = Pool([], [], block)
         # Index of the block that is written; its rows, and their views (2, n, H, block, d).
         self._open: int | None
         self._targets: list[tuple[slice, Tensor]]
-        self._asked: tuple[list[int], bool] | None  # what `_readers` read
+        self._asked: tuple[list[int], bool] | None  # what `_readers` read: blocks, one query
         self._readers: Sequence[Reader]
         self.reset()
 
     @property
     def num_blocks(self) -> int:
         """Blocks in the pool, free ones included."""
-        return len(self._places)
+        return len(self.pool.places)
 
     def reset(self) -> None:
         self.free = list(reversed(range(self.num_blocks)))  # taken from the end
@@ -79,9 +70,14 @@ class Paged(CacheLayer):
         self._length += num_new
 
     def segments(self, wanted: Wanted) -> Sequence[Segment]:
+        if not self.table:
+            spec = self.spec
+            shape = (2, 0, spec.num_heads, self._length, spec.head_dim)
+            return [Segment(0, *torch.empty(shape, dtype=spec.dtype, device=spec.device))]
         asked = wanted.blocks(self.block), wanted.num_queries == 1
         if asked != self._asked:
-            self._asked, self._readers = asked, self._for_reading(*asked)
+            indices, single = self._asked = asked
+            self._readers = readers(self.pool, self.table, indices, single=single)
         return [reader.segment(self._length) for reader in self._readers]
 
     def reorder(self, rows: Tensor) -> None:
@@ -96,7 +92,7 @@ class Paged(CacheLayer):
         self._forget()
 
     def nbytes(self) -> int:
-        return sum(slab.nbytes for slab in self._slabs)
+        return sum(slab.nbytes for slab in self.pool.slabs)
 
     def predicted_nbytes(self, tokens: int) -> int:
         return -(-tokens // self.block) * self.block * self.token_nbytes()
@@ -130,18 +126,21 @@ class Paged(CacheLayer):
     def _extend(self, rows: int, num_blocks: int) -> None:
         """The pool has num_blocks more blocks for each of `rows` rows."""
         spec, first, before = self.spec, 0, self.num_blocks
-        last = self._slabs[-1] if self._slabs else None
+        slabs, places = self.pool.slabs, self.pool.places
+        last = slabs[-1] if slabs else None
         # Zeros, since a hidden value has the weight 0, which times NaN would be NaN.
+        if max(self._owners, default=0) > 1:  # rows that share blocks read the pool together
+            rows, num_blocks = 1, rows * num_blocks
         shape = (2, rows, spec.num_heads, num_blocks * self.block, spec.head_dim)
         new = torch.zeros(shape, dtype=spec.dtype, device=spec.device)
         if last is not None and len(last[0]) == rows and last.shape[3] < EXTENDED * self.block:
             first = last.shape[3]
-            self._slabs[-1] = torch.cat((last, new), 3)
+            slabs[-1] = torch.cat((last, new), 3)
         else:
-            self._slabs.append(new)
+            slabs.append(new)
         starts = range(first, first + new.shape[3], self.block)
-        slab = len(self._slabs) - 1
-        self._places += [Place(slab, row, start) for start in starts for row in range(rows)]
+        slab = len(slabs) - 1
+        places += [Place(slab, row, start) for start in starts for row in range(rows)]
         self._owners += [0] * (self.num_blocks - before)
         self.free[:0] = reversed(range(before, self.num_blocks))  # after those free by now
         self._forget()
@@ -166,124 +165,15 @@ class Paged(CacheLayer):
                 shared = table[index]
                 table[index] = self._take()
                 filled = self._length - index * self.block
-                copy = self._view(table[index]).narrow(3, 0, filled)
-                copy.copy_(self._view(shared).narrow(3, 0, filled))
+                copy = self.pool.slots(table[index]).narrow(3, 0, filled)
+                copy.copy_(self.pool.slots(shared).narrow(3, 0, filled))
                 self._release(shared)
         numbers = [table[index] for table in self.table]
-        places = [self._places[number] for number in numbers]
+        places = [self.pool.places[number] for number in numbers]
         if places and places == [
             places[0]._replace(row=places[0].row + i) for i in range(len(places))
         ]:
-            return [(slice(None), self._view(numbers[0], len(numbers)))]
-        return [(slice(row, row + 1), self._view(number)) for row, number in enumerate(numbers)]
-
-    def _view(self, number: int, rows: int = 1) -> Tensor:
-        """(2, rows, H, block, d): a block, and those at its slots in the next rows."""
-        slab, row, start = self._places[number]
-        return self._slabs[slab][:, row : row + rows].narrow(3, start, self.block)
-
-    def _for_reading(self, indices: list[int], single: bool) -> "list[Reader]":
-        """Readers of blocks; single: there is one query per row, so the order is free."""
-        readers: list[Reader] = []
-        together: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
-        for index in indices:
-            places = [self._places[table[index]] for table in self.table]
-            rows = tuple(place.row for place in places)
-            one_slab = len({place.slab for place in places}) == 1
-            if one_slab and (
-                len({*rows}) == 1 or rows == tuple(range(rows[0], rows[0] + len(rows)))
-            ):
-                together[places[0].slab, rows].append(index)
-            else:
-                readers.append(self._copier(index))
-        for (slab, rows), part in together.items():
-            num = len({*rows})
-            held = self._slabs[slab][:, rows[0] : rows[0] + num].expand(-1, len(rows), -1, -1, -1)
-            starts = [[self._places[table[index]].start for index in part] for table in self.table]
-            readers += self._of_slab(held, part, starts, single)
-        return sorted(readers, key=lambda reader: reader.start)
-
-    def _of_slab(
-        self, held: Tensor, indices: list[int], starts: list[list[int]], single: bool
-    ) -> "list[Reader]":
-        """Readers of blocks in held (2, B, H, S, d), which begin at the slots starts[row][i]."""
-        runs: list[list[int]] = []  # numbers of blocks in `indices`
-        alike = all(row == starts[0] for row in starts)
-        for i in range(len(indices) if alike else 0):
-            follows = i and indices[i] == indices[i - 1] + 1
-            if follows and starts[0][i] == starts[0][i - 1] + self.block:
-                runs[-1].append(i)
-            else:
-                runs.append([i])
-        first = min(map(min, starts))
-        span = max(map(max, starts)) + self.block - first
-        if single and len(runs) != 1 and span <= 2 * len(indices) * self.block:
-            columns = torch.full((1 if alike else len(starts), span), -1)
-            for row, slots in zip(columns, starts, strict=False):
-                for index, start in zip(indices, slots, strict=True):
-                    block = torch.arange(index * self.block, (index + 1) * self.block)
-                    row[start - first : start - first + self.block] = block
-            both = held.narrow(3, first, span)
-            name = (tuple(indices), *map(tuple, starts))
-            columns = (columns[0] if alike else columns).to(held.device)
-            made = ScatteredSegment(both[0], both[1], columns, name)
-            return [Scattered(indices[0] * self.block, made)]
-        if not alike:
-            return [self._copier(index) for index in indices]
+            return [(slice(None), self.pool.slots(numbers[0], len(numbers)))]
         return [
-            Run(
-                indices[run[0]] * self.block,
-                held.narrow(3, starts[0][run[0]], len(run) * self.block),
-            )
-            for run in runs
+            (slice(row, row + 1), self.pool.slots(number)) for row, number in enumerate(numbers)
         ]
-
-    def _copier(self, index: int) -> "Copier":
-        """Of a block whose rows are not in order."""
-        spec = self.spec
-        shape = (2, 0, spec.num_heads, self.block, spec.head_dim)
-        empty = torch.empty(shape, dtype=spec.dtype, device=spec.device)
-        return Copier(index * self.block, [empty, *(self._view(t[index]) for t in self.table)])
-
-
-class Reader(Protocol):
-    """Makes the segment of some blocks."""
-
-    @property
-    def start(self) -> int:
-        """The first column."""
-
-    def segment(self, length: int) -> Segment:
-        """Its columns, of `length` in total."""
-
-
-class Run(NamedTuple):
-    """Blocks in order, a view (2, B, H, n, d)."""
-
-    start: int  # column
-    held: Tensor
-
-    def segment(self, length: int) -> Segment:
-        held = self.held.narrow(3, 0, min(self.held.shape[3], length - self.start))
-        return Segment(self.start, held[0], held[1])
-
-
-class Scattered(NamedTuple):
-    """Blocks in any order, a view whose unfilled slots are hidden by the mask."""
-
-    start: int  # column of the first block
-    made: ScatteredSegment
-
-    def segment(self, length: int) -> Segment:
-        return self.made
-
-
-class Copier(NamedTuple):
-    """One block of several rows, (2, 1, H, block, d) each, copied at each read."""
-
-    start: int  # column
-    rows: list[Tensor]
-
-    def segment(self, length: int) -> Segment:
-        size = min(self.rows[0].shape[3], length - self.start)
-        return Segment(self.start, *torch.cat([row.narrow(3, 0, size) for row in self.rows], 1))

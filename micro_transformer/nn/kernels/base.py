@@ -14,7 +14,7 @@ from micro_transformer.nn.grouped_heads import (
     ungroup,
 )
 from micro_transformer.nn.masks import PART, JoinedMask, Mask
-from micro_transformer.nn.online_softmax import NEVER, Piece, attend_online
+from micro_transformer.nn.online_softmax import NEVER, Piece, attend_online, product
 from micro_transformer.nn.visibility import ALL
 
 # B batch, H heads, Tq queries, Tk keys, n keys of a segment, d head_dim
@@ -66,6 +66,8 @@ def attend(
 
     kv_heads: heads of the segments, each of which serves a group of query heads.
     """
+    if kernel.takes_segments:
+        segments = [part for segment in segments for part in segment.parts()]
     pieces = [Piece(queries(s.view), s, masks.of_segment(s)) for s in segments]
     if masks.num_heads == kv_heads:
         return _over(kernel, pieces, scale)
@@ -80,7 +82,7 @@ def attend(
 
 
 def _over(kernel: Kernel, pieces: Sequence[Piece], scale: float) -> Tensor:
-    if len(pieces) > 1:
+    if len(pieces) > 1 or pieces[0].keys.shared:
         return kernel.over_segments(pieces, scale)
     [(q, keys, mask)] = pieces
     return kernel(q, keys.k, keys.v, mask, scale)
@@ -122,8 +124,8 @@ def weigh(weights: Tensor, pieces: Sequence[Piece]) -> Tensor:
     wide = torch.promote_types(weights.dtype, torch.float32)
     out: Tensor | None = None
     for part, (_, keys, _) in zip(split(weights, pieces), pieces, strict=True):
-        product = (part @ keys.v).to(wide)
-        out = product if out is None else out.add_(product)
+        values = product(part, keys.v).to(wide)
+        out = values if out is None else out.add_(values)
     assert out is not None, "there is a piece"
     return out.to(weights.dtype)
 

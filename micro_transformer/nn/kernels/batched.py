@@ -7,7 +7,7 @@ from torch import Tensor
 
 from micro_transformer.nn.kernels.base import Kernel, mask_scores, weigh, without_dead
 from micro_transformer.nn.masks import Mask
-from micro_transformer.nn.online_softmax import Piece
+from micro_transformer.nn.online_softmax import Piece, product
 
 # B batch, H heads, T tokens (Tq queries, Tk keys), n keys of a segment, d head_dim
 
@@ -18,21 +18,21 @@ class Batched(Kernel):
     takes_segments = True
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
-        batch, heads = q.shape[:2]
-        q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B·H, T, d)
         added = mask.additive(q.dtype)
         if added.ndim == 2:
+            heads = q.shape[:2]
+            q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B·H, T, d)
             scores = torch.baddbmm(added, q, k.mT, alpha=scale)  # (B·H, Tq, Tk)
+            out = torch.bmm(scores.softmax(-1), v).unflatten(0, heads)  # (B, H, Tq, d)
         else:
-            scores = torch.bmm(q * scale, k.mT)  # (B·H, Tq, Tk)
-            # (B, H, Tq, Tk), then (B·H, Tq, Tk)
-            scores = (scores.unflatten(0, (batch, heads)) + added).flatten(0, 1)
-        out = torch.bmm(scores.softmax(-1), v).unflatten(0, (batch, heads))  # (B, H, Tq, d)
+            scores = ((q * scale) @ k.mT).add_(added)  # (B, H, Tq, Tk)
+            out = scores.softmax(-1) @ v
         return without_dead(out, mask)
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
         """As one product per segment, q scaled first; one softmax in the dtype of q."""
-        scores = torch.cat([(q * scale) @ keys.k.mT for q, keys, _ in pieces], -1)  # (B, H, Tq, n)
+        # (B, H, Tq, all n)
+        scores = torch.cat([product(q * scale, keys.k.mT) for q, keys, _ in pieces], -1)
         dead = mask_scores(scores, pieces)
         weights = scores.softmax(-1)
         return weigh(weights if dead is None else weights.masked_fill(dead, 0.0), pieces)

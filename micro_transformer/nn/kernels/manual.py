@@ -10,7 +10,7 @@ from micro_transformer.config.knobs import Rate
 from micro_transformer.nn.cache.base import Segment
 from micro_transformer.nn.kernels.base import Kernel, mask_scores, weigh
 from micro_transformer.nn.masks import Mask
-from micro_transformer.nn.online_softmax import Piece
+from micro_transformer.nn.online_softmax import Piece, product
 
 # B batch, H heads, Tq queries, Tk keys, n keys of a segment, d head_dim
 
@@ -35,7 +35,7 @@ class Manual(Kernel):
         return self.over_segments([Piece(q, Segment(0, k, v), mask)], scale)
 
     def over_segments(self, pieces: Sequence[Piece], scale: float) -> Tensor:
-        products = [q @ keys.k.mT for q, keys, _ in pieces]  # (B, H, Tq, n) each
+        products = [product(q, keys.k.mT) for q, keys, _ in pieces]  # (B, H, Tq, n) each
         scores = products[0] if len(products) == 1 else torch.cat(products, -1)
         dtype, wide = scores.dtype, torch.promote_types(scores.dtype, torch.float32)
         scores = scores.to(wide) * scale
