@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from micro_transformer.nn.parameter_kinds import TABLE
 
-
 FEW, LARGE = 8, 2**16  # rows at most, and weights at least, from which W x^T is faster than x W^T
 
 
@@ -30,7 +29,7 @@ class Linear(nn.Linear):
         elif self.weight.numel() >= LARGE:
             # (rows, in_features), (out_features, rows), then (..., out_features)
             columns = self.weight @ x.reshape(rows, -1).mT
-            out = columns.mT.contiguous().view(*x.shape[:-1], -1)
+            out = columns.mT.contiguous().view(*x.shape[:-1], -1)  # (..., out_features)
         else:
             return F.linear(x, self.weight, self.bias)
         return out if self.bias is None else out + self.bias
