@@ -1,6 +1,7 @@
 """Builds from a checked configuration what a measurement needs besides the trained model: RoPE
 scaling, KV cache, decoding strategy, evaluators and benchmarks."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from micro_transformer.config.schema import NO_SCALING, component
 from micro_transformer.decoding.base import Strategy
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec
+from micro_transformer.wording import _
+
+log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 MB = 1e6
@@ -22,9 +26,14 @@ def stretch(net: Net, config: Config) -> None:
         net.posenc.stretch(make("scaling", config["scaling"]), config["train"]["context"])  # type: ignore[operator]
 
 
-def build_strategy(config: Config) -> Strategy:
-    """The decoding strategy."""
-    return make("decoding", config["decoding"])
+def build_strategy(config: Config, vocab_size: int) -> Strategy:
+    """The decoding strategy; the log says which of its knobs exceeds the vocabulary."""
+    chosen = config["decoding"]
+    for knob in component("decoding", config).facts["up_to_vocabulary"]:
+        if (chosen[knob] or 0) > vocab_size:
+            said = _("decoding.%s=%s: exceeds the vocabulary of %s, so all tokens are kept")
+            log.warning(said, knob, chosen[knob], vocab_size)
+    return make("decoding", chosen)
 
 
 def cache_maker(config: Config) -> Callable[[CacheSpec], CacheLayer]:

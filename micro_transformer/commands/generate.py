@@ -151,10 +151,13 @@ class Writer:
         self.model, _state = worker.load(config, entry, self.task)
         self.translates = "source_target" in self.task.gives
 
+    def _strategy(self, config: dict[str, Any]) -> Any:
+        return self.build.build_strategy(config, self.task.vocab_size)
+
     def texts(self, config: dict[str, Any], prompts: list[str], **options: Any) -> list[str]:
         """One translation or continuation per prompt. options: as of `generate`."""
         options |= {"make_layer": self.build.cache_maker(config), "seed": self.seed}
-        model, strategy = (self.model, self.task.tokenizer), self.build.build_strategy(config)
+        model, strategy = (self.model, self.task.tokenizer), self._strategy(config)
         if self.translates:
             return self.sentences.translate(*model, prompts, strategy, self.tokens, **options)
         return [
@@ -166,7 +169,7 @@ class Writer:
         """The texts that a search finds for each prompt and their scores, best first."""
         make_layer = self.build.cache_maker(config)
         model = (self.model, self.task.tokenizer)
-        strategy: Any = self.build.build_strategy(config)
+        strategy: Any = self._strategy(config)
         if self.translates:
             return self.sentences.translations(
                 *model, prompts, strategy, self.tokens, make_layer=make_layer
@@ -187,7 +190,7 @@ class Writer:
             self.model,
             self.task.tokenizer,
             source,
-            self.build.build_strategy(config),
+            self._strategy(config),
             self.tokens,
             make_layer=self.build.cache_maker(config),
             seed=self.seed,

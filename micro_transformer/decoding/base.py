@@ -64,6 +64,7 @@ class Strategy(Protocol):
     deterministic: bool = False  # True: the text does not depend on the seed
     searches: bool = False  # True: it is a `Search`
     reads_source: bool = False  # True: the step must give the attention on the source
+    up_to_vocabulary: tuple[str, ...] = ()  # knobs that count tokens; more than all are all
     guidance_scale: float = 1.0  # of the step's logits, see `Guided`; 1: none
 
     def __call__(

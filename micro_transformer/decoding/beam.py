@@ -38,6 +38,7 @@ class Beam(Penalised):
 
     deterministic = True
     searches = True
+    up_to_vocabulary = ("num_beams",)
 
     def __init__(
         self,

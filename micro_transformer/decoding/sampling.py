@@ -15,6 +15,8 @@ from micro_transformer.decoding.processors import Processor
 class Sampling(Penalised):
     """Each token is drawn from the softmax of the processed logits."""
 
+    up_to_vocabulary = ("top_k",)
+
     def __init__(
         self,
         *,

@@ -109,7 +109,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         task=task,
         recipe=training.recipe(config),
         title=" + ".join(config[group]["kind"] for group in TITLE),
-        strategy=measuring.build_strategy(config),
+        strategy=measuring.build_strategy(config, task.vocab_size),
         make_cache=measuring.cache_maker(config),
         new_model=lambda: training.build_model(config, task),
         folder=folder,

@@ -187,7 +187,7 @@ def test_never_with_a_strong_penalty_runs_to_the_cap() -> None:
 
 
 @pytest.mark.parametrize("num_beams", [4, 8])
-def test_more_beams_than_tokens_are_searched_without_a_word(num_beams: int) -> None:
+def test_more_beams_than_tokens_are_searched_to_the_end(num_beams: int) -> None:
     step_table, prompt = table(4), torch.tensor([[3, 3]])
     found = Beam(num_beams=num_beams).search(TableStep(step_table), prompt, 3, EOS)
     every = list(every_text(step_table, [3, 3], 3, EOS))

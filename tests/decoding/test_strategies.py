@@ -5,9 +5,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from micro_transformer.build.measuring import build_strategy
 from micro_transformer.decoding.base import PAD, Draws
 from micro_transformer.decoding.greedy import Greedy
 from micro_transformer.decoding.sampling import Sampling, inverse_cdf
+from micro_transformer.runs.planning import make_plan
 from tests.conftest import build, facts, members
 from tests.decoding.tables import draws, table_step
 
@@ -142,3 +144,20 @@ def test_a_row_without_a_best_token_is_an_error_not_a_text(name: str, bad: float
     with pytest.raises(ValueError, match="^logits: ") as caught:
         build("decoding", name)(table_step(table), PROMPT, 5, draws=draws())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words, knob",
+    [
+        ("decoding=top_k decoding.top_k=21", "top_k"),
+        ("decoding=beam decoding.num_beams=21", "num_beams"),
+    ],
+)
+def test_a_knob_above_the_vocabulary_is_said_to_keep_all(
+    words: str, knob: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job,) = make_plan(words.split()).jobs
+    for size, said in ((21, []), (20, [f"decoding.{knob}=21: exceeds the vocabulary of 20"])):
+        caplog.clear()
+        build_strategy(job.config, size)
+        assert [line.split(", so all")[0] for line in caplog.messages] == said
