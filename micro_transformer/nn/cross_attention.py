@@ -43,7 +43,8 @@ class CrossAttention(SubLayer):
         # (B, S, 2G, d), then (B, 2G, S, d)
         heads = self.kv_proj(encoded).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         k, v = heads.split(self.kv_heads, 1)  # (B, G, S, d) each
-        return self.k(self.qk_norm(k)), self.v(v)
+        # Read at every token that is written, so they are copied into the order of reading once.
+        return self.k(self.qk_norm(k)).contiguous(), self.v(v).contiguous()
 
     def forward(self, x: Tensor, context: SourceContext, index: int) -> Tensor:
         """(B, T, D) -> (B, T, D); keys and values: layer `index` of context.memory."""

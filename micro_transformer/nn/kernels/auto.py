@@ -19,9 +19,9 @@ FEW = 16  # queries per row: fewer are a step of decoding, or a group that share
 # tensor it loses most of its lead.
 PURE, MASKED = 64, 128
 PURE_BF16, MASKED_BF16 = 512, 2048
-# For a step of decoding without a mask: keys from which they are faster in bf16, and keys and
-# B · H from which they are in fp32.
-STEP_BF16, STEP_LONG, STEP_WIDE = 512, 2048, 32
+# For a step of decoding without a mask: keys from which they are faster in bf16; in fp32, keys and
+# B · H from which they are, and B · H from which they are for any keys.
+STEP_BF16, STEP_LONG, STEP_WIDE, STEP_BATCH = 512, 2048, 32, 256
 SCORES = 2**25  # B · H · Tq · Tk, beyond which they would need too much memory
 
 
@@ -83,7 +83,8 @@ def prefers_products(q: Tensor, k: Tensor, mask: Mask | JoinedMask, has_bf16: bo
             scores = batch * heads * num_k
             is_long = num_k >= STEP_BF16 and scores > 4 * STEP_BF16
             return is_long or (is_masked and scores > STEP_BF16)
-        return is_masked or (num_k >= STEP_LONG and batch * heads >= STEP_WIDE)
+        width = batch * heads
+        return is_masked or width >= STEP_BATCH or (num_k >= STEP_LONG and width >= STEP_WIDE)
     if is_masked and (isinstance(mask, JoinedMask) or len(mask.slices()) == 1):
         return num_k <= (MASKED_BF16 if is_narrow else MASKED)
     return num_k <= (PURE_BF16 if is_narrow else PURE)
