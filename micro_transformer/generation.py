@@ -122,7 +122,8 @@ class ModelStep:
         dims, device = self.model.dims, self.model.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else self.model.dtype
-        spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, self.max_len, dtype, device)
+        max_len = self.model.cached_prefix + self.max_len
+        spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, max_len, dtype, device)
         self.cache = Cache.make(self.make_layer, spec, dims.num_layers)
         return self.cache
 
@@ -223,7 +224,7 @@ def _check(model: Net, prompt: Tensor, max_new_tokens: int) -> None:
     length = prompt.shape[1]
     if max_new_tokens < 1:
         raise ValueError(_("max_new_tokens={n}: must be at least 1", n=max_new_tokens))
-    limit = model.posenc.max_len
+    limit = _room(model, model.cached_prefix)
     if limit is not None and length + max_new_tokens > limit:
         raise ValueError(
             _(
@@ -237,6 +238,11 @@ def _check(model: Net, prompt: Tensor, max_new_tokens: int) -> None:
         )
 
 
+def _room(model: Net, prefix: int) -> int | None:
+    """Positions that a learned table has after those of the prefix; None without a table."""
+    return None if model.posenc.max_len is None else model.posenc.max_len - prefix
+
+
 def _check_source(model: Net, prompt: Tensor, source: Tensor) -> None:
     if len(source) != len(prompt):
         raise ValueError(
@@ -246,7 +252,7 @@ def _check_source(model: Net, prompt: Tensor, source: Tensor) -> None:
                 rows=len(prompt),
             )
         )
-    limit, length = model.posenc.max_len, source.shape[1]
+    limit, length = _room(model, model.prefix.num_tokens), source.shape[1]
     if limit is not None and length > limit:
         raise ValueError(
             _(

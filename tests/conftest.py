@@ -3,6 +3,8 @@
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from micro_transformer.config import schema
 from micro_transformer.config.components import find
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.encoder import Encoder
 from micro_transformer.nn.arch.encoder_decoder import EncoderDecoder
 from micro_transformer.nn.cache.base import Cache, CacheSpec
 from micro_transformer.nn.dims import Dims
@@ -42,7 +45,7 @@ def members(group: str) -> list[str]:
 
 # Sizes of tokens that a net of a dozen tokens can feel, in place of those of the yaml.
 SMALL = {"window_blocks": 0, "global_blocks": 1, "random_blocks": 1}
-SMALL |= {"compiled": False}
+SMALL |= {"compiled": False, "num_tokens": 3}
 SMALL |= {"block": 4, "window": 5, "sinks": 2, "factor": 4.0, "group": 2, "residual": 3, "hot": 1}
 
 
@@ -80,8 +83,13 @@ def tiny_encoder_decoder(*choices: str, **changes: Any) -> EncoderDecoder:
     return _tiny(EncoderDecoder, *choices, **changes)
 
 
+def tiny_encoder(*choices: str, pooling: str = "none", **changes: Any) -> Encoder:
+    """As `tiny_decoder`; num_outputs: classes of a net that pools."""
+    return _tiny(partial(Encoder, pooling=pooling), *choices, **changes)
+
+
 def _tiny(
-    kind: type[Net],
+    kind: Callable[..., Net],
     posenc: str = "rope",
     ffn: str = "gelu",
     attention: str = "sdpa",
@@ -115,6 +123,7 @@ def random_ids(*shape: int, vocab_size: int = 20) -> Tensor:
 def make_cache(choice: str, net: Net, batch: int, max_len: int = 64) -> Cache:
     """An empty cache for a net."""
     dims = net.dims
+    max_len += net.cached_prefix
     spec = CacheSpec(batch, dims.kv_heads, dims.head_dim, max_len, net.dtype, net.device)
     return Cache.make(lambda s: build("cache", choice, s), spec, dims.num_layers)
 

@@ -54,7 +54,7 @@ class Memory(Measure):
         )
         assert step.cache is not None
         return {
-            **_bytes(step.cache, length),
+            **_bytes(step.cache, length + subject.model.cached_prefix),
             "rss_gb": rss,
             "rss_delta_gb": rise,
             "vram_gb": vram,

@@ -4,7 +4,7 @@ Only this module and `measuring` turn configurations into objects. They are sepa
 kind of measurement does not change the code digest of trainings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,6 +45,16 @@ def build_model(config: Config, task: Task) -> Net:
     if config["train"]["grad_checkpointing"]:
         net.use_checkpointing()
     return net.to(config["device"])
+
+
+def adapted(net: Net, config: Config, fresh: Iterable[str] = ()) -> Net:
+    """The net, which has the weights of its base, with the adapter's parameters as drawn from the
+    seed, and all that the adapter does not train frozen. fresh: names of the parameters that the
+    base did not give."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config["seed"], "adapter"))
+        make("adapter", config["adapter"]).adapt(net, fresh)
+    return net
 
 
 def _stretch(net: Net, config: Config) -> None:

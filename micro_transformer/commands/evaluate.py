@@ -68,13 +68,13 @@ def _rebuilt(entry: Entry, config: dict[str, Any]) -> tuple[Any, Any]:
     """(task, model with trained weights) of a training; raises Damaged if this version of the lab
     cannot build it."""
     from micro_transformer.build import training
-    from micro_transformer.runs import worker  # loads torch
+    from micro_transformer.runs import trained_net  # loads torch
     from micro_transformer.seeds import make_deterministic
 
     try:
         make_deterministic(config["train"]["threads"])
         task = training.build_task(config)
-        return task, worker.load(config, entry, task)[0]
+        return task, trained_net.load(config, entry, task)[0].net
     except (Damaged, DataMissing, DataDamaged):
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # knobs of another version

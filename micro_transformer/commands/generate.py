@@ -10,6 +10,7 @@ and their knobs, as in `decoding.top_p=0.9`; with --grid each may have several v
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _cells(entry: Entry, words: list[str], data_dir: str, *, is_grid: bool) -> l
             raise BadConfig([_("{word}: must set one of {known}", word=clean(word), known=known)])
     trained: dict[str, Any] = with_neutral(entry.factors()["config"])
     cells = []
-    for job in make_plan([*words, *["-m"] * is_grid]).jobs:
+    for job in make_plan([*_like(trained), *words, *["-m"] * is_grid]).jobs:
         config = trained | {group: job.config[group] for group in CHOSEN}
         config |= {name: job.config[name] for name in ("budget", "run", "bench")}
         config |= {"data": {"dir": data_dir}, "eval": {"measures": {}}}
@@ -126,6 +127,17 @@ def _cells(entry: Entry, words: list[str], data_dir: str, *, is_grid: bool) -> l
         named = [word for word in job.overrides if word.split("=")[0].split(".")[0] in CHOSEN]
         cells.append(Cell(" ".join(named) or f"decoding={job.choices['decoding']}", config))
     return cells
+
+
+def _like(trained: dict[str, Any]) -> Iterator[str]:
+    """Words that choose the trained net's arch and task, which some strategies need."""
+    yield from ("eval=none", "bench=none")
+    for group in ("arch", "task"):
+        kind = trained[group]["kind"]
+        for choice in schema.choices_of(group):
+            if schema.read_choice(group, choice)["kind"] == kind:
+                yield f"{group}={choice}"
+                break
 
 
 def _title(config: dict[str, Any]) -> str:
@@ -141,14 +153,14 @@ class Writer:
     def __init__(self, entry: Entry, config: dict[str, Any], *, tokens: int, seed: int):
         from micro_transformer.build import measuring, training  # loads torch
         from micro_transformer.evals import sentences
-        from micro_transformer.runs import worker
+        from micro_transformer.runs import trained_net
         from micro_transformer.seeds import make_deterministic
 
         make_deterministic(config["train"]["threads"])
         self.tokens, self.seed = tokens, seed
         self.build, self.sentences = measuring, sentences
         self.task = training.build_task(config)
-        self.model, _state = worker.load(config, entry, self.task)
+        self.model = trained_net.load(config, entry, self.task)[0].net
         self.translates = "source_target" in self.task.gives
 
     def _strategy(self, config: dict[str, Any]) -> Any:

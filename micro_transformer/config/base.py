@@ -1,4 +1,5 @@
-"""The base of a fine-tuning: the pre-trained net from whose weights it starts."""
+"""The base of a fine-tuning: the pre-trained net from whose weights it starts, of the same task or
+of another."""
 
 from typing import Any
 
@@ -9,14 +10,30 @@ Config = dict[str, Any]
 
 
 def base_of(config: Config) -> Config | None:
-    """The configuration that trains the base: this one with the base's choices and seed. None if
-    weights are initialized at random."""
+    """The configuration that trains the base: this one with the base's choices and seed, and in a
+    task of its own with this one's tokenizer. None if weights are initialized at random."""
     base = dict(config["base"])
     if not base:
         return None
-    seed, named = base.pop("seed"), {"base": NONE, **base}
-    chosen = {group: read_choice(group, choice, config) for group, choice in named.items()}
+    seed, named = base.pop("seed"), {"base": NONE, "adapter": NONE, **base}
+    chosen = {
+        group: read_choice(group, choice, config)
+        for group, choice in named.items()
+        if choice is not None
+    }
+    tokenizer = {k: v for k, v in config["task"].items() if k == "tokenizer"}
+    if "tokenizer" in chosen.get("task", ()):
+        chosen["task"] |= tokenizer
     return {**config, **chosen, "seed": seed}
+
+
+def start_of(config: Config) -> Config | None:
+    """The configuration of the training whose weights this one starts from, with this one's paths;
+    resolved where this one is. None if weights are initialized at random."""
+    if "origin" not in config:
+        return base_of(config)
+    start = config["origin"]
+    return None if start is None else {**config, **{key: start[key] for key in TRAIN_FACTORS}}
 
 
 def origin(config: Config) -> Config | None:

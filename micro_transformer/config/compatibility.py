@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from micro_transformer.config import kernel_rules
+from micro_transformer.config.adapter_rules import adapters
 from micro_transformer.config.base import base_of
 from micro_transformer.config.choices import read_choice
 from micro_transformer.config.components import Component, find
 from micro_transformer.config.data_needs import unmet
+from micro_transformer.config.pretraining_rules import pretraining
 from micro_transformer.config.relations import broken
 from micro_transformer.config.schema import COMPONENTS, LISTS, NO_SCALING, component
 from micro_transformer.wording import _
@@ -23,12 +25,15 @@ def conflicts(config: dict[str, Any]) -> list[str]:
         _positions,
         _recipe,
         _fine_tuning,
+        adapters,
         _blocks,
         kernel_rules.segments,
         kernel_rules.kernels,
         _unmasked,
+        kernel_rules.bidirectional,
         _coverage,
         _guidance,
+        pretraining,
         unmet,
     )
     found = [line for rule in rules for line in rule(config)]

@@ -83,9 +83,9 @@ def identity(config: dict[str, Any]) -> str:
 def folder_name(chosen: dict[str, str], config: dict[str, Any]) -> str:
     """Folder name of a job: main choices, seed, and a hash of all choices and values but those that
     do nothing."""
-    words = [chosen[g] for g, group in GROUPS.items() if group.named and g in chosen]
     kept = (k for k in chosen if not (k.startswith("hydra/") or is_neutral(k, config.get(k))))
     own = {k: chosen[k] for k in kept}
+    words = [own[g] for g, group in GROUPS.items() if group.named and g in own]
     return short_name(words, f"s{config['seed']}-{digest([own, identity(config)])[:8]}")
 
 

@@ -28,10 +28,18 @@ def unmet(config: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def read_by(net: dict[str, Any]) -> tuple[str, ...]:
+    """What a net reads of a task, some of it by the value of a knob."""
+    facts = find("arch", net["kind"]).facts
+    by_knob = facts.get("reads_with", {}).items()
+    more = (word for knob, words in by_knob for word in words[net[knob]])
+    return (*facts.get("reads", ()), *more)
+
+
 def _needs(config: dict[str, Any]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """(key, group, kind, needs) of the net and of each measure."""
     net = component("arch", config)
-    yield "arch", "arch", net.kind, net.facts.get("reads", ())
+    yield "arch", "arch", net.kind, read_by(config["arch"])
     for group in LISTS:
         for name, entry in config[group]["measures"].items():
             measure = find(group, entry["kind"])

@@ -14,7 +14,8 @@ class Group:
     """A configuration group: a folder of conf/.
 
     home: folder of its components; None for a section of plain values. base: their base class.
-    trained: trained weights depend on it. named: its choice is part of a job's folder name.
+    trained: trained weights depend on it. named: its choice is part of a job's folder name,
+    unless it is neutral.
     is_list: a choice has several components, under `measures`. is_global: a choice sets keys of
     other groups. neutral: content under which the group does nothing; None: it always does.
     """
@@ -40,6 +41,9 @@ GROUPS = {
     "decoding": Group("decoding", "Strategy", named=True),
     "task": Group("tasks", "Task", trained=True),
     "train": Group(trained=True),
+    "adapter": Group(
+        "nn/adapters", "Adapter", trained=True, named=True, neutral={"kind": "NoAdapter"}
+    ),
     "base": Group(neutral={}),  # trained weights depend on what it names: the factor `origin`
     "eval": Group("evals", "Measure", is_list=True),
     "bench": Group("bench", "Measure", is_list=True),

@@ -12,6 +12,8 @@ from micro_transformer.config.components import find
 from micro_transformer.config.schema import component
 from micro_transformer.wording import _
 
+FULL = "Full"  # kind of the pattern that hides nothing
+
 
 def segments(config: dict[str, Any]) -> Iterator[str]:
     """A kernel that takes one tensor of keys would run as another kernel over several segments."""
@@ -24,6 +26,17 @@ def segments(config: dict[str, Any]) -> Iterator[str]:
             attention=attention.kind,
             cache=cache.kind,
             cure="cache=none" if has_gaps else "cache=contiguous",
+        )
+
+
+def bidirectional(config: dict[str, Any]) -> Iterator[str]:
+    """An encoder would read the same under every pattern, which are made for causal texts."""
+    arch, pattern = component("arch", config), component("pattern", config)
+    if arch.facts.get("bidirectional") and pattern.kind != FULL:
+        yield _(
+            "pattern kind {pattern}: arch kind {arch} sees the whole text; use pattern=full",
+            pattern=pattern.kind,
+            arch=arch.kind,
         )
 
 

@@ -30,6 +30,7 @@ SCALARS: dict[str, Any] = {
 }
 # Knobs of recipes and bases that name a file of conf/<group>.
 NAMES = {"train": "train", "base": "base", "scaling": "scaling", "kernel": "attention"}
+NAMES |= {"task": "task", "arch": "arch"}
 # Knobs of earlier versions, and what to write instead.
 MOVED = {"train.base": N_("is a group now; remove it and choose base=long or another of conf/base")}
 NO_SCALING = GROUPS["scaling"].neutral["kind"]

@@ -76,11 +76,17 @@ class Train:
 @dataclass(frozen=True)
 class Base:
     """conf/base: the choices in which the pre-trained net differs from the net that starts from its
-    weights, and its own seed, so that all seeds of a fine-tuning share one pre-trained net."""
+    weights, and its own seed, so that all seeds of a fine-tuning share one pre-trained net.
+
+    task, arch: null where they are those of the fine-tuning. A base of another task has the
+    tokenizer of the fine-tuning, so that ids mean the same.
+    """
 
     seed: Size
     train: str
     base: str = NONE
+    task: str | None = None
+    arch: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from micro_transformer.data.text import Report
 from micro_transformer.data.tokenizer import UNK, Tokenizer
 from micro_transformer.wording import _
 
-RECIPE = 3  # increased when the same sources give other splits or another manifest
+RECIPE = 4  # increased when the same sources give other splits or another manifest
 
 
 def prepare(
@@ -172,7 +172,8 @@ def _build(corpus: Corpus, source: _Source, folder: Path) -> None:
         if not corpus.may_recur(source.origin.tier):
             decontaminate.drop_recurring(splits, corpus.sentences, source.report)
         _must_have_rows(splits, corpus)
-        tokens = tokenizer.train(corpus.tokenizer, splits["train"].all_text())
+        vocabulary = corpus.vocabulary_texts(source.content, splits)
+        tokens = tokenizer.train(corpus.tokenizer, vocabulary)
         if corpus.max_tokens is not None:
             for name, rows in splits.items():
                 _drop_long(rows, name, tokens, corpus.max_tokens, source.report)
@@ -234,6 +235,8 @@ def _describe(
             "splits": decontaminate.recurring(splits, corpus.sentences),
         },
         "tokenizer": tokens.to_dict(),
+        "tokenized_as": corpus.tokenized_as or corpus.name,
+        "tokenizer_sha256": prepared_dataset.digest_of_tokenizer(tokens.to_dict()),
         "dtype": "uint8" if tokens.vocab_size <= 256 else "uint16",
         "facts": corpus.facts(splits, tokens),
         "splits": {},

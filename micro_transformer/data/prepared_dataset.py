@@ -88,6 +88,11 @@ class Prepared:
         return self.manifest["digest"]
 
     @property
+    def tokenizer_digest(self) -> str:
+        """SHA-256 of the tokenizer, which is part of `digest`."""
+        return digest_of_tokenizer(self.manifest["tokenizer"])
+
+    @property
     def record(self) -> dict[str, Any]:
         """What a run's record contains about its data."""
         return {"tier": self.manifest["tier"], "sha256": self.digest, "rows": self.manifest["rows"]}
@@ -152,6 +157,11 @@ def digest_of(manifest: dict[str, Any]) -> str:
     """Digest of prepared data: hash of the tokenizer and of the SHA-256 of the files."""
     identity = {key: manifest[key] for key in ("format", "tokenizer", "dtype", "files")}
     return hashlib.sha256(files.canonical(identity).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digest_of_tokenizer(tokenizer: dict[str, Any]) -> str:
+    """SHA-256 of a tokenizer: ids of two sets of data mean the same where it is equal."""
+    return hashlib.sha256(files.canonical(tokenizer).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -43,10 +43,15 @@ def trace(model: Net, ids: Tensor) -> str:
 
 
 def attention_maps(model: Net, ids: Tensor) -> list[Tensor]:
-    """ids (B, T) -> the attention weights of each layer, (B, H, T, T) each: rows sum to 1."""
+    """ids (B, T) -> the attention weights of each layer, (B, H, T, T) each: rows sum to 1, less
+    what they have on a soft prompt."""
     maps: list[Tensor] = []
+    num = ids.shape[1]
     probe = with_weights(model)
-    with heard(probe, ("weights",), lambda _, value: maps.append(value)), torch.inference_mode():
+    with (
+        heard(probe, ("weights",), lambda _, value: maps.append(value[..., -num:, -num:])),
+        torch.inference_mode(),
+    ):
         probe(ids)
     return maps
 

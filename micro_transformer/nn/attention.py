@@ -84,5 +84,15 @@ class SelfAttention(SubLayer):
             moved = moved * (context.pos > 0)[:, None, :, None]
         return torch.cat((q, moved, staying), 1)
 
+    def projections(self) -> dict[str, tuple[str, range]]:
+        ends = [self.num_heads, self.num_heads + self.kv_heads, self.num_heads + 2 * self.kv_heads]
+        q, k, v = (end * self.head_dim for end in ends)
+        return {
+            "q": ("qkv", range(q)),
+            "k": ("qkv", range(q, k)),
+            "v": ("qkv", range(k, v)),
+            "out": ("out", range(self.out.out_features)),
+        }
+
     def residual_outputs(self) -> list[Tensor]:
         return [self.out.weight]

@@ -72,5 +72,14 @@ class CrossAttention(SubLayer):
         weights = scores.masked_fill(pads, lowest).softmax(-1).masked_fill(pads, 0.0)
         return memory.spread(weights)
 
+    def projections(self) -> dict[str, tuple[str, range]]:
+        width = self.kv_heads * self.head_dim
+        return {
+            "q": ("q_proj", range(self.q_proj.out_features)),
+            "k": ("kv_proj", range(width)),
+            "v": ("kv_proj", range(width, 2 * width)),
+            "out": ("out", range(self.out.out_features)),
+        }
+
     def residual_outputs(self) -> list[Tensor]:
         return [self.out.weight]

@@ -59,6 +59,13 @@ def declared(module: nn.Module) -> dict[str, Kind]:
     return found
 
 
+def own_rates(net: nn.Module) -> dict[Tensor, float]:
+    """Parameters of modules that state a peak learning rate of their own, `lr`, in place of the
+    recipe's -> that rate."""
+    stating = [module for module in net.modules() if hasattr(module, "lr")]
+    return {p: m.lr for m in stating for p in m.parameters(recurse=False)}  # type: ignore[misc]
+
+
 def parameter_kinds(net: nn.Module) -> Iterator[tuple[Tensor, Kind]]:
     """(parameter, kind) in the order of modules; a shared parameter once per module. ValueError for
     a parameter without a kind."""

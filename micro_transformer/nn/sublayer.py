@@ -14,6 +14,10 @@ class SubLayer(nn.Module):
         """(B, T, D), normalised -> (B, T, D), added to the residual stream. index: of the block."""
         return self(x, context, index)
 
+    def projections(self) -> dict[str, tuple[str, range]]:
+        """Maps name of a projection (q, k, v, out) -> its linear layer and its rows there."""
+        return {}
+
     def residual_outputs(self) -> list[Tensor]:
         """Weights whose output is added to the residual stream."""
         raise NotImplementedError

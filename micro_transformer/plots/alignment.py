@@ -24,9 +24,9 @@ def alignment_map(
         axes.grid(visible=False)
         axes.tick_params(length=0)
         figure.colorbar(image, ax=axes, label=_("Attention"), pad=0.02)
-    note = _("Attention of the last layer on the source, mean over heads; ∅: end of sentence")
+    note = _("Attention of the last layer on the source, mean over heads; EOS: end of sentence")
     return finished(Plot("alignment", _("Alignment"), note, figure))
 
 
 def _shown(token: str) -> str:
-    return label(token.strip(), 16) if token.strip() else "∅" if not token else "␣"
+    return label(token.strip(), 16) if token.strip() else "EOS" if not token else "␣"

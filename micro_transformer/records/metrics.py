@@ -46,20 +46,21 @@ PPL = Measure("val/ppl", N_("PPL"), "", True, margin=0.05)
 BITS = Measure("val/bits_per_byte", N_("Bits per byte"), "bits", True, margin=0.01)
 TOKENS_PER_S = _cost("decode/tokens_per_s", N_("Tokens/s"), "", False)
 TTFT = _cost("decode/ttft_ms", N_("Time to first token"), "ms")
-SENTENCES_PER_S = _cost("translate/sentences_per_s", N_("Sentences/s"), "", False)
+TRANSLATIONS_PER_S = _cost("translate/sentences_per_s", N_("Translations/s"), "", False)
 LATENCY = _cost("translate/latency_ms", N_("Latency per sentence"), "ms")
 MS_PER_BATCH = _cost("train/ms_per_batch", N_("ms/batch"), "")
 TRAIN_TOKENS = _cost("train/tokens_per_s", N_("Training tokens/s"), "", False)
 VRAM = _cost("mem/peak_vram_gb", N_("Peak VRAM"), "GB")
 RSS = _cost("decode/peak_rss_gb", N_("Peak RSS, decoding"), "GB")
 TRAIN_RSS = _cost("train/peak_rss_gb", N_("Peak RSS, training"), "GB")
+SENTENCES_PER_S = _cost("encode/sentences_per_s", N_("Sentences/s"), "", False)
 CACHE = _cost("cache/bytes", N_("Cache"), "bytes")
 
 _KNOWN = {
     m.key: m
     for m in (
         LOSS, PPL, BITS, TOKENS_PER_S, TTFT, MS_PER_BATCH, TRAIN_TOKENS, VRAM, RSS, TRAIN_RSS,
-        CACHE, SENTENCES_PER_S, LATENCY,
+        CACHE, SENTENCES_PER_S, TRANSLATIONS_PER_S, LATENCY,
         Measure("val/bleu", N_("BLEU, validation"), "", False, margin=0.5),
         Measure("val/chrf", N_("chrF++, validation"), "", False, margin=0.5),
         Measure("val/exact", N_("Exact translations, validation"), "", False, margin=0.01),
@@ -68,6 +69,10 @@ _KNOWN = {
         Measure("test/repetition", N_("Repeated 4-grams"), "", True, margin=0.01),
         Measure("test/bleu", N_("BLEU"), "", False, margin=0.5),
         Measure("test/chrf", N_("chrF++"), "", False, margin=0.5),
+        Measure("val/f1_macro", N_("Macro F1, validation"), "", False, margin=0.01),
+        Measure("val/accuracy", N_("Accuracy, validation"), "", False, margin=0.01),
+        Measure("val/ece", N_("Calibration error, validation"), "", True, margin=0.01),
+        Measure("test/ece", N_("Calibration error"), "", True, margin=0.01),
         Measure("test/f1_macro", N_("Macro F1"), "", False, margin=0.01),
         Measure("test/accuracy", N_("Accuracy"), "", False, margin=0.01),
         Measure("val/recall", N_("Recall"), "", False, margin=0.05),
@@ -82,7 +87,7 @@ QUALITY = ("recall/trained_length", "val/loss")
 SPEED = (
     TOKENS_PER_S,
     TTFT,
-    SENTENCES_PER_S,
+    TRANSLATIONS_PER_S,
     LATENCY,
     MS_PER_BATCH,
     TRAIN_TOKENS,

@@ -35,6 +35,8 @@ MEMORY_BUDGET = "memory budget"
 SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
 # Scores of translations in the folder of a record, with their counts per sentence.
 TRANSLATION_SCORES = "translation_scores.{split}.json"
+# Scores of classifications in the folder of a record, with what is right per sentence.
+CLASSIFICATION_SCORES = "classification_scores.{split}.json"
 # Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
 MEASURED_BESIDE = "costs measured beside other jobs"
 TRAINED_BESIDE = "trained beside other jobs"

@@ -49,7 +49,9 @@ def _line(record: RunRecord) -> str:
     if record.status != run_record.OK:
         return f"{record.status}: {record.error}"
     shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
+    shown |= {"val/accuracy": "accuracy {:.3f}", "val/f1_macro": "macro-F1 {:.3f}"}
     costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
+    costs |= {"encode/sentences_per_s": "{:.0f} sentences/s"}
     parts = [text.format(record.metrics[k]) for k, text in shown.items() if k in record.metrics]
     parts += [text.format(record.cost[k]) for k, text in costs.items() if record.cost.get(k)]
     return ", ".join([*parts, *record.flags]) or run_record.OK

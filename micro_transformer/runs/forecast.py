@@ -90,7 +90,7 @@ def _trainings(cells: list[Cell], missing: bool = False) -> list[Training]:
             is_stored = training.entry.is_complete()
             if not (missing and is_stored):
                 found[training.entry.fingerprint] = training
-            training = None if is_stored else training.base
+            training = training.completes if is_stored else training.base
     return list(found.values())
 
 
@@ -139,11 +139,11 @@ def _medians(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 def _step_times(record: RunRecord) -> Iterator[tuple[str, float]]:
     """(training key, seconds per step) of each training in a record: its own and its base's."""
-    base = (record.config.get("origin") or {}).get("train")
-    for phase, recipe in (("train", record.config.get("train")), ("base", base)):
-        seconds = record.phases.get(phase)
+    base = {**record.config, **(record.config.get("origin") or {})}
+    for phase, config in (("train", record.config), ("base", base)):
+        seconds, recipe = record.phases.get(phase), config.get("train")
         if seconds and recipe and recipe.get("steps"):
-            yield _training_key({**record.config, "train": recipe}), seconds / recipe["steps"]
+            yield _training_key(config), seconds / recipe["steps"]
 
 
 def _time(needed: list[Training], todo: list[Cell], past: list[RunRecord], workers: int) -> str:

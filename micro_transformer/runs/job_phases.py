@@ -47,7 +47,9 @@ def train_and_measure(job: Job, training: Training, groups: Sequence[str]) -> li
     """The phases that measured the model, after training it if it was not stored; the last one may
     have failed. A stored training that proves damaged is set aside and trained again, once."""
     phases: list[Phase] = []
-    with training.entry.held():
+    with ExitStack() as held:
+        for needed in filter(None, (training, training.completes)):
+            held.enter_context(needed.entry.held())
         for _ in range(2):
             trained = _train(job, training, TRAIN)
             phases += trained
@@ -62,9 +64,10 @@ def train_and_measure(job: Job, training: Training, groups: Sequence[str]) -> li
 
 
 def _train(job: Job, training: Training, name: str) -> list[Phase]:
-    """The phases that trained the model, its base first; none if it is stored."""
+    """The phases that trained the model, its base first; none if it is stored, with the base that
+    an adapter needs."""
     if training.is_stored():
-        return []
+        return [] if training.completes is None else _train(job, training.completes, BASE)
     phases: list[Phase] = []
     base = training.base
     with ExitStack() as held:

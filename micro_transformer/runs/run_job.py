@@ -13,7 +13,7 @@ from micro_transformer import disk
 from micro_transformer.config import compatibility, excerpts
 from micro_transformer.config.resolve import resolve
 from micro_transformer.config.sections import Run
-from micro_transformer.data.configured import data_digest, split_lengths
+from micro_transformer.data.configured import data_digest, other_tokenizer, split_lengths
 from micro_transformer.machine import environment, git_state
 from micro_transformer.records import run_record
 from micro_transformer.records.run_record import RunRecord
@@ -166,8 +166,10 @@ def _work(job: Job, config: dict[str, Any], prints: Fingerprints) -> list[Phase]
 
 
 def _rules(config: dict[str, Any]) -> list[str]:
-    """The rules that the configuration breaks, by itself or given the length of its data."""
-    return compatibility.conflicts(config) + excerpts.beyond_the_text(config, split_lengths(config))
+    """The rules that the configuration breaks, by itself or given its data."""
+    lengths = split_lengths(config)
+    by_data = excerpts.beyond_the_text(config, lengths) + other_tokenizer(config)
+    return compatibility.conflicts(config) + by_data
 
 
 def _measures_costs_later(job: Job, config: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ class Measured(Work):
 
     metrics: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
-    size: dict[str, int] = field(default_factory=dict)
+    size: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)  # the task's, as in the record
     dtype: str | None = None  # of the weights as measured

@@ -16,11 +16,11 @@ from micro_transformer.evals.base import EvalContext
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.progress import Display, shown
+from micro_transformer.runs import trained_net
 from micro_transformer.runs.work import Measured, Work
 from micro_transformer.seeds import make_deterministic, seed_everything, stream
 from micro_transformer.stop import StopRequest
-from micro_transformer.store.checkpoints import Damaged, Entry
-from micro_transformer.store.contents import state_of, weights_of
+from micro_transformer.store.checkpoints import Entry
 from micro_transformer.training.ranks import joined
 from micro_transformer.training.trainer import Trainer
 from micro_transformer.wording import _
@@ -56,9 +56,9 @@ def train(config: Config, entry: Entry, factors: dict[str, Any], base: Entry | N
         if ranks.is_first:
             entry.open(factors)
         task = training.build_task(config)
-        model, spent = _start(training.build_model(config, task), base)
+        begun = trained_net.start(config, task, base)
         trainer = Trainer(
-            model,
+            begun.net,
             task,
             training.recipe(config),
             seed=config["seed"],
@@ -67,32 +67,11 @@ def train(config: Config, entry: Entry, factors: dict[str, Any], base: Entry | N
             check_stop=check_stop,
             ranks=ranks,
         )
-        trainer.progress.cost = spent
+        trainer.progress.cost, trainer.progress.base = dict(begun.cost), begun.base
         check_stop()
         started = time.monotonic()
         trainer.run()
         return Work(time.monotonic() - started)
-
-
-def _start(model: Net, base: Entry | None) -> tuple[Net, dict[str, float | None]]:
-    """The model with the base's weights, and their training costs as `base/<cost>`; without a base
-    the model unchanged and no costs."""
-    if base is None:
-        return model, {}
-    state = _load(model, base)
-    return model, {f"base/{name}": value for name, value in state["progress"]["cost"].items()}
-
-
-def _load(model: Net, entry: Entry) -> dict[str, Any]:
-    """The model has the stored weights; returns the stored training state. Raises Damaged if a file
-    is corrupted or its weights do not fit the model."""
-    files = entry.read()
-    try:
-        weights, state = weights_of(files, model.state_dict()), state_of(files)
-    except Damaged as damage:
-        raise Damaged(f"{entry.final}/{damage}") from damage
-    model.load_state_dict(weights)
-    return state
 
 
 def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -> Measured:
@@ -101,7 +80,8 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     make_deterministic(config["bench"]["threads"])
     seed_everything(stream(config["seed"], "measure"))
     task = training.build_task(config)
-    model, state = load(config, entry, task)
+    begun, state = trained_net.load(config, entry, task)
+    model = begun.net
     if config["run"]["trace"]:
         print(probes.trace(model, torch.tensor([task.tokens("val")[:TRACED].tolist()])))
     subject = EvalContext(
@@ -111,7 +91,7 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
         title=" + ".join(config[group]["kind"] for group in TITLE),
         strategy=measuring.build_strategy(config, task.vocab_size),
         make_cache=measuring.cache_maker(config),
-        new_model=lambda: training.build_model(config, task),
+        new_model=lambda: training.adapted(training.build_model(config, task), config, begun.fresh),
         folder=folder,
         device=config["device"],
         seed=config["seed"],
@@ -141,22 +121,18 @@ def measure(config: Config, entry: Entry, folder: Path, groups: Sequence[str]) -
     )
 
 
-def load(config: Config, entry: Entry, task: Any) -> tuple[Net, dict[str, Any]]:
-    """The trained model in eval mode, with the kernel and RoPE scaling configured for evaluation,
-    and its training state. Raises Damaged if a file is corrupted or does not fit the model."""
-    model = training.build_model(config, task)
-    state = _load(model, entry)
-    model.use_kernel(training.kernel_maker(config["attention"]))
-    measuring.stretch(model, config)
-    return model.eval(), state
-
-
-def sizes(model: Net) -> dict[str, int]:
-    """Parameter counts (total, trainable, active per token) and forward FLOPs per token."""
+def sizes(model: Net) -> dict[str, float]:
+    """Parameter counts (total, trainable with their share, active per token) and forward FLOPs per
+    token."""
     parameters = list(model.parameters())
+    params, trainable = (
+        sum(p.numel() for p in found)
+        for found in (parameters, [p for p in parameters if p.requires_grad])
+    )
     return {
-        "params": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "params": params,
+        "trainable": trainable,
+        "trainable_share": trainable / params,
         "active_params": model.active_params(),
         "flops_per_token": model.flops_per_token(),
     }

@@ -36,6 +36,16 @@ def _is_figures(value: Any) -> bool:
     return isinstance(value, dict) and all(v is None or _is_number(v) for v in value.values())
 
 
+def _is_reference(value: Any) -> bool:
+    """Fingerprint and SHA-256 of the weights that these complete, where there are such."""
+    names = {"training", "weights"}
+    return value is None or (
+        isinstance(value, dict)
+        and value.keys() == names
+        and all(isinstance(text, str) for text in value.values())
+    )
+
+
 _RULES: dict[str, Callable[[Any], bool]] = {
     "step": _is_count,
     "best": lambda value: value is None or _is_number(value),
@@ -68,6 +78,8 @@ def state_of(files: dict[str, bytes]) -> dict[str, Any]:
                     value=repr(str(progress[name])[:40]),
                 )
             )
+    if not _is_reference(progress.get("base")):
+        raise Damaged(_("{file}: progress.base names no training", file=STATE))
     if not _is_figures(state.get("scaler")):
         raise Damaged(_("{file}: has no scaler", file=STATE))
     return state

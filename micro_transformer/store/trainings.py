@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micro_transformer.config.groups import TRAIN_FACTORS
+from micro_transformer.config.base import start_of
+from micro_transformer.config.groups import is_neutral
 from micro_transformer.store.checkpoints import Damaged, Entry
 from micro_transformer.store.fingerprints import Fingerprints, fingerprints
 from micro_transformer.wording import _
@@ -29,6 +30,11 @@ class Training:
         start = None if self.base is None else self.base.entry
         return self.config, self.entry, self.factors, start
 
+    @property
+    def completes(self) -> "Training | None":
+        """The base without which the stored weights are of no use, as they are an adapter's."""
+        return None if is_neutral("adapter", self.config["adapter"]) else self.base
+
     def is_stored(self) -> bool:
         """Whether the finished training is stored and intact; a damaged one is set aside with a
         warning."""
@@ -50,9 +56,11 @@ class Training:
 def of(config: Config, prints: Fingerprints) -> Training:
     """The training of a resolved configuration. Its base is the training that its origin describes,
     so that all fine-tunings of one base share it, whatever their seeds."""
-    base = None
-    if config["origin"] is not None:
-        alike = {**config, **{key: config["origin"][key] for key in TRAIN_FACTORS}}
-        base = of(alike, fingerprints(alike, prints.data))
+    base, start = None, start_of(config)
+    if start is not None:
+        is_alike = start["task"] == config["task"]
+        # Of a base of another task the digests after its own, see `data_digest`.
+        data = prints.data if is_alike else prints.data.partition(" ")[2]
+        base = of(start, fingerprints(start, data))
     entry = Entry(Path(config["store"]["dir"]), prints.train)
     return Training(config, entry, prints.factors, base)

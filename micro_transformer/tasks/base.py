@@ -10,6 +10,9 @@ it needs (`needs`), in the same words; a configuration in which one is missing i
     pairs          the sequences of data/recall.py, of any length or distance
     source_target  batches of `source` (B, S), `ids` (B, T) = BOS and the target, `targets` (B, T) =
                    the target and EOS, padded with PAD; `sentences(split, num)`: texts, references
+    sentences      batches of `ids` (B, T), each row BOS and one sentence, padded with PAD
+    labels         `labels` (B,) in a batch, numbers of `classes`
+    masked_tokens  `targets` (B, T) in a batch: selected tokens, PAD elsewhere
 
 The words are data: a new task may state a new one.
 """
@@ -43,12 +46,14 @@ class Task:
     """Base class of all tasks.
 
     corpus: name of the prepared data in `micro_transformer/data/corpora`; None for a task that
-    generates its data. splits: of the data. quality: judges runs in the report and on the Pareto
+    generates its data. splits: of the data. classes: names of those that a net tells apart; none:
+    it predicts tokens. quality: judges runs in the report and on the Pareto
     front.
     """
 
     corpus: str | None
     splits = "train val test"
+    classes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
     quality = LOSS
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from micro_transformer.config.sections import Train
-from micro_transformer.nn.parameter_kinds import parameter_kinds
+from micro_transformer.nn.parameter_kinds import own_rates, parameter_kinds
 from micro_transformer.training.muon import Muon
 
 # State of a parameter in each optimizer, as a snapshot must have it.
@@ -26,13 +26,8 @@ class Optimizers:
     def __init__(self, model: nn.Module, recipe: Train, device: str):
         self.model, self.recipe, self.device = model, recipe, device
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
-        orthogonalized, decayed, others = _partition(model, recipe.optimizer == "muon")
-        groups = [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        orthogonalized, groups = _partition(model, recipe)
         beta1, beta2 = recipe.betas
-        groups = [group for group in groups if group["params"]]
         self.members: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(groups, lr=recipe.lr, betas=(beta1, beta2), fused=True)
         }
@@ -140,16 +135,21 @@ def rate_factor(step: int, recipe: Train) -> float:
     return recipe.min_lr_ratio + (1 - recipe.min_lr_ratio) * shape
 
 
-def _partition(model: nn.Module, muon: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(parameters for Muon, parameters for AdamW with weight decay, and without), by their kinds
-    (see nn/parameter_kinds.py). Frozen parameters are in none."""
-    kinds = dict(parameter_kinds(model))
+def _partition(model: nn.Module, recipe: Train) -> tuple[list[Tensor], list[dict[str, Any]]]:
+    """(parameters for Muon, groups for AdamW by weight decay and learning rate), by their kinds and
+    rates (see nn/parameter_kinds.py). Frozen parameters are in none."""
+    kinds, rates = dict(parameter_kinds(model)), own_rates(model)
     orthogonalized: list[Tensor] = []
-    decayed: list[Tensor] = []
-    others: list[Tensor] = []
+    groups: dict[tuple[float, bool], list[Tensor]] = {(recipe.lr, d): [] for d in (True, False)}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            kind = kinds[parameter]
-            by_muon = muon and kind.orthogonalized
-            (orthogonalized if by_muon else decayed if kind.decays else others).append(parameter)
-    return orthogonalized, decayed, others
+            kind, rate = kinds[parameter], rates.get(parameter, recipe.lr)
+            if recipe.optimizer == "muon" and kind.orthogonalized:
+                orthogonalized.append(parameter)
+            else:
+                groups.setdefault((rate, kind.decays), []).append(parameter)
+    return orthogonalized, [
+        {"params": found, "lr": rate, "weight_decay": recipe.weight_decay if decays else 0.0}
+        for (rate, decays), found in groups.items()
+        if found
+    ]

@@ -47,6 +47,7 @@ class Progress:
     stopped_early: bool = False
     train_seconds: float = 0.0
     resumes: int = 0
+    base: dict[str, str] | None = None  # what the stored weights complete, see runs/trained_net.py
     cost: dict[str, float | None] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -97,7 +98,7 @@ class Trainer:
                 if stored and progress.step < recipe.steps:
                     self._store()
                 self._stop_if_asked(stored)
-        self.model.load_state_dict(self.best_weights)
+        self._take(self.best_weights)
         progress.cost |= self._cost()
         if self.ranks.is_first:
             self.entry.finish({contents.WEIGHTS: self._weights(), contents.STATE: self._state()})
@@ -143,7 +144,7 @@ class Trainer:
             )
         if progress.best is None or self.task.watch.is_better(value, progress.best):
             progress.best, progress.best_step, progress.bad_evaluations = value, progress.step, 0
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = copy.deepcopy(self._own_weights())
         else:
             progress.bad_evaluations += 1
             patience = self.recipe.patience
@@ -171,7 +172,16 @@ class Trainer:
             raise
 
     def _weights(self) -> bytes:
-        return _tensors(self.model.state_dict())
+        return _tensors(self._own_weights())
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        """What is stored of the net: all, or what its base does not have."""
+        net = self.model
+        return net.state_dict() if self.progress.base is None else net.trained_state()
+
+    def _take(self, weights: dict[str, Tensor]) -> None:
+        """The net has these of its own weights."""
+        self.model.load_state_dict(weights, strict=self.progress.base is None)
 
     def _state(self) -> bytes:
         scaler = self.training_step.optimizers.scaler.state_dict()
@@ -216,7 +226,7 @@ class Trainer:
 
     def _load(self, files: dict[str, bytes]) -> None:
         """The snapshot is loaded; raises Damaged, with nothing changed, if it does not fit."""
-        state, own = contents.state_of(files), self.model.state_dict()
+        state, own = contents.state_of(files), self._own_weights()
         weights = contents.weights_of(files, own)
         best = contents.weights_of(files, own, BEST) if BEST in files else {}
         optimizers = Optimizers(self.model, self.recipe, self.device)
@@ -233,9 +243,9 @@ class Trainer:
                     error=error,
                 )
             ) from error
-        if not fits or progress.step > self.recipe.steps:
+        if not fits or progress.step > self.recipe.steps or progress.base != self.progress.base:
             raise Damaged(_("the state is of another net or recipe"))
-        self.model.load_state_dict(weights)
+        self._take(weights)
         self.progress, self.best_weights = progress, best
         self.training_step.optimizers = optimizers
         self.progress.resumes += 1

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from micro_transformer.build import training
-from micro_transformer.config import compatibility, components, kernel_rules, schema
+from micro_transformer.config import compatibility, components, data_needs, kernel_rules, schema
 from micro_transformer.config.groups import LISTS, NONE
 from micro_transformer.config.resolve import resolve
 from micro_transformer.report import readme
@@ -26,6 +26,15 @@ def stated(group, choice, fact):
     return {word for each in found for word in (each if isinstance(each, tuple) else [each])}
 
 
+def read(arch):
+    return {*data_needs.read_by(schema.read_choice("arch", arch))}
+
+
+def trained_on(base):
+    """The choice of arch of a base that has its own."""
+    return schema.read_choice("base", base).get("arch")
+
+
 def suited(group, choice):
     """The choice with a task, a net, measures and a base that go with it: the default ones if they
     do."""
@@ -35,14 +44,22 @@ def suited(group, choice):
         names = [chosen[other], *schema.choices_of(other)]
         return chosen[other] if other == group else next(filter(fits, names))
 
-    needs = stated(group, choice, "reads" if group == "arch" else "needs")
+    needs = stated(group, choice, "needs")
+    if group == "arch":
+        needs = read(choice)
+    elif group == "base":  # a body for a net of its kind
+        kind = schema.read_choice("arch", net)["kind"] if (net := trained_on(choice)) else None
+        kinds = {c: schema.read_choice("arch", c)["kind"] for c in schema.choices_of("arch")}
+        alike = [c for c in kinds if kinds[c] == kind]
+        needs = read(alike[0]) if alike else set()
     chosen["task"] = first("task", lambda name: needs <= stated("task", name, "gives"))
     gives = stated("task", chosen["task"], "gives")
-    chosen["arch"] = first("arch", lambda name: stated("arch", name, "reads") <= gives)
+    chosen["arch"] = first("arch", lambda name: read(name) <= gives)
     for g in LISTS:
         chosen[g] = first(g, lambda name, g=g: stated(g, name, "needs") <= gives)
-    stretches = schema.read_choice("train", chosen["train"])["scaling"] != NONE
-    chosen["base"] = first("base", lambda name: name != NONE or not stretches)
+    starts = schema.read_choice("train", chosen["train"])["scaling"] != NONE
+    starts |= stated("adapter", chosen["adapter"], "needs_base") == {True}
+    chosen["base"] = first("base", lambda name: name != NONE or not starts)
     if stated("pattern", chosen["pattern"], "causal") == {False}:  # nothing cached or generated
         chosen |= {"cache": "none", "eval": "score", "bench": "none"}
     names = [group, "task", "arch", "base", "cache", *LISTS]

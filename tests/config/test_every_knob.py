@@ -3,8 +3,8 @@ value, each literal once. What shapes weights is trained for two steps with a ch
 loaded again; what measures is run on one stored net.
 
 Left out: the tasks whose texts must be fetched, what starts from a base
-(tests/runs/test_extend.py) and how a command runs (`run`, `store`, `data`:
-tests/commands/test_app.py).
+(tests/runs/test_extend.py, tests/runs/test_adapters.py) and how a command runs (`run`, `store`,
+`data`: tests/commands/test_app.py).
 """
 
 import copy
@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from micro_transformer.build import training
-from micro_transformer.config import compatibility, components, kernel_rules, schema
+from micro_transformer.config import compatibility, components, data_needs, kernel_rules, schema
 from micro_transformer.config.groups import COMPONENTS, LISTS, TRAINED_GROUPS
 from micro_transformer.config.resolve import resolve
 from micro_transformer.data.build_dataset import prepare
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.hashing import digest
-from micro_transformer.runs import worker
+from micro_transformer.runs import trained_net, worker
 from micro_transformer.runs.planning import make_plan
 from micro_transformer.seeds import make_deterministic
 from micro_transformer.store.checkpoints import Entry
@@ -49,9 +49,9 @@ SHORT |= {
     "start": 16,
     "grow_every": 1,
 }
-TRAINED = TRAINED_GROUPS
+TRAINED = [group for group in TRAINED_GROUPS if group != "adapter"]
 MEASURED = [*COMPONENTS, *LISTS, "budget"]
-MEASURED = [group for group in MEASURED if group not in TRAINED]
+MEASURED = [group for group in MEASURED if group not in TRAINED_GROUPS]
 ELSEWHERE = {"train": {"scaling"}, "decoding": {"coverage_penalty"}}  # it needs a source
 
 
@@ -72,14 +72,16 @@ def fact(group, kind, name):
 
 def suited(config, group, node):
     """The configuration with a task that gives what the node needs and a net that reads it."""
-    wanted = fact(group, node["kind"], "reads" if group == "arch" else "needs")
+    wanted = fact(group, node["kind"], "needs")
+    if group == "arch":
+        wanted = {*data_needs.read_by(node)}
     tasks = [config["task"], *(schema.read_choice("task", c) for c in schema.choices_of("task"))]
     tasks = [node] if group == "task" else sorted(tasks, key=lambda t: not is_offline(t["kind"]))
     task = next(t for t in tasks if wanted <= fact("task", t["kind"], "gives"))
     nets = [config["arch"], *(schema.read_choice("arch", c) for c in schema.choices_of("arch"))]
     nets = [node] if group == "arch" else nets
     given = fact("task", task["kind"], "gives")
-    net = next(n for n in nets if fact("arch", n["kind"], "reads") <= given)
+    net = next(n for n in nets if {*data_needs.read_by(n)} <= given)
     if task is not config["task"] and group != "task":
         task = short(task, knobs_of("task", task["kind"]))
     return {**config, "task": task, "arch": net}
@@ -178,7 +180,7 @@ def configured(group, name, node, knob, candidates, root):
     for value in candidates:
         config = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
         if group in ("task", "arch", *LISTS):
-            config = suited(config, group, node)
+            config = suited(config, group, {**node, knob: value})
         if group in LISTS:
             config[group]["measures"] = {name: {**node, knob: value}}
         else:
@@ -231,9 +233,9 @@ def test_a_net_of_any_knobs_is_trained_stored_and_loaded(
     entry = opened(tmp_path, config)
     progress = trained(config, entry)
     assert progress.step == config["train"]["steps"] and math.isfinite(progress.best)
-    model, state = worker.load(config, entry, training.build_task(config))
+    begun, state = trained_net.load(config, entry, training.build_task(config))
     assert state["progress"]["step"] == progress.step
-    assert all(p.isfinite().all() for p in model.parameters())
+    assert all(p.isfinite().all() for p in begun.net.parameters())
 
 
 @pytest.fixture(scope="module")

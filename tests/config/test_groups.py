@@ -21,7 +21,7 @@ from micro_transformer.store.fingerprints import fingerprints
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted(path for path in (ROOT / "results").iterdir() if path.is_dir())
 JOBS = ["", "posenc=alibi train=smoke seed=7", "base=long train=extend", "scaling=yarn eval=none"]
-TOY = ["adapter=toy", "train.toy=true", "budget.toy=1", "base=long base.seed=7 train=extend"]
+TOY = ["tuner=toy", "train.toy=true", "budget.toy=1", "base=long base.seed=7 train=extend"]
 
 
 def test_the_table_has_every_folder_and_the_choice_that_does_nothing():
@@ -44,21 +44,21 @@ for words in sys.argv[1:]:
     print(json.dumps([prints.train, prints.run, job.folder.name, job.id]))
 """
 ADDED = {
-    "micro_transformer/nn/adapters/base.py": "class Adapter:\n    pass\n",
-    "micro_transformer/nn/adapters/none.py": """
-from micro_transformer.nn.adapters.base import Adapter
+    "micro_transformer/nn/tuners/base.py": "class Tuner:\n    pass\n",
+    "micro_transformer/nn/tuners/none.py": """
+from micro_transformer.nn.tuners.base import Tuner
 
-class NoAdapter(Adapter):
+class NoTuner(Tuner):
     pass
 
-class Toy(Adapter):
+class Toy(Tuner):
     pass
 """,
-    "conf/adapter/none.yaml": "# Nothing\nkind: NoAdapter\n",
-    "conf/adapter/toy.yaml": "# A toy\nkind: Toy\n",
+    "conf/tuner/none.yaml": "# Nothing\nkind: NoTuner\n",
+    "conf/tuner/toy.yaml": "# A toy\nkind: Toy\n",
 }
 SECTIONS, CONFIG = "micro_transformer/config/sections.py", "conf/config.yaml"
-LINE = "'adapter': Group('nn/adapters', 'Adapter', trained=True, neutral={'kind': 'NoAdapter'}),"
+LINE = "'tuner': Group('nn/tuners', 'Tuner', trained=True, neutral={'kind': 'NoTuner'}),"
 CHANGED = [  # file, text, the text in its place
     ("micro_transformer/config/groups.py", "GROUPS = {\n", f"GROUPS = {{\n    {LINE}\n"),
     (
@@ -67,7 +67,7 @@ CHANGED = [  # file, text, the text in its place
         "    kv_mb: float | None\n    toy: float | None = None",
     ),
     (SECTIONS, "    steps: Count\n", "    steps: Count\n    toy: bool = False\n"),
-    (CONFIG, "  - base: none\n", "  - base: none\n  - adapter: none\n"),
+    (CONFIG, "  - base: none\n", "  - base: none\n  - tuner: none\n"),
     (CONFIG, "  kv_mb: null", "  toy: null\n  kv_mb: null"),
     ("conf/train/quick.yaml", "steps: 280", "toy: false\nsteps: 280"),
 ]
@@ -102,11 +102,11 @@ def extended(tmp_path_factory):
 def test_a_group_and_knobs_at_their_neutral_values_change_no_identity(extended):
     before, after = identities(ROOT, *JOBS), identities(extended, *JOBS, *TOY)
     assert after[: len(JOBS)] == before
-    adapter, recipe, budget, seed = after[len(JOBS) :]
+    tuner, recipe, budget, seed = after[len(JOBS) :]
     plain, _, tuned, _ = before
-    assert adapter[0] != plain[0] and recipe[0] != plain[0] and seed[0] != tuned[0]
+    assert tuner[0] != plain[0] and recipe[0] != plain[0] and seed[0] != tuned[0]
     assert budget[0] == plain[0] and budget[1] != plain[1]
-    assert not {part for one in (adapter, recipe, budget) for part in one[1:]} & {*plain}
+    assert not {part for one in (tuner, recipe, budget) for part in one[1:]} & {*plain}
 
 
 # --- configurations of other versions ---

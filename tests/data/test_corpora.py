@@ -136,8 +136,13 @@ def test_no_group_is_in_two_splits(root, name, knobs, tier):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("name, knobs", CASES, ids=IDS)
 def test_the_vocabulary_is_of_the_train_split_alone(root, name, knobs, tier):
+    """Of its own, or of that of the data with whose tokenizer it is prepared."""
     data = prepared(root, name, knobs, tier)
-    assert set(data.tokenizer.alphabet) == set("".join(texts(data, "train"))) - {"\ufffd"}
+    other = data.manifest["tokenized_as"]
+    trained_on = data if other == name else prepared(root, other, {}, tier)
+    assert trained_on.manifest["tokenized_as"] == other
+    letters = set("".join(texts(trained_on, "train"))) - {"\ufffd"}
+    assert set(data.tokenizer.alphabet) == letters
     for split in data.splits:
         for column in data.splits[split]["columns"]:
             assert (data.tokens(split, column) != PAD).all()

@@ -3,7 +3,7 @@
 import zipfile
 
 from micro_transformer.data.archives import zip_member
-from micro_transformer.data.corpora import shakespeare, sst2, tatoeba
+from micro_transformer.data.corpora import review_sources, reviews, shakespeare, tatoeba
 from micro_transformer.data.corpora.catalog import corpus
 from micro_transformer.data.text import Report
 
@@ -82,7 +82,9 @@ def test_home_assistant_texts_are_joined_by_key(tmp_path):
 def test_sentiment_rows_without_label_are_counted():
     report = Report()
     rows = list(
-        sst2.parse_tsv("sentence\tlabel\ngood film \t1\nno label\n\t0\nbad\t7\nbad \t0", report)
+        review_sources.parse_tsv(
+            "sentence\tlabel\ngood film \t1\nno label\n\t0\nbad\t7\nbad \t0", report
+        )
     )
     assert rows == [("good film", 1), ("bad", 0)]
     assert report.as_dict() == {"no sentence or label, dropped": {"count": 3, "lines": [3, 4, 5]}}
@@ -92,7 +94,7 @@ def test_a_phrase_of_an_evaluation_sentence_is_no_training_row():
     evaluated = [("the film is a small wonder .", 1)]
     items = [("a small wonder", 1), ("wonder", 1), ("A SMALL , wonder", 1), ("a wonder", 1)]
     items += [("i say the film is a small wonder . really", 1)]
-    kept = sst2._apart(items, evaluated, Report())
+    kept = reviews._apart(items, evaluated, Report())
     assert [text for text, _ in kept] == ["wonder", "a wonder"]
 
 
@@ -103,7 +105,7 @@ def test_whole_sentences_are_the_longest_rows():
         ("bad", 0),
         ("one two three four", 0),
     ]
-    found = [text for text, _ in sst2._maximal(rows)]
+    found = [text for text, _ in review_sources._maximal(rows)]
     assert found == ["the film is a small wonder", "one two three four"]
 
 

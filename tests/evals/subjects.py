@@ -1,24 +1,31 @@
 """A tiny net on an invented text, as evaluators and benches are given it."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
-from micro_transformer.config import components
 from micro_transformer.config.components import find
+from micro_transformer.config.data_needs import read_by
 from micro_transformer.config.schema import choices_of, read_choice
 from micro_transformer.config.sections import Train
 from micro_transformer.data.build_dataset import prepare
+from micro_transformer.data.corpora.base import Corpus
+from micro_transformer.data.corpora.mlm import MaskedText
+from micro_transformer.data.corpora.sst2 import SST2 as Reviews
 from micro_transformer.data.corpora.tatoeba import Tatoeba as Pairs
 from micro_transformer.data.tokenizer import CharTokenizer
 from micro_transformer.evals.base import EvalContext
-from micro_transformer.nn.arch.decoder import DecoderLM
+from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.dims import Dims
 from micro_transformer.records.record_files import load_records
 from micro_transformer.records.run_record import RunRecord
@@ -33,9 +40,9 @@ TRAIN |= {"threads": 1}
 FEW = {"pairs": 4, "spare": 4, "start": 16, "grow_every": 2, "window": 32, "sequences": 3}
 
 
-def component(group: str, choice: str, *runtime):
-    """A component as its yaml makes it; tasks that generate data generate little."""
-    knobs = read_choice(group, choice)
+def component(group: str, choice: str, *runtime, **changes):
+    """A component as its yaml makes it, with changes; tasks that generate data generate little."""
+    knobs = read_choice(group, choice) | changes
     knobs |= {k: v for k, v in FEW.items() if group == "task" and k in knobs}
     return find(group, knobs.pop("kind")).load()(*runtime, **knobs)
 
@@ -66,14 +73,33 @@ def translation_subject(folder: Path, *, decoding: str = "greedy") -> EvalContex
     return _subject(folder, task, "rope", "contiguous", decoding)
 
 
+def sentence_subject(folder: Path, choice: str) -> EvalContext:
+    """An encoder before sentences of our grammar: of task=sst2 or task=mlm."""
+    corpus = {"sst2": Reviews, "mlm": MaskedText}[choice]
+    root = sentence_data(corpus(tokenizer="bpe_1k"))
+    task = component("task", choice, root, tokenizer="bpe_1k")
+    return _subject(folder, task, "rope", "contiguous", "greedy")
+
+
+@cache
+def sentence_data(corpus: Corpus) -> Path:
+    """The folder of the corpus prepared from our grammar, once for all tests of a process."""
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root)
+    prepare(corpus, root, tier="grammar")
+    return root
+
+
 def subjects(folder: Path) -> Iterator[EvalContext]:
-    """A net before running text, before each task that generates its data, and before pairs of
-    sentences."""
+    """A net before running text, before each task that generates its data, before pairs of
+    sentences, and before single ones with labels and with masks."""
     yield tiny_subject(folder)
     for choice in choices_of("task"):
         if find("task", read_choice("task", choice)["kind"]).facts["corpus"] is None:
             yield _subject(folder, component("task", choice, ""), "alibi", "contiguous", "top_k")
     yield translation_subject(folder)
+    for choice in ("sst2", "mlm"):
+        yield sentence_subject(folder, choice)
 
 
 def subject_for(group: str, kind: str, folder: Path) -> EvalContext:
@@ -99,10 +125,11 @@ def with_model(subject: EvalContext, model: torch.nn.Module) -> EvalContext:
     return replace(subject, model=model)
 
 
-def net_for(task: Task) -> type[DecoderLM]:
+def net_for(task: Task) -> Callable[..., Net]:
     """A net that reads what the task gives."""
-    nets = components.catalog("arch").values()
-    return next(n.load() for n in nets if set(n.facts["reads"]) <= set(task.gives))
+    nets = [read_choice("arch", choice) for choice in choices_of("arch")]
+    knobs = next(net for net in nets if set(read_by(net)) <= set(task.gives))
+    return partial(find("arch", knobs.pop("kind")).load(), **knobs)
 
 
 def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> EvalContext:
@@ -110,7 +137,7 @@ def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -
         task.vocab_size, task.num_outputs, d_model=32, num_layers=2, num_heads=2, max_len=256
     )
 
-    def new_model() -> DecoderLM:
+    def new_model() -> Net:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return net_for(task)(

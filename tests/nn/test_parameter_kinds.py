@@ -9,7 +9,14 @@ from torch import nn
 
 from micro_transformer.nn.parameter_kinds import BIAS, KINDS, parameter_kinds
 from micro_transformer.nn.transformer import Block, Stack, initialise
-from tests.conftest import build, members, tiny_decoder, tiny_dims, tiny_encoder_decoder
+from tests.conftest import (
+    build,
+    members,
+    tiny_decoder,
+    tiny_dims,
+    tiny_encoder,
+    tiny_encoder_decoder,
+)
 from tests.nn.toys import Encoder, LearnedBias, Routed
 
 KNOBS = {"bias": True, "norm_gain": True, "embedding_norm": True}
@@ -22,7 +29,8 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "rms": lambda: tiny_decoder(norm="rms", norm_gain=True),
     "tied": lambda: tiny_decoder(tied_embeddings=True),
     "encoder-decoder": lambda: tiny_encoder_decoder("learned", **KNOBS),
-    "encoder": lambda: Encoder(tiny_dims(**KNOBS)),
+    "encoder": lambda: tiny_encoder("learned", pooling="cls", num_outputs=3, **KNOBS),
+    "toy encoder": lambda: Encoder(tiny_dims(**KNOBS)),
     "routed": lambda: Routed(tiny_dims()),
     "learned bias": lambda: LearnedBias(tiny_dims()),
 }  # fmt: skip

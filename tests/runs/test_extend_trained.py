@@ -1,66 +1,12 @@
 """Fine-tuning, trained: the base once, then from its weights, whatever is stopped."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
-from micro_transformer.data.configured import data_digest
 from micro_transformer.records import record_files
-from micro_transformer.runs import worker
-from micro_transformer.store import trainings
-from micro_transformer.store.checkpoints import read_snapshot
-from micro_transformer.store.fingerprints import fingerprints
-from tests.runs.extending import ROOT, SHORT, TINY, config_of
-
-
-class Stop(BaseException):
-    """Stands for a kill."""
-
-
-@pytest.fixture
-def train(micro_data, monkeypatch):
-    """Trains the overrides' recipe as a job would, stopped at a step of the base or later."""
-    monkeypatch.setattr(worker, "make_deterministic", lambda threads: None)
-
-    def run(store, *words, base_stop=None, stop=None):
-        config = config_of(*TINY, *SHORT, *words, f"data.dir={micro_data}", f"store.dir={store}")
-        training = trainings.of(config, fingerprints(config, data_digest(config)))
-        for part, last in ((training.base, base_stop), (training, stop)):
-            monkeypatch.setattr(worker, "StopRequest", lambda last=last: _Stopping(last))
-            worker.train(*part.work)
-        return training
-
-    return run
-
-
-class _Stopping:
-    """A request to stop after N steps."""
-
-    number = None
-
-    def __init__(self, last):
-        self.last, self.seen = last, 0
-
-    def install(self):
-        return self
-
-    def check(self):
-        self.seen += 1
-        if self.seen == self.last:
-            raise Stop
-
-
-def final(training):
-    files = read_snapshot(training.entry.final)
-    return files["weights.safetensors"], json.loads(files["state.json"])["progress"]
-
-
-def curve(progress):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in progress["history"]]
+from tests.runs.extending import SHORT, Stop, curve, final
 
 
 @pytest.mark.parametrize("stops", [{"base_stop": 3}, {"base_stop": 8}, {"stop": 1}, {"stop": 3}])
@@ -97,19 +43,6 @@ def close(one, other):
 
 
 # --- by the command ---
-
-
-@pytest.fixture
-def lab(tmp_path, micro_data):
-    def run(*words, module="run.py"):
-        start = [str(ROOT / "run.py"), *TINY, f"data.dir={micro_data}", "bench=none"]
-        command = [sys.executable, *(start if module == "run.py" else ["-m", module]), *words]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-
-    run.folder = tmp_path
-    run.data = str(micro_data)
-    return run
 
 
 def stored(lab):

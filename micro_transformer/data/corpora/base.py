@@ -68,6 +68,7 @@ class Corpus:
     name: ClassVar[str]
     row: ClassVar[str]  # what one row is
     max_tokens: ClassVar[int | None] = None  # longer rows are dropped: sentence tasks only
+    tokenized_as: ClassVar[str | None] = None  # corpus with the same tokenizer; None: has its own
     tokenizer: str
 
     @property
@@ -82,6 +83,10 @@ class Corpus:
     def rows(self, read: Any, report: Report) -> dict[str, Rows]:
         """Maps split -> rows, made from the result of the origin's `read`."""
         raise NotImplementedError
+
+    def vocabulary_texts(self, read: Any, splits: dict[str, Rows]) -> Iterator[str]:
+        """The texts that the tokenizer is trained on. No text of an evaluation is among them."""
+        return splits["train"].all_text()
 
     def sentences(self, text: str) -> list[str]:
         """Keys of the sentences in a row's text, by which splits are kept apart."""

@@ -9,6 +9,7 @@ from micro_transformer.nn.cache.base import Cache
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.kernels.base import Kernel
 from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.prefix import Prefix
 from micro_transformer.nn.transformer import Block, Stack
 
 # B batch, T tokens, D model width, V outputs (the vocabulary of a language model)
@@ -22,6 +23,9 @@ class Net(nn.Module):
 
     dims: Dims
     posenc: PositionalEncoding
+    embedding: nn.Embedding
+    prefix: Prefix
+    head: nn.Module
 
     def forward(
         self,
@@ -59,6 +63,21 @@ class Net(nn.Module):
     def blocks(self) -> list[Block]:
         """The blocks of all stacks, first to last."""
         return [block for stack in self.stacks() for block in stack.blocks]  # type: ignore[misc]
+
+    def output_layers(self) -> list[nn.Module]:
+        """The layers after the last stack that make its output a prediction: the head."""
+        return [self.head]
+
+    @property
+    def cached_prefix(self) -> int:
+        """Tokens that a cache holds before those of a text."""
+        return 0
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state dict without frozen parameters: what a training changes."""
+        found = self.state_dict(keep_vars=True).items()
+        kept = {k: v for k, v in found if v.requires_grad or not isinstance(v, nn.Parameter)}
+        return {name: tensor.detach() for name, tensor in kept.items()}
 
     def use_kernel(self, make_kernel: Callable[[], Kernel]) -> None:
         """Each layer has a new kernel from make_kernel; kernels have no parameters."""

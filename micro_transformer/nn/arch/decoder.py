@@ -15,6 +15,7 @@ from micro_transformer.nn.linear import VocabularyHead
 from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.prefix import Prefix
 from micro_transformer.nn.transformer import Block, Stack, initialise
 from micro_transformer.nn.visibility import CAUSAL, Visibility, all_of
 
@@ -40,6 +41,7 @@ class DecoderLM(Net):
         super().__init__()
         self.dims = dims
         self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
+        self.prefix = Prefix()
         self.posenc = posenc
         self.embedding_norm = (
             make_norm(dims, dims.d_model) if dims.embedding_norm else nn.Identity()
@@ -65,9 +67,10 @@ class DecoderLM(Net):
         pos: Tensor | None = None,
         aux_scale: Tensor | None = None,
     ) -> Tensor:
+        x, pos = self.prefix(self.embedding(ids), pos, cache)
         padded = pos is not None or (cache is not None and not cache.plain)
         if pos is None:
-            pos = (cache or Cache([])).positions(ids.shape[1], ids.device)
+            pos = (cache or Cache([])).positions(x.shape[1], x.device)
         context = Context(
             self.posenc,
             self.visibility,
@@ -78,14 +81,18 @@ class DecoderLM(Net):
             cache=cache,
         )
         context.aux_scale = aux_scale
-        x = self.dropout(self.embedding_norm(self.posenc.embed(self.embedding(ids), pos)))
+        x = self.dropout(self.embedding_norm(self.posenc.embed(x, pos)))
         x = self.stack(x, context)
         if cache is not None:
             cache.advance(pos, context.k_pos)
-        return x
+        return self.prefix.cut(x, ids.shape[1])
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)
 
     def stacks(self) -> list[Stack]:
         return [self.stack]
+
+    @property
+    def cached_prefix(self) -> int:
+        return self.prefix.num_tokens

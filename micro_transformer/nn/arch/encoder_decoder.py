@@ -19,6 +19,7 @@ from micro_transformer.nn.norms import make_norm
 from micro_transformer.nn.padding import PAD, positions
 from micro_transformer.nn.patterns.base import Pattern
 from micro_transformer.nn.posenc.base import PositionalEncoding
+from micro_transformer.nn.prefix import Prefix
 from micro_transformer.nn.source_memory import Memory, SourceContext
 from micro_transformer.nn.transformer import Block, Stack, initialise
 from micro_transformer.nn.visibility import CAUSAL, EVERYTHING, Visibility, all_of
@@ -53,6 +54,7 @@ class EncoderDecoder(Net):
         super().__init__()
         self.dims, self.source_dropout = dims, source_dropout
         self.embedding = nn.Embedding(dims.vocab_size, dims.d_model)
+        self.prefix = Prefix()  # of the source
         self.posenc = posenc
         self.embedding_norm = (
             make_norm(dims, dims.d_model) if dims.embedding_norm else nn.Identity()
@@ -102,7 +104,7 @@ class EncoderDecoder(Net):
 
     def encode(self, source: Tensor, aux_scale: Tensor | None = None) -> Memory:
         """(B, S) ids, padded at either end -> what the decoder reads of them."""
-        pos = positions(source)
+        x, pos = self.prefix(self.embedding(source), positions(source))
         context = Context(
             self.posenc,
             EVERYTHING,
@@ -112,7 +114,7 @@ class EncoderDecoder(Net):
             padded=True,
         )
         context.aux_scale = aux_scale
-        encoded = self.encoder(self._embed(source, pos), context)
+        encoded = self.encoder(self._embed(x, pos), context)
         return Memory([each.keys_and_values(encoded) for each in self._cross_attentions()], pos)
 
     def hidden(
@@ -139,7 +141,7 @@ class EncoderDecoder(Net):
             cache=cache,
         )
         context.aux_scale, context.memory = aux_scale, memory
-        x = self.decoder(self._embed(ids, pos), context)
+        x = self.decoder(self._embed(self.embedding(ids), pos), context)
         if cache is not None:
             cache.advance(pos, context.k_pos)
         return x
@@ -159,7 +161,9 @@ class EncoderDecoder(Net):
         finally:
             handle.remove()
         weights = last.weights(seen[0], memory, len(self.decoder.blocks) - 1)  # (B, H, T, S)
-        return hidden, weights.mean(1)
+        num_tokens = weights.shape[-1] - self.prefix.num_tokens
+        # (B, S, T), those of the prompt left out, then (B, T, S)
+        return hidden, self.prefix.cut(weights.mean(1).mT, num_tokens).mT
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)
@@ -182,6 +186,6 @@ class EncoderDecoder(Net):
         is_dropped = torch.rand(len(source), 1, device=source.device) < self.source_dropout
         return source.masked_fill(is_dropped, PAD)
 
-    def _embed(self, ids: Tensor, pos: Tensor) -> Tensor:
-        x: Tensor = self.embedding_norm(self.posenc.embed(self.embedding(ids), pos))
+    def _embed(self, x: Tensor, pos: Tensor) -> Tensor:
+        x = self.embedding_norm(self.posenc.embed(x, pos))
         return self.dropout(x)

@@ -1,0 +1,1 @@
+"""Adapters: fine-tuning by few parameters, one per module."""
