@@ -70,8 +70,10 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The configuration by what varies: `posenc=rope cache=paged`."""
-        return " ".join(f"{k}={v}" for k, v in self.levels.items()) or _("as configured")
+        """The configuration by what varies and it has: `posenc=rope cache=paged`."""
+        return " ".join(f"{k}={v}" for k, v in self.levels.items() if v != ABSENT) or _(
+            "as configured"
+        )
 
     @property
     def seeds(self) -> list[int]:
