@@ -33,10 +33,9 @@ TRAINING_COSTS = ("train/seconds", "train/ms_per_step", "train/tokens_per_s")
 
 
 class Setting(str):
-    """Where and how costs were measured, in words; costs are comparable within one setting, and
-    in none if it is disturbed by concurrent jobs. device: `cpu` or `cuda`."""
+    """Where and how costs were measured; comparable within one that no concurrent job disturbed."""
 
-    device: str
+    device: str  # cpu or cuda
     is_disturbed: bool
 
 
@@ -71,9 +70,8 @@ class Row:
     @property
     def name(self) -> str:
         """The configuration by what varies and it has: `posenc=rope cache=paged`."""
-        return " ".join(f"{k}={v}" for k, v in self.levels.items() if v != ABSENT) or _(
-            "as configured"
-        )
+        held = (f"{k}={v}" for k, v in self.levels.items() if v != ABSENT)
+        return " ".join(held) or _("as configured")
 
     @property
     def seeds(self) -> list[int]:
