@@ -17,7 +17,7 @@ PREDICTIONS, CONFUSION = "predictions.{split}.tsv", "confusion.{split}.tsv"
 
 
 class Classification(Measure):
-    """Scores over a whole split, beside those of always naming the most frequent class.
+    """Scores over a whole split, and those of always predicting the majority class.
 
     predictions.<split>.tsv: sentence, label, prediction, probability of each class.
     confusion.<split>.tsv: counts, a row per label and a column per prediction.

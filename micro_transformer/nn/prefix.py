@@ -1,4 +1,4 @@
-"""What stands before every text that a net reads: nothing, unless an adapter has a prompt."""
+"""What precedes every text that a net reads: nothing, unless an adapter has a prompt."""
 
 from torch import Tensor, nn
 

@@ -24,7 +24,7 @@ class Start(NamedTuple):
     """A net before its first step.
 
     fresh: names of the parameters that the base did not give. cost: of the base's training, as
-    `base/<cost>`. base: `training` and `weights`, fingerprint and SHA-256 of what is needed beside
+    `base/<cost>`. base: `training` and `weights`, fingerprint and SHA-256 of what is needed besides
     the parameters that are trained; None where all of them are, or no base gives the others.
     """
 
@@ -73,7 +73,7 @@ def load(config: Config, entry: Entry, task: Task) -> tuple[Start, dict[str, Any
 
 
 def _found(entry: Entry, needed: dict[str, str]) -> Entry:
-    """The base beside the entry, with the weights that its adapter was trained on."""
+    """The base in the store of the entry, with the weights that its adapter was trained on."""
     base = Entry(entry.folder.parent, needed["training"])
     try:
         has_changed = _sha256(base.read()) != needed["weights"]

@@ -1,4 +1,4 @@
-"""What is said of classified sentences, and what stands in their files."""
+"""Scores of classified sentences, and the content of their files."""
 
 import csv
 import json

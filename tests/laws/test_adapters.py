@@ -213,7 +213,7 @@ def test_cached_and_chunked_equal_full(name: str, cache: str, chunking: str) -> 
 def test_a_row_with_pads_before_or_after_its_text_is_the_row_alone(
     name: str, cache: str, posenc: str, pattern: str
 ) -> None:
-    """The prompt stands right before the text, so that a window reaches as far as without pads."""
+    """The prompt directly precedes the text, so that a window reaches as far as without pads."""
     net = loud(name, tiny_decoder(posenc, pattern=pattern, key_shift=True))
     ids = random_ids(3, LENGTH)
     ids[0, :4], ids[1, -3:] = 0, 0
@@ -245,19 +245,19 @@ def test_texts_are_the_same_from_every_cache(name: str, net: str) -> None:
 @pytest.mark.parametrize("pooling", ["cls", "mean", "none"])
 def test_an_encoder_reads_the_prompt_as_words_and_pools_the_text_alone(pooling: str) -> None:
     """Pads at either end change nothing; [CLS] is the first token of the text."""
-    net, ids = tiny_encoder(pooling=pooling, num_outputs=3), random_ids(3, 7)
+    net, ids = tiny_encoder(pooling=pooling, num_outputs=3).double(), random_ids(3, 7)
     words = torch.tensor([4, 9, 2])
     longer = torch.cat((words.expand(3, -1), ids), 1)
     hidden = net.hidden(longer)[:, 3:]
     adapt("soft_prompt", net).prefix.weight.data = net.embedding.weight.data[words]
     net.prefix.num_tokens = 3
     expected = net.logits(net.pool(hidden, positions(ids)))
-    torch.testing.assert_close(net(ids), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(net(ids), expected, rtol=0, atol=1e-10)
     pads = ids.new_zeros(3, 2)
     for padded, real in (((ids, pads), slice(0, 7)), ((pads, ids), slice(2, 9))):
         out = net(torch.cat(padded, 1))
         out = out[:, real] if pooling == "none" else out
-        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
 
 
 def test_the_source_of_an_encoder_decoder_has_the_prompt() -> None:

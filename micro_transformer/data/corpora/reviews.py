@@ -17,7 +17,7 @@ SEED = 2013
 MAX_TOKENS = 1_024  # longer sentences are dropped and counted
 VAL_ROWS = 500  # of sst2
 MASKED_VAL_ROWS = 1_000  # of mlm, at most a twentieth
-# Of SST-2's tokens: clitics and marks stand alone.
+# Of SST-2's tokens: clitics and punctuation are separate tokens.
 CLITIC = re.compile(r"(n't|'(?:s|re|ve|ll|d|m))\b")
 MARK = re.compile(r"(\.\.\.|--|[.,;:!?()\"“”])")
 
