@@ -114,12 +114,22 @@ def extend(
         token, parents = choose(rows, ids, logits), None
         out[rows, end] = token
         if eos is not None and bool((token == eos).any()):
-            parents = (token != eos).nonzero()[:, 0]
+            parents = without_holes(token != eos)
             rows, token = rows[parents], token[parents]
             if not len(rows):
                 return out[:, : end + 1]
         new = token[:, None]
     return out
+
+
+def without_holes(kept: Tensor) -> Tensor:
+    """The parents of the kept rows, a mask (b,): each keeps its place but for the last ones, which
+    take those of the others, so that few rows of a cache are copied."""
+    old = kept.nonzero()[:, 0]
+    num = len(old)
+    parents = torch.arange(num, device=kept.device)
+    parents[~kept[:num]] = old[old >= num]
+    return parents
 
 
 def drawable(logits: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from micro_transformer.nn.visibility import EVERYTHING
 
 
 class Memory:
-    """What a decoder reads of its sources. It never changes: `reorder` returns another one.
+    """What a decoder reads of its sources. `reorder` returns another one, which may take over the
+    tensors of this one: this must not be read again.
 
     layers: keys and values of each decoder layer, (N, G, S, d) each. pos: (N, S), -1 at pads.
     rows: (B,), the source of each row of the batch; None: row i reads source i. Where each source
@@ -43,9 +44,22 @@ class Memory:
         if torch.equal(rows, self.rows):
             return self
         used, rows = rows.unique(return_inverse=True)
+        if len(used) == len(rows):  # a source per row
+            return self._one_each(used[rows])
         if len(used) == len(self.pos):
             return Memory(self.layers, self.pos, rows)
         return Memory([(k[used], v[used]) for k, v in self.layers], self.pos[used], rows)
+
+    def _one_each(self, sources: Tensor) -> "Memory":
+        """Row i reads source sources[i], all different; a source that keeps its place is not
+        copied."""
+        moved = (sources != torch.arange(len(sources), device=sources.device)).nonzero()[:, 0]
+
+        def taken(x: Tensor) -> Tensor:
+            x[moved] = x[sources[moved]]
+            return x[: len(sources)]
+
+        return Memory([(taken(k), taken(v)) for k, v in self.layers], taken(self.pos))
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values (N, G, S, d) of decoder layer `index`, for queries as from `gather`."""

@@ -6,6 +6,7 @@ from micro_transformer.plots.losses import train_and_validation
 from micro_transformer.plots.memory import memory_by_context
 from micro_transformer.plots.perplexity_by_position import ppl_by_stretch
 from micro_transformer.plots.ppl_by_epoch import ppl_by_epoch
+from micro_transformer.plots.quality_by_trainable import quality_by_trainable
 from micro_transformer.plots.recall import recall_map
 from micro_transformer.plots.scaling import scaling_plot
 from micro_transformer.plots.series import over_seeds
@@ -15,6 +16,6 @@ from micro_transformer.plots.style import Plot, rendered, spread
 
 __all__ = [
     "Plot", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
-    "ppl_by_epoch", "ppl_by_stretch", "recall_map", "rendered", "scaling_plot", "speed_bars",
-    "speed_by_context", "spread", "train_and_validation",
+    "ppl_by_epoch", "ppl_by_stretch", "quality_by_trainable", "recall_map", "rendered",
+    "scaling_plot", "speed_bars", "speed_by_context", "spread", "train_and_validation",
 ]  # fmt: skip

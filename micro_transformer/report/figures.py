@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from micro_transformer import plots
 from micro_transformer.plots import Plot
 from micro_transformer.records.metrics import TOKENS_PER_S
+from micro_transformer.report import trained_parameters
 from micro_transformer.report.drawn import Drawn
 from micro_transformer.report.pareto_svg import drawings, front_file
 from micro_transformer.report.study import Study
@@ -63,6 +64,9 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
             range=plots.spread(seeds),
         )
         yield plots.effects_plot(lines, effects.measure, n, where)
+    if quality := trained_parameters.compared_by(board):
+        trained = trained_parameters.counts(board)
+        yield plots.quality_by_trainable(trained, quality, trained_parameters.majority(board))
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)
     for setting in board.settings:

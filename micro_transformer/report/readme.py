@@ -18,10 +18,10 @@ from micro_transformer.records import tables
 from micro_transformer.records.record_files import load_records
 from micro_transformer.records.rows import Board, collect
 from micro_transformer.report.figures import draw
+from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.study import study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
-from micro_transformer.report.translation_intervals import intervals
 from micro_transformer.store.checkpoints import write_file
 from micro_transformer.wording import _
 

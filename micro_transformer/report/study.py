@@ -20,12 +20,13 @@ from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report import claims, facts
 from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
+from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
 from micro_transformer.report.trade_off import Front, front_rule
-from micro_transformer.report.translation_intervals import intervals
+from micro_transformer.report.trained_parameters import trained_parameters
 from micro_transformer.stats.effects import BETTER, Effects, analyse
 from micro_transformer.stats.pareto import pareto
 from micro_transformer.stats.power_law import PowerLaw, power_law
@@ -52,7 +53,7 @@ class Study:
     @property
     def tables(self) -> list[Table]:
         """Every table of the board, the brief's first."""
-        found = [brief(self.board), tables.speed(self.board)]
+        found = [brief(self.board), trained_parameters(self.board), tables.speed(self.board)]
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
         found += [table] if (table := intervals(self.board)) else []
         found += [front_table(front) for front in self.fronts[:1]]

@@ -1,47 +1,22 @@
-"""Tasks on single sentences: batches of similar length, each sentence after BOS."""
+"""Tasks on single sentences, each after BOS."""
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from micro_transformer.data.length_buckets import TokenBuckets
 from micro_transformer.data.tokenizer import BOS, PAD
-from micro_transformer.tasks.base import Task
-from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE
+from micro_transformer.tasks.bucketed import BucketedTask
 
 
-class SentenceTask(Task):
-    """Base class of tasks with a prepared column `text`. A sentence is read as BOS and its tokens.
-
-    A training batch has sentences of similar length, at most batch_size x context tokens with pads
-    and BOS: so steps cost about the same, whatever the length.
-    """
+class SentenceTask(BucketedTask):
+    """Base class of tasks with a prepared column `text`: a row is read as BOS and its tokens."""
 
     abstract = True
     gives: tuple[str, ...] = ("sentences",)
 
-    @property
-    def train_tokens(self) -> float:
-        """Tokens of an epoch as `num_tokens` counts them, the BOS of each sentence included."""
-        return super().train_tokens + self.data.splits["train"]["rows"]
-
-    def train_batch(
-        self,
-        seed: int,
-        step: int,
-        batch_size: int,
-        context: int,
-        device: torch.device | str = "cpu",
-    ) -> Any:
-        rows = self._buckets("train").rows(seed, step, batch_size * context)
-        return self.batch_of(rows, seed, step, device)
-
-    def batch_of(self, rows: np.ndarray, seed: int, step: int, device: torch.device | str) -> Any:
-        """The training batch of these rows."""
-        raise NotImplementedError
+    def lengths(self, split: str) -> np.ndarray:
+        return 1 + np.diff(self.data.ends(split), prepend=0)
 
     def num_tokens(self, batch: Any) -> Tensor:
         return (batch.ids != PAD).sum()
@@ -49,14 +24,3 @@ class SentenceTask(Task):
     def sentence(self, split: str, row: int) -> np.ndarray:
         """(T,) ids of a sentence, BOS included."""
         return np.r_[BOS, np.asarray(self.data.row(split, row)).astype(np.int64)]
-
-    def in_order(self, split: str) -> list[np.ndarray]:
-        """Every row of a split once, sorted by length, in batches of about SCORED_AT_ONCE tokens,
-        pads included."""
-        buckets = self._buckets(split)
-        order = np.argsort(buckets.lengths, kind="stable")
-        return np.split(order, buckets.cuts(SCORED_AT_ONCE)[1:-1])
-
-    @lru_cache(maxsize=4)  # noqa: B019  (a run opens one task and keeps it)
-    def _buckets(self, split: str) -> TokenBuckets:
-        return TokenBuckets(1 + np.diff(self.data.ends(split), prepend=0))

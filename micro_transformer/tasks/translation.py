@@ -1,6 +1,5 @@
 """Translation: the target sentence given the source, token by token, scored in nats per token."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micro_transformer.data.length_buckets import TokenBuckets, pad_right
+from micro_transformer.data.length_buckets import pad_right
 from micro_transformer.data.tokenizer import BOS, EOS, PAD
-from micro_transformer.tasks.base import LOSS, Quality, Task, evaluating
+from micro_transformer.tasks.base import LOSS, Quality, evaluating
+from micro_transformer.tasks.bucketed import BucketedTask
 from micro_transformer.tasks.language_modeling import nll_metrics
-from micro_transformer.tasks.token_prediction import SCORED_AT_ONCE, mean_nll
+from micro_transformer.tasks.token_prediction import mean_nll
 
 # B sentences, S source tokens, T target tokens with BOS or EOS, V vocabulary size
 
@@ -25,12 +25,11 @@ class SourceTarget(NamedTuple):
     source: Tensor  # (B, S)
 
 
-class Translation(Task):
+class Translation(BucketedTask):
     """Base class of tasks with prepared columns `source` and `target`. The model is called as
     model(ids, source=source) -> logits (B, T, V).
 
-    A training batch has sentences of similar length, at most batch_size x context tokens on either
-    side, pads, BOS and EOS included: so steps cost about the same, whatever the length.
+    A training batch has at most batch_size x context tokens on either side.
     """
 
     abstract = True
@@ -42,21 +41,15 @@ class Translation(Task):
         """The validation loss: BLEU needs decoding, for which no training waits."""
         return LOSS
 
-    @property
-    def train_tokens(self) -> float:
-        """Tokens of an epoch as `num_tokens` counts them, a BOS for each pair included."""
-        return super().train_tokens + self.data.splits["train"]["rows"]
-
-    def train_batch(
-        self,
-        seed: int,
-        step: int,
-        batch_size: int,
-        context: int,
-        device: torch.device | str = "cpu",
+    def batch_of(
+        self, rows: np.ndarray, seed: int, step: int, device: torch.device | str
     ) -> SourceTarget:
-        rows = self._buckets("train").rows(seed, step, batch_size * context)
         return self._batch("train", rows, device)
+
+    def lengths(self, split: str) -> np.ndarray:
+        """(N,) tokens of the longer side, EOS included."""
+        sides = [np.diff(self.data.ends(split, c), prepend=0) for c in ("source", "target")]
+        return np.maximum(sides[0], sides[1] + 1)
 
     def num_tokens(self, batch: SourceTarget) -> Tensor:
         return (batch.ids != PAD).sum() + (batch.source != PAD).sum()
@@ -75,7 +68,8 @@ class Translation(Task):
         device = next(model.parameters()).device
         total, tokens = 0.0, 0
         with evaluating(model), torch.autocast(device.type, enabled=False):
-            for batch in self._in_order(split, device):
+            for rows in self.in_order(split):
+                batch = self._batch(split, rows, device)
                 logits = model(batch.ids, source=batch.source).flatten(0, 1).float()
                 nll = F.cross_entropy(
                     logits, batch.targets.flatten(), ignore_index=PAD, reduction="sum"
@@ -91,19 +85,6 @@ class Translation(Task):
         decode = self.tokenizer.decode
         sources = [decode(self.data.row(split, i, "source").tolist()) for i in rows]
         return list(zip(sources, self.data.entries(split, "references"), strict=False))
-
-    def _in_order(self, split: str, device: torch.device | str) -> list[SourceTarget]:
-        """The whole split, sorted by length, in batches of about SCORED_AT_ONCE tokens."""
-        buckets = self._buckets(split)
-        order = np.argsort(buckets.lengths, kind="stable")
-        inner = buckets.cuts(SCORED_AT_ONCE)[1:-1]
-        return [self._batch(split, rows, device) for rows in np.split(order, inner)]
-
-    @lru_cache(maxsize=4)  # noqa: B019  (a run opens one task and keeps it)
-    def _buckets(self, split: str) -> TokenBuckets:
-        """Batches by length: tokens of the longer side, EOS included."""
-        sides = [np.diff(self.data.ends(split, c), prepend=0) for c in ("source", "target")]
-        return TokenBuckets(np.maximum(sides[0], sides[1] + 1))
 
     def _batch(self, split: str, rows: np.ndarray, device: torch.device | str) -> SourceTarget:
         sources, targets = (

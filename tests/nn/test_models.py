@@ -1,14 +1,17 @@
 """The whole net: parity with a reference, initialisation, options."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from micro_transformer.config.components import find
 from micro_transformer.config.schema import read_choice
 from micro_transformer.nn.arch.decoder import DecoderLM
-from micro_transformer.nn.linear import Linear
+from micro_transformer.nn.linear import PACKED, Linear
 from micro_transformer.runs import worker
 from micro_transformer.tasks.token_prediction import mean_nll
 from tests.conftest import (
@@ -126,6 +129,32 @@ def test_dropout_is_off_in_evaluation() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="d_model=30 is not a multiple of num_heads=4"):
         tiny_dims(d_model=30)
+
+
+@pytest.mark.parametrize("rows", [2, 5, 40])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_packed_product_follows_its_weight(rows: int, bias: bool) -> None:
+    layer = Linear(400, 400, bias=bias).eval()
+    x = torch.randn(rows, 400)
+
+    def check(layer: Linear) -> None:
+        with torch.inference_mode():
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+
+    check(layer)
+    with torch.no_grad():
+        layer.weight.mul_(2)  # as an optimizer does
+    check(layer)
+    layer.load_state_dict(Linear(400, 400, bias=bias).state_dict())
+    check(layer)
+    check(copy.deepcopy(layer))
+    check(pickle.loads(pickle.dumps(layer)))
+    assert layer.state_dict().keys() == torch.nn.Linear(400, 400, bias=bias).state_dict().keys()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    with torch.inference_mode():
+        assert (layer._packed is not None) == PACKED
+    assert layer.train()._packed is None
 
 
 @pytest.mark.parametrize("bias", [False, True])

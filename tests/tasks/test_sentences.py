@@ -13,7 +13,7 @@ from micro_transformer.data.corpora.sst2 import SST2 as Reviews
 from micro_transformer.data.masking import masked
 from micro_transformer.data.tokenizer import BOS, FIRST, MASK, PAD
 from micro_transformer.stats import classification as stats
-from micro_transformer.tasks import sentence_task
+from micro_transformer.tasks import bucketed
 from micro_transformer.tasks.mlm import MaskedLM
 from micro_transformer.tasks.sst2 import SST2
 from tests.conftest import tiny_encoder
@@ -85,7 +85,7 @@ def test_scores_do_not_depend_on_the_batches_they_are_formed_in(task, monkeypatc
     net = encoder(task)
     expected = task.score(net)
     for size in (600, 100_000):
-        monkeypatch.setattr(sentence_task, "SCORED_AT_ONCE", size)
+        monkeypatch.setattr(bucketed, "SCORED_AT_ONCE", size)
         fresh = opened("sst2" if task.classes else "mlm")
         found = fresh.score(net)
         for scores in (found, expected):

@@ -15,7 +15,7 @@ from micro_transformer.data.corpora.tatoeba import Tatoeba as Corpus
 from micro_transformer.data.prepared_dataset import DataMissing
 from micro_transformer.data.tokenizer import BOS, EOS, PAD
 from micro_transformer.store.checkpoints import Entry
-from micro_transformer.tasks import translation
+from micro_transformer.tasks import bucketed, translation
 from micro_transformer.tasks.base import LOSS
 from micro_transformer.tasks.tatoeba import Tatoeba
 from micro_transformer.training.trainer import Trainer
@@ -107,7 +107,7 @@ def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own(task):
 @pytest.mark.parametrize("at_once", [1, 50, 10**6])
 def test_the_score_is_that_of_each_pair_alone(task, monkeypatch, at_once):
     """An oracle without batches, pads or float32."""
-    monkeypatch.setattr(translation, "SCORED_AT_ONCE", at_once)
+    monkeypatch.setattr(bucketed, "SCORED_AT_ONCE", at_once)
     model = Translator(task.vocab_size)
     total, tokens = 0.0, 0
     for source, target in rows(task, "val"):

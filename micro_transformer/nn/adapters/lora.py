@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -129,7 +129,7 @@ class LoRALinear(Linear):
             self.weight -= self.update()
             self.merged = False
 
-    def train(self, mode: bool = True) -> "LoRALinear":
+    def train(self, mode: bool = True) -> Self:
         if mode:
             self.unmerge()
         return super().train(mode)

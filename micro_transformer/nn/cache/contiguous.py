@@ -57,13 +57,15 @@ class Contiguous(CacheLayer):
         return found
 
     def reorder(self, rows: Tensor) -> None:
-        """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory."""
+        """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory. A
+        smaller batch keeps the memory of the larger one."""
         old, first = self._held(), self._note(rows.tolist())
-        if len(rows) == len(self._k):
+        if len(rows) <= len(self._k):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
             for held in old:
                 part = held.narrow(2, first, self._length - first)
                 part[moved] = part[rows[moved]]
+            self._k, self._v = self._k[: len(rows)], self._v[: len(rows)]
             return
         shape = (len(rows), *self._k.shape[1:])
         self._k, self._v = self._k.new_empty(shape), self._v.new_empty(shape)

@@ -20,7 +20,10 @@ class ReLU2(FFN):
         self.down = Linear(dims.d_ff, dims.d_model, bias=dims.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(SquaredReLU.apply(self.up(x)))
+        hidden = self.up(x)
+        if torch.is_grad_enabled():
+            return self.down(SquaredReLU.apply(hidden))
+        return self.down(hidden.relu_().square_())  # in place: no new pages for long prompts
 
     def residual_outputs(self) -> list[Tensor]:
         return [self.down.weight]

@@ -1,15 +1,24 @@
-"""The paired bootstrap over sentences: the samples of sacreBLEU, an interval that covers."""
+"""The paired bootstrap over items: the samples of sacreBLEU, an interval that covers."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
+from scipy import stats
 
-from micro_transformer.stats.sentence_bootstrap import over_sentences
+from micro_transformer.stats import translation_metrics
+from micro_transformer.stats.paired_bootstrap import compared
 
 WORDS = [f"w{i}" for i in range(50)]
+
+
+def over_sentences(a, b, references, metric="bleu", **options):
+    """The translations of two systems, compared."""
+    counts = [[translation_metrics.statistics(metric, texts, references)] for texts in (a, b)]
+    return compared(*counts, partial(translation_metrics.points, metric), **options)
 
 
 def systems(seed, num, wrong_a, wrong_b):
@@ -54,15 +63,27 @@ def test_the_same_seed_gives_the_same_interval():
     a, b, references = systems(1, 40, 0.2, 0.3)
     runs = [over_sentences(a, b, references, "chrf", samples=50, seed=s) for s in (3, 3, 4)]
     assert runs[0] == runs[1] != runs[2]
-    assert (runs[0].sentences, runs[0].samples) == (40, 50)
+    assert (runs[0].items, runs[0].samples) == (40, 50)
 
 
-def test_other_sentences_are_refused():
-    a, b, references = systems(1, 10, 0.2, 0.3)
-    with pytest.raises(ValueError, match="10 translations against 9"):
-        over_sentences(a, b[:9], references)
-    with pytest.raises(ValueError, match="10 translations but references for 9"):
-        over_sentences(a, b, references[:9])
+def test_other_items_are_refused():
+    a, b = np.ones((10, 2)), np.ones((9, 2))
+    with pytest.raises(ValueError, match="different items"):
+        compared([a], [b], lambda counts: counts[0])
+
+
+def test_shares_have_the_interval_of_scipy():
+    """Percentile intervals of a paired difference of shares, here of 2,000 samples each."""
+    draw = np.random.default_rng(5)
+    a, b = draw.random(200) < 0.8, draw.random(200) < 0.7
+    counts = [[np.c_[right, np.ones(200)]] for right in (a, b)]
+    found = compared(*counts, lambda total: float(total[0] / total[1]), samples=2000)
+    theirs = stats.bootstrap(
+        (a.astype(float), b.astype(float)), lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        paired=True, vectorized=True, n_resamples=2000, method="percentile", rng=6,
+    ).confidence_interval  # fmt: skip
+    assert found.difference == pytest.approx(a.mean() - b.mean())
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
 def test_intervals_cover_and_equal_systems_seldom_differ():

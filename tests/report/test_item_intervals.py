@@ -1,17 +1,17 @@
-"""Differences between translations need an interval over seeds and one over sentences."""
+"""Differences between scores of sentences need an interval over seeds and one over sentences."""
 
 import json
 
+import numpy as np
 import pytest
 
 from micro_transformer.records.record_files import load_records
 from micro_transformer.records.rows import collect
+from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.study import study
-from micro_transformer.report.translation_intervals import intervals
 from micro_transformer.stats import translation_metrics
-from micro_transformer.stats.sentence_bootstrap import over_sentences
 from tests.made_records import make_sweep, write_all
-from tests.stats.test_sentence_bootstrap import systems
+from tests.stats.test_paired_bootstrap import over_sentences, systems
 
 SENTENCES = 60
 
@@ -76,3 +76,25 @@ def test_other_sentences_are_not_compared(tmp_path):
     page["bleu"]["statistics"].pop()
     path.write_text(json.dumps(page))
     assert intervals(found) is None
+
+
+def test_classifications_are_compared_by_what_is_right(tmp_path):
+    right = {"greedy": 0.6, "beam": 0.9, "top_p": 0.895}
+    records = make_sweep({"decoding": list(right)}, (42, 43, 44))
+    write_all(records, tmp_path)
+    hits = {}
+    for path in tmp_path.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        name = record["choices"]["decoding"]
+        draw = np.random.default_rng([record["seed"], len(name)])
+        hits[name, record["seed"]] = draw.random(SENTENCES) < right[name]
+        page = {"right": hits[name, record["seed"]].astype(int).tolist()}
+        path.with_name("classification_scores.test.json").write_text(json.dumps(page))
+    (found,) = collect(load_records(tmp_path).records)
+    table = intervals(found)
+    rows = by_name(table)
+    assert table.title == "Accuracy (%) against decoding=beam, test sentences"
+    assert rows["decoding=greedy"]["Verdict"].value == "differs"
+    assert rows["decoding=top_p"]["Verdict"].value == "undecided"
+    each = [hits["greedy", s].mean() - hits["beam", s].mean() for s in (42, 43, 44)]
+    assert rows["decoding=greedy"]["Difference"].value == pytest.approx(100 * np.mean(each))
