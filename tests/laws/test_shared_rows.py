@@ -6,7 +6,7 @@ from torch import Tensor
 
 from micro_transformer.generation import positions
 from micro_transformer.nn.cache import base
-from micro_transformer.nn.cache.base import CacheLayer, Segment
+from micro_transformer.nn.cache.base import CacheLayer, ScatteredSegment, Segment
 from micro_transformer.nn.visibility import CAUSAL, Wanted
 from tests.conftest import build, facts, make_cache, members, random_ids
 from tests.laws.test_cache import (
@@ -96,17 +96,28 @@ def test_contiguous_rows_read_once_what_they_share() -> None:
     assert torch.equal(own.k, torch.stack((new[[1, 1, 2], :, 0], new[:, :, 1]), 2))
 
 
-def test_paged_rows_read_each_block_once_and_copy_none() -> None:
-    layer = build("cache", "paged", spec(batch=1, max_len=40))
-    k, generator = torch.randn(1, 4, 18, 8), torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("seed", range(4))
+def test_paged_rows_read_each_block_once_and_copy_only_what_differs(seed: int) -> None:
+    layer = build("cache", "paged", spec(batch=1, max_len=80))
+    generator = torch.Generator().manual_seed(seed)
+    k = torch.randn(1, 4, 18, 8)
     layer.append(k, -k, torch.arange(18))
-    length = 18
-    for _ in range(14):
-        layer.reorder(torch.randint(0, len(layer.table), (3,), generator=generator))
-        layer.append(*torch.randn(2, 3, 4, 1, 8), torch.arange(length, length + 1))
-        length += 1
-        read, held = last(layer, length), {slab.data_ptr() for slab in layer.pool.slabs}
-        pointers = {s.k.untyped_storage().data_ptr() for s in read}
-        assert pointers <= held
-        tokens = sum(s.k.shape[0] * s.k.shape[2] for s in read)
-        assert tokens <= 2 * -(-length // layer.block) * layer.block
+    expected, length = k, 18
+    for _ in range(50):
+        rows = torch.randint(0, len(layer.table), (3,), generator=generator)
+        new = torch.randn(3, 4, 1, 8, generator=generator)
+        layer.reorder(rows)
+        layer.append(new, -new, torch.arange(length, length + 1))
+        expected, length = torch.cat((expected[rows], new), 2), length + 1
+        segments, held = last(layer, length), {slab.data_ptr() for slab in layer.pool.slabs}
+        views = [s for s in segments if s.k.untyped_storage().data_ptr() in held]
+        copies = [s for s in segments if s.k.untyped_storage().data_ptr() not in held]
+        read = sum(s.k.shape[0] * s.k.shape[2] for s in views)
+        assert read <= 3 * -(-length // layer.block) * layer.block
+        for s in copies:
+            assert s.k.shape[2] <= layer.block
+            assert torch.equal(s.k, expected[:, :, s.start : s.stop])
+        for s in segments:
+            if not isinstance(s, ScatteredSegment):
+                assert torch.equal(s.k.expand(3, -1, -1, -1), expected[:, :, s.start : s.stop])
+                assert torch.equal(s.v, -s.k)

@@ -164,8 +164,10 @@ def test_contiguous_copies_what_rows_do_not_have_in_common(monkeypatch: pytest.M
     """Beams of one prompt: a reorder copies the columns since two of them parted."""
     layer = layer_of("contiguous", SPEC._replace(batch=1))
     copied: list[int] = []
-    note = layer._note
-    monkeypatch.setattr(layer, "_note", lambda rows: copied.append(note(rows)) or copied[-1])
+    note = layer._equal.reorder
+    monkeypatch.setattr(
+        layer._equal, "reorder", lambda *known: copied.append(note(*known)) or copied[-1]
+    )
     texts = torch.randn(1, 4, 10, 8)
 
     def write(*columns: Tensor) -> None:

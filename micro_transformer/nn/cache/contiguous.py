@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
+from micro_transformer.nn.cache.equal_rows import EqualRows
 from micro_transformer.nn.visibility import Wanted
 from micro_transformer.wording import _
 
 # B batch, H heads, d head_dim
-
-TRACKED = 16  # rows, up to which it is known in which leading columns two of them are equal
 
 
 class Contiguous(CacheLayer):
@@ -28,7 +27,7 @@ class Contiguous(CacheLayer):
         self._k = torch.empty(shape, dtype=spec.dtype, device=spec.device)
         self._v = torch.empty_like(self._k)
         self._length = 0
-        self._equal = [[0] * spec.batch for _ in range(spec.batch if spec.batch <= TRACKED else 0)]
+        self._equal = EqualRows(spec.batch)
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
         start, num_new = self._length, k.shape[2]
@@ -50,16 +49,15 @@ class Contiguous(CacheLayer):
                     self._v.narrow(2, each.start, len(each)))
             for each in wanted.ranges
         ]  # fmt: skip
-        if len(self._equal) > 1 and wanted.num_queries == 1:
-            equal = min(self._equal[0][1:])
+        if wanted.num_queries == 1:
             for segment in found:
-                segment.equal = max(0, min(equal, segment.stop) - segment.start)
+                segment.equal = max(0, min(self._equal.common, segment.stop) - segment.start)
         return found
 
     def reorder(self, rows: Tensor) -> None:
         """New row i is old row rows[i]; a row that stays is not copied, nor is unused memory. A
         smaller batch keeps the memory of the larger one."""
-        old, first = self._held(), self._note(rows.tolist())
+        old, first = self._held(), self._equal.reorder(rows.tolist(), self._length)
         if len(rows) <= len(self._k):
             moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
             for held in old:
@@ -71,18 +69,6 @@ class Contiguous(CacheLayer):
         self._k, self._v = self._k.new_empty(shape), self._v.new_empty(shape)
         for held, new in zip(old, self._held(), strict=True):
             new.copy_(held[rows])
-
-    def _note(self, rows: list[int]) -> int:
-        """The columns in which the new rows are equal are noted; the first one that differs between
-        a row and the one that takes its place."""
-        known, length = self._equal, self._length
-        if not known or len(rows) > TRACKED:
-            self._equal = []
-            return 0
-        self._equal = [[length if a == b else known[a][b] for b in rows] for a in rows]
-        if len(rows) != len(known):
-            return 0
-        return min((known[i][row] for i, row in enumerate(rows) if i != row), default=length)
 
     def nbytes(self) -> int:
         return self._k.untyped_storage().nbytes() + self._v.untyped_storage().nbytes()

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from micro_transformer.config.knobs import Count
 from micro_transformer.nn.cache.base import CacheLayer, CacheSpec, Segment
-from micro_transformer.nn.cache.paged_reading import Place, Pool, Reader, readers
+from micro_transformer.nn.cache.equal_rows import EqualRows
+from micro_transformer.nn.cache.paged_reading import Held, Place, Pool, Reader, readers
 from micro_transformer.nn.visibility import Wanted
 
 # B rows of the batch, H heads, T new tokens, n tokens of a segment, d head_dim;
@@ -27,7 +28,8 @@ class Paged(CacheLayer):
     The pool is one tensor or a few, slabs, where the blocks of a row are side by side: those in
     order are read as one view, and so are those in any order for one query per row, since attention
     does not depend on the order of the keys. Rows that share most blocks, as in beam search, read
-    those of all rows, each once. Other blocks in several rows of a slab are copied at each read.
+    each once, and of the block in which they part copy the columns that differ. Other blocks in
+    several rows of a slab are copied at each read.
     """
 
     segmented = True
@@ -53,6 +55,7 @@ class Paged(CacheLayer):
         self.table: list[list[int]] = [[] for _ in range(self.spec.batch)]  # block numbers
         self._owners = [0] * self.num_blocks  # reference count of each block
         self._length = 0
+        self._equal = EqualRows(self.spec.batch)
         self._forget()
 
     def append(self, k: Tensor, v: Tensor, pos: Tensor) -> None:
@@ -77,12 +80,14 @@ class Paged(CacheLayer):
         asked = wanted.blocks(self.block), wanted.num_queries == 1
         if asked != self._asked:
             indices, single = self._asked = asked
-            self._readers = readers(self.pool, self.table, indices, single=single)
+            held = Held(self._length, self._equal.common) if single else None
+            self._readers = readers(self.pool, self.table, indices, held)
         return [reader.segment(self._length) for reader in self._readers]
 
     def reorder(self, rows: Tensor) -> None:
-        before = self.table
-        self.table = [list(before[row]) for row in rows.tolist()]
+        before, parents = self.table, rows.tolist()
+        self._equal.reorder(parents, self._length)
+        self.table = [list(before[row]) for row in parents]
         for table in self.table:
             for number in table:
                 self._owners[number] += 1

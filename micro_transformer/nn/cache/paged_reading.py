@@ -13,7 +13,8 @@ from micro_transformer.nn.cache.base import ScatteredSegment, Segment
 # slots, one per token
 
 Table = list[list[int]]  # block numbers of each row, in order of their tokens
-READ = 2  # blocks read per block of a row, up to which rows read those of all rows
+READ = 2  # slots read per slot of a row's blocks, up to which they are read as one view
+SHORT = 4  # columns of a block per column that differs by row, from which those alone are copied
 
 
 class Place(NamedTuple):
@@ -40,6 +41,13 @@ class Pool(NamedTuple):
     def columns(self, index: int) -> Tensor:
         """(block,): of the tokens of block `index` of a row."""
         return torch.arange(index * self.block, (index + 1) * self.block)
+
+
+class Held(NamedTuple):
+    """Columns of a cache that one query per row reads: all, and those equal in all rows."""
+
+    length: int
+    equal: int
 
 
 class Reader(Protocol):
@@ -86,40 +94,69 @@ class Copier(NamedTuple):
         return Segment(self.start, *torch.cat([row.narrow(3, 0, size) for row in self.rows], 1))
 
 
-def readers(pool: Pool, table: Table, indices: list[int], *, single: bool) -> Sequence[Reader]:
+def readers(pool: Pool, table: Table, indices: list[int], single: Held | None) -> Sequence[Reader]:
     """Readers of the blocks with these indices of all rows, by first column.
 
-    single: there is one query per row, so the order of the keys is free.
+    single: what is held, where there is one query per row, so that the order of the keys is free.
     """
+    views: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
     apart: list[int] = []
-    together: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
     for index in indices:
         places = [pool.places[numbers[index]] for numbers in table]
-        rows = tuple(place.row for place in places)
-        one_slab = len({place.slab for place in places}) == 1
-        if one_slab and (len({*rows}) == 1 or rows == tuple(range(rows[0], rows[0] + len(rows)))):
-            together[places[0].slab, rows].append(index)
+        first, rows = places[0], tuple(place.row for place in places)
+        if all(place == first for place in places):  # one block, shared by all rows
+            views[first.slab, (first.row,)].append(index)
+        elif all(place.slab == first.slab and place.row == first.row + i
+                 for i, place in enumerate(places)):  # fmt: skip
+            views[first.slab, rows].append(index)
         else:
             apart.append(index)
-    if apart and single:
-        union = _of_all_rows(pool, table, indices)
-        if union is not None:
-            return union
-    found: list[Reader] = [
-        Copier(index * pool.block, [pool.slots(numbers[index]) for numbers in table])
-        for index in apart
-    ]
-    for (slab, rows), part in together.items():
-        held = pool.slabs[slab][:, rows[0] : rows[0] + len({*rows})]
+    found: list[Reader] = []
+    for (slab, rows), part in views.items():
+        held = pool.slabs[slab][:, rows[0] : rows[0] + len(rows)]
         starts = [[pool.places[numbers[index]].start for index in part] for numbers in table]
-        found += _of_slab(pool, held, part, starts, single=single)
+        found += _of_slab(pool, held, part, starts, single=single is not None)
+    if single and apart:
+        found += _of_rows_that_parted(pool, table, apart, single)
+    else:
+        found += [_copier(pool, table, index) for index in apart]
     return sorted(found, key=lambda reader: reader.start)
+
+
+def _copier(pool: Pool, table: Table, index: int, equal: int = 0) -> Copier:
+    """Of a block of each row, without its first `equal` columns."""
+    slots = [pool.slots(numbers[index]) for numbers in table]
+    size = pool.block - equal
+    return Copier(index * pool.block + equal, [x.narrow(3, equal, size) for x in slots])
+
+
+def _of_rows_that_parted(
+    pool: Pool, table: Table, indices: list[int], held: Held
+) -> Sequence[Reader]:
+    """Readers of blocks that differ by row.
+
+    Rows that parted a few columns ago read one block for those before, and copies of the others.
+    Otherwise by the numbers read and written: of a column that all rows read keys, values, and
+    about six times a score per row; of one that is copied keys and values of each row, read,
+    written and read again.
+    """
+    index, equal = divmod(held.equal, pool.block)
+    end = min(held.length, (indices[-1] + 1) * pool.block)
+    if equal and indices == [index] and SHORT * (end - held.equal) <= pool.block:
+        block = pool.slots(table[0][index]).narrow(3, 0, equal)
+        return [Run(index * pool.block, block, True), _copier(pool, table, index, equal)]
+    num_rows, head_dim = len(table), pool.slabs[0].shape[-1]
+    union = _of_all_rows(pool, table, indices)
+    read = sum(reader.made.k.shape[2] for reader in union) * (2 * head_dim + 6 * num_rows)
+    copied = (end - indices[0] * pool.block) * 3 * num_rows * 2 * head_dim
+    return union if read < copied else [_copier(pool, table, each) for each in indices]
 
 
 def _of_slab(
     pool: Pool, held: Tensor, indices: list[int], starts: list[list[int]], *, single: bool
 ) -> Sequence[Reader]:
-    """Readers of blocks in held (2, B or 1, H, S, d), which begin at the slots starts[row][i]."""
+    """Readers of blocks in held (2, B, H, S, d), or (2, 1, H, S, d) if all rows share them, which
+    begin at the slots starts[row][i]."""
     shared = held.shape[1] < len(starts)
     runs: list[list[int]] = []  # numbers of blocks in `indices`
     alike = all(row == starts[0] for row in starts)
@@ -163,20 +200,17 @@ def _of_slab(
     ]
 
 
-def _of_all_rows(pool: Pool, table: Table, indices: list[int]) -> Sequence[Reader] | None:
-    """Readers of the blocks of all rows, each block once; None: they are too many."""
+def _of_all_rows(pool: Pool, table: Table, indices: list[int]) -> Sequence[Scattered]:
+    """Readers of the blocks of all rows, each block once."""
     used: dict[tuple[int, int], dict[int, list[tuple[int, int]]]]
     used = defaultdict(lambda: defaultdict(list))
     for row, numbers in enumerate(table):
         for index in indices:
             slab, slab_row, start = pool.places[numbers[index]]
             used[slab, slab_row][start].append((row, index))
-    spans = {key: range(min(found), max(found) + pool.block) for key, found in used.items()}
-    if sum(map(len, spans.values())) > READ * len(indices) * pool.block:
-        return None
-    made: list[Reader] = []
+    made: list[Scattered] = []
     for (slab, slab_row), found in used.items():
-        span = spans[slab, slab_row]
+        span = range(min(found), max(found) + pool.block)
         columns = torch.full((len(table), len(span)), -1)
         for start, users in found.items():
             part = columns.narrow(1, start - span.start, pool.block)
@@ -185,5 +219,5 @@ def _of_all_rows(pool: Pool, table: Table, indices: list[int]) -> Sequence[Reade
         k, v = pool.slabs[slab][:, slab_row : slab_row + 1].narrow(3, span.start, len(span))
         name = (slab, slab_row, *((start, *users) for start, users in found.items()))
         segment = ScatteredSegment(k, v, columns.to(k.device), name, shared=True)
-        made.append(Scattered(0, segment))
+        made.append(Scattered(indices[0] * pool.block, segment))
     return made
