@@ -2,7 +2,8 @@
 
 Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` is what the records of results/NAME say:
 `results` their table, `findings` their conclusions and what was measured by place, `intervals`
-translations against the best, `figures` the pictures named by the words, which are in docs/figures.
+scores of sentences against the best, `trained` the parameters that were trained, `figures` the
+pictures named by the words, which are in docs/figures.
 Nobody types a number. The table of parts is brought up to date too.
 """
 
@@ -22,6 +23,7 @@ from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.study import study
 from micro_transformer.report.summary_table import brief
 from micro_transformer.report.tables_by_length import tables_by_place
+from micro_transformer.report.trained_parameters import trained_parameters
 from micro_transformer.store.checkpoints import write_file
 from micro_transformer.wording import _
 
@@ -84,9 +86,15 @@ def _findings(folder: Path, words: list[str]) -> str:
 
 
 def _intervals(folder: Path, words: list[str]) -> str:
-    """Translations of each configuration against the best, over seeds and over sentences."""
+    """Scores of each configuration against the best, over seeds and over sentences."""
     found = (intervals(board) for board in _boards(folder))
     return "\n\n".join(tables.as_markdown(table).strip() for table in found if table)
+
+
+def _trained(folder: Path, words: list[str]) -> str:
+    """What each configuration trains of its net."""
+    found = (trained_parameters(board) for board in _boards(folder))
+    return "\n\n".join(tables.as_markdown(table).strip() for table in found if table.rows)
 
 
 def _figures(folder: Path, words: list[str]) -> str:
@@ -100,6 +108,7 @@ KINDS: dict[str, Callable[[Path, list[str]], str]] = {
     "results": _table,
     "findings": _findings,
     "intervals": _intervals,
+    "trained": _trained,
     "figures": _figures,
 }
 
