@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from matplotlib.ticker import FuncFormatter, LogLocator
+
 from micro_transformer.plots.series import over_seeds
 from micro_transformer.plots.style import (
     COLOURS,
@@ -12,7 +14,6 @@ from micro_transformer.plots.style import (
     finished,
     label,
     legend_below,
-    plain_log,
 )
 from micro_transformer.records.metrics import Measure
 from micro_transformer.records.rows import Row
@@ -22,7 +23,7 @@ MOST_POINTS = 16
 
 
 def quality_by_trainable(
-    counts: Sequence[tuple[Row, int]], quality: Measure, majority: float | None
+    counts: Sequence[tuple[Row, int]], quality: Measure, chance: float | None
 ) -> Plot | None:
     """One point per row with its number of trainable parameters, ± std over seeds, and a line for
     the majority baseline if there is one; None for fewer than two rows with the quality."""
@@ -30,7 +31,7 @@ def quality_by_trainable(
     shown = known[:MOST_POINTS]
     if len(shown) < 2:
         return None
-    with axes_of(7.2, 4.8) as (figure, axes):
+    with axes_of(7.2, 3.6 + 0.2 * len(shown)) as (figure, axes):
         for i, (row, trained, s) in enumerate(shown):
             k = i % len(COLOURS)
             marker = MARKERS[(i + 3 * (i // len(COLOURS))) % len(MARKERS)]
@@ -38,12 +39,13 @@ def quality_by_trainable(
                 trained, s.mean, yerr=s.std or 0, color=COLOURS[k], marker=marker, linestyle="none",
                 markersize=7, capsize=3, label=f"{label(row.name)} ({trained:,})",
             )  # fmt: skip
-        if majority is not None:
-            name = _("majority class ({share:.3f})", share=majority)
-            axes.axhline(majority, color="#666666", linestyle="--", label=name)
+        if chance is not None:
+            name = _("majority class ({share:.3f})", share=chance)
+            axes.axhline(chance, color="#666666", linestyle="--", label=name)
         axes.set(xlabel=_("Trained parameters"), ylabel=quality.title, xscale="log")
         axes.margins(x=0.1)
-        plain_log(axes.xaxis)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         legend_below(figure, axes)
     better = _("less is better") if quality.lower_is_better else _("more is better")
     note = _(

@@ -66,7 +66,8 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
         yield plots.effects_plot(lines, effects.measure, n, where)
     if quality := trained_parameters.compared_by(board):
         trained = trained_parameters.counts(board)
-        yield plots.quality_by_trainable(trained, quality, trained_parameters.majority(board))
+        chance = trained_parameters.chance(board, quality)
+        yield plots.quality_by_trainable(trained, quality, chance)
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)
     for setting in board.settings:

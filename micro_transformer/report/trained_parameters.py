@@ -8,6 +8,7 @@ from micro_transformer.wording import _
 
 # The score that adapters are compared by where it was measured, else the quality of the task.
 PREFERRED = ("test/f1_macro", "val/f1_macro")
+ACCURACY = "/accuracy"
 
 
 def counts(board: Board) -> list[tuple[Row, int]]:
@@ -25,13 +26,12 @@ def compared_by(board: Board) -> Measure | None:
     return next((measure(key) for key in PREFERRED if key in there), shown_quality(board))
 
 
-def majority(board: Board) -> float | None:
-    """Accuracy of the majority class on the split of the score, if that is what it is a share of;
-    None where the records have none."""
-    quality = compared_by(board)
-    if quality is None or not quality.key.endswith(("/accuracy", "/f1_macro")):
+def chance(board: Board, quality: Measure) -> float | None:
+    """What always predicting the majority class would score; None unless the score is an accuracy
+    with that baseline in the records."""
+    if not quality.key.endswith(ACCURACY):
         return None
-    key = quality.key.split("/")[0] + "/majority"
+    key = quality.key.removesuffix(ACCURACY) + "/majority"
     values = {record.metrics[key] for record in board.records if key in record.metrics}
     return values.pop() if len(values) == 1 else None
 
@@ -39,8 +39,10 @@ def majority(board: Board) -> float | None:
 def trained_parameters(board: Board) -> Table:
     """Config | trained parameters | share | scores | ms/batch | peak memory in training | n."""
     known, quality = counts(board), compared_by(board)
-    judged = shown_quality(board)
-    scores = [m for m in dict.fromkeys((quality, judged)) if m]
+    accuracy = measure("test" + ACCURACY)
+    there = {key for record in board.records for key in record.metrics}
+    others = [accuracy if accuracy.key in there else None, shown_quality(board)]
+    scores = [m for m in dict.fromkeys((quality, *others)) if m]
     setting = board.settings[0] if len(board.settings) == 1 else None
     costs = [MS_PER_BATCH, TRAIN_RSS] if setting else []
     table = Table(
@@ -48,8 +50,11 @@ def trained_parameters(board: Board) -> Table:
         [_("Config"), _("Trained parameters"), _("Share of the net (%)"),
          *(m.title for m in [*scores, *costs]), "n"],
     )  # fmt: skip
-    if (chance := majority(board)) is not None:
-        table.note = _("Accuracy of the majority class: {chance:.3f}.", chance=chance)
+    baselines = [(m, share) for m in scores if (share := chance(board, m)) is not None]
+    table.note = " ".join(
+        _("{name} of the majority class: {share:.3f}.", name=m.label, share=share)
+        for m, share in baselines
+    )
     for row, trained in known:
         share = 100 * trained / row.ok[0].size["params"]
         table.rows.append([
