@@ -134,9 +134,12 @@ def test_runs_before_and_after_a_group_existed_are_one_configuration(folder, mon
     assert told(load_records(folder).records) == before
     for i, record in enumerate(records):
         if i % 2:
-            record.config |= {"toy": {"kind": "NoToy"}, "base": {}}
-            record.config["train"].pop("base", None)
-            record.choices |= {"toy": "none", "base": "none"}
+            record.config |= {"toy": {"kind": "NoToy"}}
+            record.choices |= {"toy": "none"}
+            if record.choices.get("base", "none") == "none":
+                record.config |= {"base": {}}
+                record.config["train"].pop("base", None)
+                record.choices |= {"base": "none"}
         (tmp_path / f"{i:03d}").mkdir()
         (tmp_path / f"{i:03d}" / RECORD).write_text(json.dumps(to_dict(record)))
     assert told(load_records(tmp_path).records) == before

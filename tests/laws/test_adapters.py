@@ -163,7 +163,8 @@ def test_frozen_weights_keep_their_bits_under_weight_decay(
 def test_adapters_and_prompts_have_rates_and_a_fresh_head_has_the_recipes() -> None:
     """Adapters decay, prompts and heads do not."""
     net = adapt("lora_soft_prompt", tiny_decoder(), fresh=("head.weight",))
-    lora, prompt = (read_choice("adapter", name)["lr"] for name in ("lora", "soft_prompt"))
+    lora, prompt = (read_choice("adapter", "lora_soft_prompt")[k] for k in ("lr", "prompt_lr"))
+    assert lora != prompt
     plan = recipe("muon")
     made = Optimizers(net, plan, "cpu")
     made.set_rate(plan.warmup_steps)
