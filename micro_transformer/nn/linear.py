@@ -47,8 +47,9 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_packed": None}
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether the product is one of float32 matrices, with nothing in between."""
-        is_float = x.dtype == self.weight.dtype == torch.float32
+        """Whether the product is one of float32 matrices, with nothing in between, and a change of
+        W can be seen: weights made in inference mode do not count their changes."""
+        is_float = x.dtype == self.weight.dtype == torch.float32 and not self.weight.is_inference()
         return is_float and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
 
     def _copy(self, rows: int) -> Tensor:

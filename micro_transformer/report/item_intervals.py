@@ -35,7 +35,7 @@ Counts = dict[int, np.ndarray]  # seed -> counts (sentences, K)
 
 @dataclass(frozen=True)
 class Scored:
-    """A score of a split, from counts per sentence in a file beside the record."""
+    """A score of a split, from counts per sentence in a file of the record's folder."""
 
     name: str  # in English
     file: str  # its name, with {split}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from micro_transformer.build.measuring import build_strategy
-from micro_transformer.decoding.base import PAD, Draws
+from micro_transformer.decoding.base import PAD, Draws, without_holes
 from micro_transformer.decoding.greedy import Greedy
 from micro_transformer.decoding.sampling import Sampling, inverse_cdf
 from micro_transformer.runs.planning import make_plan
@@ -108,6 +108,17 @@ def test_penalties_come_before_temperature_and_filters() -> None:
     strategy = Sampling(temperature=0.1, top_k=1, presence_penalty=0.2)
     out = strategy(table_step(table), torch.tensor([[1]]), 3, draws=draws())
     assert out.tolist() == [[1, 1, 2, 1]]  # the prompt's 1 is free, the generated one is not
+
+
+@pytest.mark.parametrize("kept", ["1111", "0111", "1011", "0010", "1000", "0000", "0110100101"])
+def test_rows_that_end_are_replaced_by_the_last_ones(kept: str) -> None:
+    """Every kept row is there once, and moves only from a place past the end."""
+    mask = torch.tensor([letter == "1" for letter in kept])
+    parents = without_holes(mask)
+    assert sorted(parents.tolist()) == mask.nonzero()[:, 0].tolist()
+    moved = (parents != torch.arange(len(parents))).nonzero()[:, 0]
+    assert (parents[moved] >= len(parents)).all()
+    assert not mask[: len(parents)][moved].any()
 
 
 def test_rows_end_at_eos_and_all_of_them_end_the_loop() -> None:

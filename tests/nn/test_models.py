@@ -154,7 +154,14 @@ def test_a_packed_product_follows_its_weight(rows: int, bias: bool) -> None:
         assert layer(x).dtype == torch.bfloat16
     with torch.inference_mode():
         assert (layer._packed is not None) == PACKED
+        layer.weight.mul_(3)
+    check(layer)
     assert layer.train()._packed is None
+    with torch.inference_mode():
+        made_here = Linear(400, 400, bias=bias).eval()
+        check(made_here)
+        made_here.weight.mul_(2)
+    check(made_here)
 
 
 @pytest.mark.parametrize("bias", [False, True])
