@@ -12,6 +12,7 @@ from micro_transformer.config.base import base_of
 from micro_transformer.config.choices import read_choice
 from micro_transformer.config.components import Component, find
 from micro_transformer.config.data_needs import unmet
+from micro_transformer.config.expert_rules import experts
 from micro_transformer.config.pretraining_rules import pretraining
 from micro_transformer.config.relations import broken
 from micro_transformer.config.schema import COMPONENTS, LISTS, NO_SCALING, component
@@ -26,6 +27,7 @@ def conflicts(config: dict[str, Any]) -> list[str]:
         _recipe,
         _fine_tuning,
         adapters,
+        experts,
         _blocks,
         kernel_rules.segments,
         kernel_rules.kernels,

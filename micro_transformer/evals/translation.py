@@ -8,11 +8,13 @@ from micro_transformer.config.knobs import Count
 from micro_transformer.disk import write_file
 from micro_transformer.evals.base import EvalContext, Measure
 from micro_transformer.evals.sentences import translate
-from micro_transformer.records.run_record import TRANSLATION_SCORES
+from micro_transformer.records.run_record import SAMPLE_MARK, SAMPLES, TRANSLATION_SCORES
 from micro_transformer.seeds import stream
 from micro_transformer.stats import text_diversity, translation_metrics
+from micro_transformer.wording import _
 
 TABLE = "translations.{split}.tsv"
+SHOWN = 5  # translations in samples.txt
 
 
 class Translation(Measure):
@@ -20,7 +22,8 @@ class Translation(Measure):
 
     translations.<split>.tsv: source, translation, references. translation_scores.<split>.json: the
     scores with the signatures of sacreBLEU, without which they compare with nothing, and the counts
-    of BLEU per sentence, from which a report has the interval over sentences.
+    of BLEU per sentence, from which a report has the interval over sentences. samples.txt: the
+    first SHOWN, as a person reads them.
     """
 
     needs = ("source_target",)
@@ -50,6 +53,7 @@ class Translation(Measure):
             subject.folder / TABLE.format(split=self.split),
             _table(sources, written, references).encode(),
         )
+        write_file(subject.folder / SAMPLES, _page(sources, written, references).encode())
         bleu, bleu_signature = translation_metrics.score("bleu", written, references)
         chrf, chrf_signature = translation_metrics.score("chrf", written, references)
         page = {
@@ -84,6 +88,16 @@ class Translation(Measure):
 def one_line(text: str) -> str:
     """The text in one line, without control characters, words apart by one space."""
     return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
+
+
+def _page(sources: Sequence[str], written: Sequence[str], references: Sequence[list[str]]) -> str:
+    """Source, translation and first reference of a few sentences."""
+    shown = list(zip(sources, written, references, strict=True))[:SHOWN]
+    return "\n".join(
+        f"{SAMPLE_MARK} {i}\n{_('source')}: {one_line(source)}\n"
+        f"{_('translation')}: {one_line(text)}\n{_('reference')}: {one_line(of[0])}\n"
+        for i, (source, text, of) in enumerate(shown, 1)
+    )
 
 
 def _table(sources: Sequence[str], written: Sequence[str], references: Sequence[list[str]]) -> str:

@@ -95,6 +95,7 @@ class Context:
     """
 
     aux_scale: Tensor | None = None  # factor of the gradients of auxiliary losses; None: none
+    real: Tensor | None = None  # (B, Tq), which tokens are not pads; None: all, or not known
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class Context:
         cache: Cache | None = None,
     ):
         self.posenc, self.pos, self.cache = posenc, pos, cache
+        if padded and pos.ndim == 2:
+            self.real = pos >= 0
         self.length = pos.shape[-1] if cache is None else cache.planned_len
         self.score_scale = posenc.score_scale(self.length)
         self.k_pos = pos if cache is None else cache.k_pos(pos)

@@ -30,9 +30,7 @@ class Linear(nn.Linear):
             return F.linear(x, self.weight, self.bias)
         rows = x.numel() // self.in_features
         if rows == 1:
-            # (in_features,), then (..., out_features)
-            out = torch.linalg.vecdot(self.weight, x.view(-1)).view(*x.shape[:-1], -1)
-            return out if self.bias is None else out + self.bias
+            return one_row(self.weight, x, self.bias)
         if not PACKED or rows == 0 or self.weight.numel() < LARGE:
             return F.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self._copy(rows), self.bias, "none", [], "")
@@ -59,6 +57,13 @@ class Linear(nn.Linear):
             weight = self.weight.detach()
             self._packed = state, torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         return self._packed[1]
+
+
+def one_row(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(out_features, in_features), (..., in_features) with one row -> (..., out_features)."""
+    # (in_features,), then (..., out_features)
+    out = torch.linalg.vecdot(weight, x.view(-1)).view(*x.shape[:-1], -1)
+    return out if bias is None else out + bias
 
 
 class VocabularyHead(Linear):

@@ -49,6 +49,7 @@ def _line(record: RunRecord) -> str:
     if record.status != run_record.OK:
         return f"{record.status}: {record.error}"
     shown = {"val/loss": "{:.4f} nats", "val/ppl": "PPL {:.3f}"}
+    shown |= {"val/bleu": "BLEU {:.1f}"}
     shown |= {"val/accuracy": "accuracy {:.3f}", "val/f1_macro": "macro-F1 {:.3f}"}
     costs = {"decode/tokens_per_s": "{:.0f} tokens/s", "train/ms_per_batch": "{:.0f} ms/batch"}
     costs |= {"encode/sentences_per_s": "{:.0f} sentences/s"}

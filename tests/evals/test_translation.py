@@ -14,6 +14,7 @@ from micro_transformer.evals import translation
 from micro_transformer.evals.translation import Translation, one_line
 from micro_transformer.plots.alignment import alignment_map
 from micro_transformer.plots.style import rendered
+from micro_transformer.records.run_record import SAMPLE_MARK
 from micro_transformer.stats import translation_metrics
 from tests.evals.subjects import component, translation_subject
 
@@ -67,6 +68,9 @@ def test_the_table_has_each_source_with_what_was_written_and_its_references(
     written = [line[1] for line in lines]
     references = [of for _, of in pairs]
     assert found["val/bleu"] == translation_metrics.score("bleu", written, references)[0]
+    shown = (tmp_path / "samples.txt").read_text(encoding="utf-8")
+    assert shown.count(SAMPLE_MARK) == 5 and "\x1b" not in shown
+    assert all(f"translation: {text}\n" in shown for text in written[:5])
 
 
 def test_scores_stand_beside_with_their_signatures(subject, tmp_path):

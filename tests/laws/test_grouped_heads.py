@@ -121,7 +121,7 @@ def _translated(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             name, value = name.replace("self_attn.q_proj", "attention.qkv"), torch.cat(parts)
         elif "gate_proj" in name:
             value = torch.cat((value, weights[name.replace("gate_proj", "up_proj")]))
-            name = name.replace("mlp.gate_proj", "ffn.gate_up")
+            name = name.replace("mlp.gate_proj", "ffn.up")
         elif any(x in name for x in ("k_proj", "v_proj", "up_proj")):
             continue
         for theirs, ours in names.items():

@@ -141,6 +141,8 @@ class EncoderDecoder(Net):
             cache=cache,
         )
         context.aux_scale, context.memory = aux_scale, memory
+        if context.real is None and cache is None:
+            context.real = ids != PAD  # targets of a batch are padded at their end, unmasked
         x = self.decoder(self._embed(self.embedding(ids), pos), context)
         if cache is not None:
             cache.advance(pos, context.k_pos)

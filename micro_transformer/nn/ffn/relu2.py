@@ -6,27 +6,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from micro_transformer.nn.dims import Dims
-from micro_transformer.nn.ffn.base import FFN
-from micro_transformer.nn.linear import Linear
+from micro_transformer.nn.ffn.dense import Dense
 
 
-class ReLU2(FFN):
+class ReLU2(Dense):
     """down(relu(up(x))²) (So et al., 2021)."""
 
-    def __init__(self, dims: Dims):
-        super().__init__()
-        self.up = Linear(dims.d_model, dims.d_ff, bias=dims.bias)
-        self.down = Linear(dims.d_ff, dims.d_model, bias=dims.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.up(x)
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            return self.down(SquaredReLU.apply(hidden))
-        return self.down(hidden.relu_().square_())  # in place: no new pages for long prompts
-
-    def residual_outputs(self) -> list[Tensor]:
-        return [self.down.weight]
+            return SquaredReLU.apply(x)
+        return x.relu_().square_()  # in place: no new pages for long prompts
 
 
 class SquaredReLU(torch.autograd.Function):

@@ -1,0 +1,19 @@
+"""Rules of mixtures of experts and of their dense twins."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from micro_transformer.config.components import catalog
+from micro_transformer.wording import _
+
+
+def experts(config: dict[str, Any]) -> Iterator[str]:
+    """The rules of its experts that the configuration breaks."""
+    expert = config["ffn"].get("expert")
+    able = [kind for kind, found in catalog("ffn").items() if found.facts.get("is_expert")]
+    if expert is not None and expert not in able:
+        yield _(
+            "ffn.expert={expert}: not a dense FFN that experts can be; use {names}",
+            expert=expert,
+            names=_(" or ").join(able),
+        )
