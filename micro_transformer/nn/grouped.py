@@ -23,10 +23,11 @@ def gather(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     return _Gather.apply(x, index, inverse)
 
 
-def combine(rows: Tensor, gates: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+def combine(rows: Tensor, gates: Tensor, choices: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """(M, O), gates (k, N) -> (N, O): sum over a token's k rows, each times its gate; a row M, of a
-    dropped choice, is 0. index: (M,), the choice, as a row of the flattened gates, of each row."""
-    return _Combine.apply(rows, gates, index, inverse)
+    dropped choice, is 0. choices: (M,), of each row its gate in the flattened ones. index, inverse:
+    as in `gather`."""
+    return _Combine.apply(rows, gates, choices, index, inverse)
 
 
 def grouped_linear(x: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -38,39 +39,45 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
-        return x[index]  # (M, I)
+        return x.index_select(0, index)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
-        return _rows(grad, inverse).sum(0), None, None  # (N, I)
+        first, *others = _per_choice(grad, inverse)
+        return sum(others, first), None, None
 
 
 class _Combine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, gates: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, gates, index, inverse)
+    def forward(
+        ctx: Any, rows: Tensor, gates: Tensor, choices: Tensor, index: Tensor, inverse: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(rows, gates, choices, index)
         gates = gates.to(rows.dtype)[..., None]  # (k, N, 1)
-        picked = _rows(rows, inverse)  # (k, N, O)
-        return picked.mul_(gates).sum(0)  # (N, O)
+        first, *others = _per_choice(rows, inverse)
+        out = first.mul_(gates[0])
+        for other, gate in zip(others, gates[1:], strict=True):
+            out.addcmul_(other, gate)
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        rows, gates, index, inverse = ctx.saved_tensors
-        each = grad[index % len(grad)]  # (M, O), of the token of each row
-        slopes = torch.linalg.vecdot(each.to(gates.dtype), rows.to(gates.dtype))  # (M,)
-        to_gates = gates.new_zeros(gates.numel()).index_copy_(0, index, slopes)
-        to_rows = each.mul_(gates.reshape(-1)[index, None].to(each.dtype))  # (M, O)
-        return to_rows, to_gates.view_as(gates), None, None  # (k, N)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        rows, gates, choices, index = ctx.saved_tensors
+        each = grad.index_select(0, index)  # (M, O), of the token of each row
+        slopes = (each * rows).sum(-1, dtype=gates.dtype)  # (M,)
+        to_gates = gates.new_zeros(gates.numel()).index_copy_(0, choices, slopes)
+        to_rows = each.mul_(gates.reshape(-1)[choices, None].to(each.dtype))  # (M, O)
+        return to_rows, to_gates.view_as(gates), None, None, None  # (k, N)
 
 
-def _rows(x: Tensor, inverse: Tensor) -> Tensor:
-    """(M, I), (k, N) -> (k, N, I), 0 for a row M."""
+def _per_choice(x: Tensor, inverse: Tensor) -> list[Tensor]:
+    """(M, I), (k, N) -> k times (N, I), 0 for a row M."""
     if inverse.numel() > len(x):  # some choices were dropped
         x = torch.cat([x, x.new_zeros(1, x.shape[1])])
-    return x[inverse]
+    return [x.index_select(0, rows) for rows in inverse]
 
 
 class _GroupedLinear(torch.autograd.Function):

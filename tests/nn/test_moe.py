@@ -135,7 +135,9 @@ def test_the_grouped_operations_have_the_slopes_of_their_values() -> None:
     assert torch.autograd.gradcheck(lambda x: gather(x, order % 4, where), x)
     rows = gather(x, order % 4, where)
     assert torch.autograd.gradcheck(lambda r, w: grouped_linear(r, w, [2, 0, 3]), (rows, weight))
-    assert torch.autograd.gradcheck(lambda r, g: combine(r, g, order, where), (rows, gates))
+    assert torch.autograd.gradcheck(
+        lambda r, g: combine(r, g, order, order % 4, where), (rows, gates)
+    )
 
 
 def test_the_balance_is_one_when_even_and_its_slope_passes_through_the_probabilities() -> None:

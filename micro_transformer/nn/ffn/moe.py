@@ -27,7 +27,7 @@ class Router(Linear):
 
 
 class MoE(FFN):
-    """Σ g_e expert_e(x) over the top k of E experts by p = softmax(W x), with g = p / Σ p over these
+    """Σ g_e expert_e(x) over the top k of E experts by p = softmax(W x), with g = p / Σ p of these
     k (Jiang et al., 2024; equals a softmax over their logits).
 
     expert: the dense FFN of which each expert is one, by its kind, with hidden width d_ff / k: so a
@@ -86,6 +86,8 @@ class MoE(FFN):
         """(N, D) -> (N, D)."""
         if len(x) == 1 and self._is_plain(x):
             return self._one_token(x)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         logits, probabilities, gates, chosen = self._routed(x)
         experts = torch.arange(self.num_experts, device=x.device)[:, None]
         taken = chosen.T.flatten() == experts  # (E, kN), first choices first
@@ -111,13 +113,12 @@ class MoE(FFN):
         inverse = torch.full((gates.numel(),), len(order), device=x.device)
         inverse[order] = torch.arange(len(order), device=x.device)
         inverse = inverse.view(self.top_k, len(x))  # (k, N)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        rows = gather(x, order % len(x), inverse)  # (M, D)
+        tokens = order % len(x)
+        rows = gather(x, tokens, inverse)  # (M, D)
         hidden = self._layer(rows, self.up, self.up_bias, sizes, counts)  # (M, R)
         hidden = self.activate(hidden)  # (M, F)
         rows = self._layer(hidden, self.down, self.down_bias, sizes, counts)  # (M, D)
-        return combine(rows, gates.T, order, inverse)
+        return combine(rows, gates.T, order, tokens, inverse)
 
     def _layer(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: list[int], counts: Tensor
