@@ -2,11 +2,11 @@
 
     python benchmarks/expert_speed.py [--parts ffn step decode] [--model 8m] [--rounds 30]
 
-ffn: the FFN alone, forward and backward, on 8 rows of 128 random vectors, beside transformers' block
-of Mixtral (top 2 of 4 gated experts) and its own dense twins. step: a training step of the trainer
-on as many random tokens. decode: greedy decoding of 256 tokens at batch size 1. In turn, in one
-process; a figure is the median (10th to 90th percentile) over rounds of the ratio to the twin of equal active
-parameters. Weights are random, so the router's load is about even. Run it alone on the machine.
+ffn: the FFN alone, forward and backward, on 8 rows of 128 random vectors, beside transformers'
+block of Mixtral (top 2 of 4 gated experts) and its own dense twin. step: a training step of the
+trainer on as many random tokens. decode: greedy decoding of 256 tokens at batch size 1. In turn, in
+one process; a figure is the median (10th to 90th percentile) over rounds of the ratio to the twin
+of equal active parameters. Weights are random. Run it alone on the machine.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import statistics
 import time
 
 import torch
-
 from adapter_speed import RandomTokens, in_turn
+
 from micro_transformer.build import measuring, training
 from micro_transformer.config.components import make
 from micro_transformer.config.resolve import resolve

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micro_transformer.config.components import catalog, find
+from micro_transformer.nn import grouped
 from micro_transformer.nn.ffn.moe import MoE
-from micro_transformer.nn.grouped import combine, gather, grouped_linear
+from micro_transformer.nn.grouped import Layout, combine, gather, grouped_linear
 from tests.conftest import random_ids, tiny_decoder, tiny_dims, tiny_encoder, tiny_encoder_decoder
 
 EXPERTS = [name for name, found in catalog("ffn").items() if found.facts.get("is_expert")]
@@ -124,19 +125,33 @@ def test_in_training_an_expert_takes_at_most_its_capacity(capacity: float) -> No
     torch.testing.assert_close(slopes[0], slopes[1])
 
 
-def test_the_grouped_operations_have_the_slopes_of_their_values() -> None:
-    """With an empty group and dropped rows."""
+@pytest.mark.parametrize("tokens", [4, 40])
+def test_the_grouped_operations_have_the_slopes_of_their_values(tokens: int, monkeypatch) -> None:
+    """With an expert without rows, choices that none takes, and rows that fill up groups."""
+    monkeypatch.setattr(grouped, "ALIGNMENT", 4)
     double = {"dtype": torch.float64, "requires_grad": True}
-    x, weight, gates = (torch.randn(*s, **double) for s in ((4, 3), (3, 2, 3), (2, 4)))
-    order = torch.tensor([1, 6, 0, 2, 7])  # of the 8 choices; 3, 4 and 5 are dropped
-    inverse = torch.full((8,), 5)
-    inverse[order] = torch.arange(5)
-    where = inverse.view(2, 4)
-    assert torch.autograd.gradcheck(lambda x: gather(x, order % 4, where), x)
-    rows = gather(x, order % 4, where)
-    assert torch.autograd.gradcheck(lambda r, w: grouped_linear(r, w, [2, 0, 3]), (rows, weight))
+    sizes = ((tokens, 3), (3, 2, 3), (2, tokens))
+    x, weight, gates = (torch.randn(*size, **double) for size in sizes)
+    chosen = torch.tensor([0, 2]).repeat(tokens)
+    taken = chosen == torch.arange(3)[:, None]
+    taken[:, ::3] = False
+    layout = Layout.of(taken, 2)
+    assert all(size % 4 == 0 for size in layout.sizes) == (tokens == 40)
+    kept = gates.detach() * taken.any(0).view(2, tokens)
+    rows = gather(x, layout)
+    y = combine(grouped_linear(rows, weight, layout.sizes), kept, layout)
+    expected = sum(
+        torch.where(taken[e].view(2, tokens), kept, 0).sum(0)[:, None] * (x @ weight[e].T)
+        for e in range(3)
+    )
+    torch.testing.assert_close(y, expected)
     assert torch.autograd.gradcheck(
-        lambda r, g: combine(r, g, order, order % 4, where), (rows, gates)
+        lambda x, w, g: combine(
+            grouped_linear(gather(x, layout), w, layout.sizes),
+            g * taken.any(0).view(2, tokens),
+            layout,
+        ),
+        (x, weight, gates),
     )
 
 

@@ -12,12 +12,12 @@ from micro_transformer.nn.context import Context
 from micro_transformer.nn.dims import Dims
 from micro_transformer.nn.ffn.base import FFN
 from micro_transformer.nn.ffn.dense import Dense
-from micro_transformer.nn.grouped import combine, gather, grouped_linear
+from micro_transformer.nn.grouped import Layout, combine, gather, grouped_linear
 from micro_transformer.nn.linear import Linear, one_row
 from micro_transformer.nn.parameter_kinds import BIAS, EXPERTS, ROUTER
 
 # B batch, T tokens, D model width, N real tokens, E experts, k of them per token, F hidden width of
-# an expert, R output width of its first matrix, M <= k N pairs of a token and one of its experts
+# an expert, R output width of its first matrix, P rows in order of their experts (see Layout)
 
 
 class Router(Linear):
@@ -77,60 +77,51 @@ class MoE(FFN):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). real: (B, T), False at pads, whose output is 0; None: no pads.
         aux_scale: as in Context."""
+        logits = self.router(x)
         if real is None:
-            return self._mixed(x.flatten(0, -2), aux_scale).view_as(x)  # (N, D) and back
-        y = self._mixed(x[real], aux_scale)  # (N, D)
+            # (N, D), (N, E) and back
+            return self._mixed(x.flatten(0, -2), logits.flatten(0, -2), aux_scale).view_as(x)
+        y = self._mixed(x[real], logits[real], aux_scale)  # (N, D)
         return y.new_zeros(x.shape).index_put((real,), y)
 
-    def _mixed(self, x: Tensor, aux_scale: Tensor | None) -> Tensor:
-        """(N, D) -> (N, D)."""
+    def _mixed(self, x: Tensor, logits: Tensor, aux_scale: Tensor | None) -> Tensor:
+        """(N, D), (N, E) -> (N, D)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        probabilities = self.probabilities(logits.softmax(-1))
+        gates, chosen = probabilities.topk(self.top_k, -1)  # (N, k)
+        gates = gates / gates.sum(-1, keepdim=True)
         if len(x) == 1 and self._is_plain(x):
-            return self._one_token(x)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        logits, probabilities, gates, chosen = self._routed(x)
-        experts = torch.arange(self.num_experts, device=x.device)[:, None]
-        taken = chosen.T.flatten() == experts  # (E, kN), first choices first
-        counts = taken.sum(1)
+            return self._one_token(x, gates[0].tolist(), chosen[0].tolist())
+        taken = self._taken(chosen)
+        gates, counts = gates.T, taken.sum(1)  # (k, N), (E,)
         if self.training and self.capacity is not None:
             most = math.ceil(self.capacity * self.top_k * len(x) / self.num_experts)
             taken = taken & (taken.cumsum(1) <= most)
-        kept = taken.sum(1)
-        y = self._through_experts(x, gates, taken.nonzero()[:, 1], kept)
+            gates = gates * taken.any(0).view_as(gates)  # (k, N)
+        y = self._through_experts(x, gates, Layout.of(taken, self.top_k))
         return attach(y, self._auxiliary(logits, probabilities, counts), aux_scale)
 
-    def _routed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits and probabilities (N, E) at float32 or above, gates and experts (N, k)."""
-        logits = self.router(x)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        probabilities = self.probabilities(logits.softmax(-1))
-        gates, chosen = probabilities.topk(self.top_k, -1)
-        return logits, probabilities, gates / gates.sum(-1, keepdim=True), chosen
+    def _taken(self, chosen: Tensor) -> Tensor:
+        """(N, k) -> (E, k N), whether an expert is chosen; first choices of all tokens first."""
+        experts = torch.arange(self.num_experts, device=chosen.device)
+        return chosen.T.flatten() == experts[:, None]  # (k N,) and (E, 1)
 
-    def _through_experts(self, x: Tensor, gates: Tensor, order: Tensor, counts: Tensor) -> Tensor:
-        """(N, D) -> (N, D). order: (M,), the kept choices by expert, as indices of (k, N)."""
-        sizes = counts.tolist()
-        inverse = torch.full((gates.numel(),), len(order), device=x.device)
-        inverse[order] = torch.arange(len(order), device=x.device)
-        inverse = inverse.view(self.top_k, len(x))  # (k, N)
-        tokens = order % len(x)
-        rows = gather(x, tokens, inverse)  # (M, D)
-        hidden = self._layer(rows, self.up, self.up_bias, sizes, counts)  # (M, R)
-        hidden = self.activate(hidden)  # (M, F)
-        rows = self._layer(hidden, self.down, self.down_bias, sizes, counts)  # (M, D)
-        return combine(rows, gates.T, order, tokens, inverse)
+    def _through_experts(self, x: Tensor, gates: Tensor, layout: Layout) -> Tensor:
+        """(N, D), gates (k, N) -> (N, D)."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        rows = gather(x, layout)  # (P, D)
+        hidden = self.activate(self._layer(rows, self.up, self.up_bias, layout))  # (P, F)
+        return combine(self._layer(hidden, self.down, self.down_bias, layout), gates, layout)
 
-    def _layer(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: list[int], counts: Tensor
-    ) -> Tensor:
-        y = grouped_linear(x, weight.to(x.dtype), sizes)
-        return y if bias is None else y + bias.to(x.dtype).repeat_interleave(counts, 0)
+    def _layer(self, x: Tensor, weight: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
+        y = grouped_linear(x, weight.to(x.dtype), layout.sizes)
+        return y if bias is None else y + layout.of_groups(bias.to(x.dtype))
 
-    def _one_token(self, x: Tensor) -> Tensor:
-        """(1, D) -> (1, D), as `_mixed`, with the weights read where they are."""
-        _, _, gates, chosen = self._routed(x)
+    def _one_token(self, x: Tensor, gates: list[float], chosen: list[int]) -> Tensor:
+        """(1, D) -> (1, D), with the weights read where they are."""
         y = torch.zeros_like(x)
-        for gate, expert in zip(gates[0].tolist(), chosen[0].tolist(), strict=True):
+        for gate, expert in zip(gates, chosen, strict=True):
             bias = None if self.up_bias is None else self.up_bias[expert]
             hidden = self.activate(one_row(self.up[expert], x, bias))
             bias = None if self.down_bias is None else self.down_bias[expert]
@@ -144,7 +135,7 @@ class MoE(FFN):
 
     def _auxiliary(self, logits: Tensor, probabilities: Tensor, counts: Tensor) -> Tensor:
         """The weighted sum of both losses, a scalar. counts: (E,), choices of each expert."""
-        shares = counts / counts.sum()
+        shares = counts / counts.sum().clamp(min=1)
         balance = self.num_experts * (shares * probabilities.mean(0)).sum()
         z = logits.logsumexp(-1).square().mean()
         return self.balance_loss * balance + self.z_loss * z
