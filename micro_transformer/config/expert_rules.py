@@ -17,3 +17,10 @@ def experts(config: dict[str, Any]) -> Iterator[str]:
             expert=expert,
             names=_(" or ").join(able),
         )
+
+
+def remarks(config: dict[str, Any]) -> Iterator[str]:
+    """What a reader of the figures of a valid configuration must know."""
+    num, top_k = config["ffn"].get("num_experts"), config["ffn"].get("top_k")
+    if num is not None and num == top_k:
+        yield _("dense: every token takes all {num} experts, nothing is routed", num=num)

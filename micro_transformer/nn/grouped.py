@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # N tokens, k choices per token, E experts, I inputs, O outputs, P rows: those of each expert in
-# turn, each group filled up to a multiple of `alignment`, and a last row that is of no group
+# turn, each group filled up to a multiple of an alignment, and a last row that is of no group
 
 # A product of a new number of bf16 rows takes oneDNN 1 to 3 times the product itself to prepare
-# (512 rows of 128 x 256: 3.7 instead of 1.2 ms); with multiples of 16 the sizes soon repeat.
-ALIGNMENT = 16
+# (512 rows of 128 x 256: 3.7 instead of 1.2 ms). With multiples of a sixteenth of an even share,
+# a power of two of at least 16, the sizes soon repeat, and 3 % of the rows are filling.
+PER_SHARE, LEAST = 16, 16
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Layout:
         num_experts, num_choices = taken.shape
         num_tokens = num_choices // top_k
         order = taken.nonzero()[:, 1]  # choices by expert
-        is_small = num_choices < 4 * ALIGNMENT * num_experts
         counts = taken.sum(1).tolist()
-        sizes = [n if is_small else -(-n // ALIGNMENT) * ALIGNMENT for n in counts]
+        multiple = alignment(num_choices // num_experts)
+        sizes = [-(-n // multiple) * multiple for n in counts]
         starts = [0, *itertools.accumulate(sizes)]
         rows = torch.cat([torch.arange(a, a + n) for a, n in zip(starts, counts, strict=False)])
         rows = rows.to(taken.device)
@@ -59,6 +60,13 @@ class Layout:
 
     def _counts(self, x: Tensor) -> Tensor:
         return torch.tensor(self.sizes, device=x.device)
+
+
+def alignment(share: int) -> int:
+    """Of the groups' sizes, given the rows per expert of an even split; 1 for few rows, which are
+    many passes over the weights and little work."""
+    step = 1 << max(0, (share // PER_SHARE).bit_length() - 1)
+    return 1 if share < 4 * LEAST else max(LEAST, step)
 
 
 def gather(x: Tensor, layout: Layout) -> Tensor:
@@ -119,27 +127,25 @@ class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.sizes = sizes
+        ctx.sizes = [*sizes, len(x) - sum(sizes)]
         out = x.new_empty(len(x), weight.shape[1])
-        for expert, group in enumerate(_groups(sizes)):
-            torch.mm(x[group], weight[expert].T, out=out[group])  # (I, O)
-        out[sum(sizes) :] = 0
+        *groups, rest = out.split(ctx.sizes)  # (rows, O) each
+        for to, rows, matrix in zip(groups, x.split(ctx.sizes), weight.mT, strict=False):
+            torch.mm(rows, matrix, out=to)
+        rest.zero_()
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        to_x, to_weight = torch.empty_like(x), torch.empty_like(weight)
-        for expert, group in enumerate(_groups(ctx.sizes)):
-            torch.mm(grad[group], weight[expert], out=to_x[group])
-            torch.mm(grad[group].T, x[group], out=to_weight[expert])  # (O, I)
-        to_x[sum(ctx.sizes) :] = 0
+        grad, to_x, to_weight = grad.contiguous(), torch.empty_like(x), torch.empty_like(weight)
+        # groups of rows of (P, O), (P, I) and (P, I)
+        parts = zip(grad.split(ctx.sizes), x.split(ctx.sizes), to_x.split(ctx.sizes), strict=True)
+        *groups, (_slope, _rows, rest) = parts
+        matrices = zip(weight, to_weight, strict=True)
+        for (slope, rows, to_rows), (matrix, to_matrix) in zip(groups, matrices, strict=True):
+            torch.mm(slope, matrix, out=to_rows)
+            torch.mm(slope.T, rows, out=to_matrix)  # (O, I)
+        rest.zero_()
         return to_x, to_weight, None
-
-
-def _groups(sizes: Sequence[int]) -> list[slice]:
-    """The rows of each expert."""
-    stops = list(itertools.accumulate(sizes))
-    return [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]

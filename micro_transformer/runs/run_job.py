@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from micro_transformer import disk
-from micro_transformer.config import compatibility, excerpts
+from micro_transformer.config import compatibility, excerpts, expert_rules
 from micro_transformer.config.resolve import resolve
 from micro_transformer.config.sections import Run
 from micro_transformer.data.configured import data_digest, other_tokenizer, split_lengths
@@ -220,7 +220,7 @@ def _record(
 def _flags(
     job: Job, config: dict[str, Any], prints: Fingerprints, phases: list[Phase]
 ) -> list[str]:
-    """Warnings about the reliability of the costs in the record."""
+    """Warnings about the reliability of the costs in the record, and remarks on what was run."""
     trained = Entry(Path(config["store"]["dir"]), prints.train).notes()
     later = _measures_costs_later(job, config)
     marks = {
@@ -228,7 +228,7 @@ def _flags(
         run_record.MEASURED_BESIDE: bool(concurrent(phases, MEASURE)) and not later,
         run_record.COSTS_PENDING: later,
     }
-    return [flag for flag, holds in marks.items() if holds]
+    return [*(flag for flag, holds in marks.items() if holds), *expert_rules.remarks(config)]
 
 
 def measure_alone(job: Job) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from micro_transformer.config.components import catalog, find
 from micro_transformer.nn import grouped
 from micro_transformer.nn.ffn.moe import MoE
-from micro_transformer.nn.grouped import Layout, combine, gather, grouped_linear
+from micro_transformer.nn.grouped import Layout, alignment, combine, gather, grouped_linear
 from tests.conftest import random_ids, tiny_decoder, tiny_dims, tiny_encoder, tiny_encoder_decoder
 
 EXPERTS = [name for name, found in catalog("ffn").items() if found.facts.get("is_expert")]
@@ -128,7 +128,7 @@ def test_in_training_an_expert_takes_at_most_its_capacity(capacity: float) -> No
 @pytest.mark.parametrize("tokens", [4, 40])
 def test_the_grouped_operations_have_the_slopes_of_their_values(tokens: int, monkeypatch) -> None:
     """With an expert without rows, choices that none takes, and rows that fill up groups."""
-    monkeypatch.setattr(grouped, "ALIGNMENT", 4)
+    monkeypatch.setattr(grouped, "LEAST", 4)
     double = {"dtype": torch.float64, "requires_grad": True}
     sizes = ((tokens, 3), (3, 2, 3), (2, tokens))
     x, weight, gates = (torch.randn(*size, **double) for size in sizes)
@@ -153,6 +153,12 @@ def test_the_grouped_operations_have_the_slopes_of_their_values(tokens: int, mon
         ),
         (x, weight, gates),
     )
+
+
+def test_groups_are_filled_by_little() -> None:
+    for share in (0, 1, 63, 64, 100, 512, 5000):
+        assert alignment(share) == 1 or 16 <= alignment(share) <= max(16, share / 16)
+    assert [alignment(share) for share in (63, 64, 512, 2048)] == [1, 16, 32, 128]
 
 
 def test_the_balance_is_one_when_even_and_its_slope_passes_through_the_probabilities() -> None:

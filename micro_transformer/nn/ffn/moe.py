@@ -77,6 +77,8 @@ class MoE(FFN):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). real: (B, T), False at pads, whose output is 0; None: no pads.
         aux_scale: as in Context."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, for router and experts
         logits = self.router(x)
         if real is None:
             # (N, D), (N, E) and back
@@ -108,8 +110,6 @@ class MoE(FFN):
 
     def _through_experts(self, x: Tensor, gates: Tensor, layout: Layout) -> Tensor:
         """(N, D), gates (k, N) -> (N, D)."""
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
         rows = gather(x, layout)  # (P, D)
         hidden = self.activate(self._layer(rows, self.up, self.up_bias, layout))  # (P, F)
         return combine(self._layer(hidden, self.down, self.down_bias, layout), gates, layout)
