@@ -15,7 +15,7 @@ from micro_transformer.records.training_curves import (
 )
 from micro_transformer.report import claims
 from micro_transformer.report.number_format import p_text, span, with_prefix
-from micro_transformer.stats.budgets import CLOSE, Budget, budget, contrasts, readings
+from micro_transformer.stats.budgets import Budget, budget, contrasts, readings, steps_within
 from micro_transformer.wording import N_, _, translate
 
 PESSIMISTIC = "†"
@@ -47,9 +47,7 @@ def _losses(board: Board, found: Sequence[Configuration], budgets: Sequence[Budg
             "context; training costs three times as many. A budget is the smallest cost of a whole "
             "training over configurations, by seed; a loss is the lowest within it. {mark}: "
             "pessimistic, since no training ends there: the rate of a longer one had not decayed. "
-            "Train this configuration with fewer train.steps, to end within the last {share:.0f} % "
-            "of the budget.",
-            share=100 * (1 - CLOSE),
+            "A training with the train.steps in brackets would end there.",
             mark=PESSIMISTIC,
         ),
     )  # fmt: skip
@@ -71,12 +69,13 @@ def _loss(c: Configuration, budget: Budget, most: int) -> Cell:
     """Mean ± std over the paired seeds, or why there is none."""
     known = readings(c, budget)
     if not known:
-        why = c.row.reason or _why_not(c, budget)
-        return Cell(f"{NOT_MEASURED}: {why}")
+        return Cell(f"{NOT_MEASURED}: {c.row.reason or _why_not(c, budget)}")
     cell = figure(Summary.of(reading.loss for reading in known.values()))
-    mark = "" if all(reading.is_fair for reading in known.values()) else f" {PESSIMISTIC}"
     fewer = f" (n = {len(known)})" if len(known) < most else ""
-    return Cell(f"{cell.text}{mark}{fewer}", cell.value)
+    if all(reading.is_fair for reading in known.values()):
+        return Cell(cell.text + fewer, cell.value)
+    mark = f" {PESSIMISTIC} ({steps_within(c, budget)})"
+    return Cell(cell.text + fewer + mark, cell.value)
 
 
 def _why_not(c: Configuration, budget: Budget) -> str:
@@ -86,7 +85,8 @@ def _why_not(c: Configuration, budget: Budget) -> str:
         return c.curves[0].lacks[budget.cost]
     if not budget.by_seed:
         return _("no seed that all have")
-    return _("no evaluation within the budget")
+    steps = steps_within(c, budget)
+    return _("no evaluation within the budget") + (f" ({steps})" if steps else "")
 
 
 def _differences(board: Board, found: Sequence[Configuration], budgets: Sequence[Budget]) -> Table:

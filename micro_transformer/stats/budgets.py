@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from micro_transformer.records.metrics import LOSS
 from micro_transformer.records.rows import Board
-from micro_transformer.records.training_curves import Configuration, Curve
+from micro_transformer.records.training_curves import SECONDS, Configuration, Curve
 from micro_transformer.stats.effects import Effects, compare
 from micro_transformer.stats.error_strata import Value
 from micro_transformer.wording import _
@@ -52,6 +52,15 @@ def readings(configuration: Configuration, budget: Budget) -> dict[int, Reading]
         if reading := _reading(curves, budget.cost, limit):
             found[seed] = reading
     return found
+
+
+def steps_within(configuration: Configuration, budget: Budget) -> int:
+    """Steps of a training that would use the budget: all of it; of a time, which varies, the middle
+    of what is close. 0 if no paired seed was trained."""
+    known = [c for c in configuration.known(budget.cost) if c.seed in budget.by_seed]
+    steps = [budget.by_seed[c.seed] * c.steps[-1] / c.costs[budget.cost][-1] for c in known]
+    share = (1 + CLOSE) / 2 if budget.cost == SECONDS else 1
+    return int(share * min(steps, default=0))
 
 
 def contrasts(board: Board, found: Sequence[Configuration], budget: Budget) -> Effects:
