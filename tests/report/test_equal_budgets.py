@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from micro_transformer import plots
 from micro_transformer.records.configurations import configurations
 from micro_transformer.records.record_files import HISTORY, RECORD, load_records
 from micro_transformer.records.rows import collect
 from micro_transformer.records.run_record import TRAINED_BESIDE, to_dict
-from micro_transformer.records.training_curves import FLOPS, SECONDS, TOKENS
+from micro_transformer.records.training_curves import COSTS, FLOPS, SECONDS, TOKENS
 from micro_transformer.report import equal_budgets
 from micro_transformer.report.equal_budgets import PESSIMISTIC
 from micro_transformer.report.figures import plots_of
@@ -236,3 +237,23 @@ def test_the_report_has_it(board_of):
     board = board_of(*sweep())
     titles = [table.title for table in study(board).tables]
     assert "Loss at equal tokens, FLOPs and time: shakespeare" in titles
+
+
+def test_the_figure_has_a_line_a_configuration_in_each_panel(board_of):
+    board = board_of(*sweep(), training("moe", 42, 40), training("moe", 43, 40))
+    (plot,) = [p for p in plots_of(study(board)) if p and p.name == "loss_by_cost"]
+    assert plots.rendered(plot)[1] and "n = 2 seeds" in plot.note and "Test CPU" in plot.note
+    assert len(plot.figure.axes) == len(COSTS)
+    for axes in plot.figure.axes:
+        assert axes.get_legend_handles_labels()[1] == ["ffn=dense", "ffn=moe", "ffn=wide"]
+    tokens, flops, seconds = (axes.lines[0].get_xdata() for axes in plot.figure.axes)
+    assert tokens == pytest.approx([25e3, 50e3, 75e3, 100e3])
+    assert flops == pytest.approx(3e6 * tokens)
+    assert seconds == pytest.approx([0.25625, 0.5125, 0.76875, 1.025])
+
+
+def test_a_cost_that_no_training_has_is_no_panel(board_of):
+    trainings = sweep(flags=[TRAINED_BESIDE], evals=(100,))
+    (plot,) = [p for p in plots_of(study(board_of(*trainings))) if p and p.name == "loss_by_cost"]
+    names = [axes.get_xlabel() for axes in plot.figure.axes]
+    assert names == ["Training tokens", "Training FLOPs"] and plots.rendered(plot)[1]
