@@ -10,7 +10,7 @@ from micro_transformer.records.record_files import HISTORY, RECORD, load_records
 from micro_transformer.records.rows import collect
 from micro_transformer.records.run_record import TRAINED_BESIDE, to_dict
 from micro_transformer.records.training_curves import COSTS, FLOPS, SECONDS, TOKENS
-from micro_transformer.report import equal_budgets
+from micro_transformer.report import equal_budgets, readme
 from micro_transformer.report.equal_budgets import PESSIMISTIC
 from micro_transformer.report.figures import plots_of
 from micro_transformer.report.study import study
@@ -233,10 +233,12 @@ def test_without_any_curve_there_is_no_section(board_of):
     assert without(board_of(*((record, []) for record, _ in sweep())))
 
 
-def test_the_report_has_it(board_of):
+def test_the_report_and_the_documents_have_it(board_of, tmp_path):
     board = board_of(*sweep())
     titles = [table.title for table in study(board).tables]
     assert "Loss at equal tokens, FLOPs and time: shakespeare" in titles
+    text = readme.refreshed("<!-- budgets:moe -->\nold\n<!-- /budgets -->", tmp_path)
+    assert "old" not in text and "2.010 ± 0.014 † (90)" in text and "Holm p" in text
 
 
 def test_the_figure_has_a_line_a_configuration_in_each_panel(board_of):
