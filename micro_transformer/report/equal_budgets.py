@@ -16,7 +16,7 @@ from micro_transformer.records.training_curves import (
 from micro_transformer.report import claims
 from micro_transformer.report.number_format import p_text, span, with_prefix
 from micro_transformer.stats.budgets import Budget, budget, contrasts, readings, steps_within
-from micro_transformer.wording import N_, _, translate
+from micro_transformer.wording import N_, _, plural, translate
 
 PESSIMISTIC = "†"
 EQUAL = {TOKENS: N_("equal tokens"), FLOPS: N_("equal FLOPs"), SECONDS: N_("equal time")}
@@ -47,7 +47,7 @@ def _losses(board: Board, found: Sequence[Configuration], budgets: Sequence[Budg
             "context; training costs three times as many. A budget is the smallest cost of a whole "
             "training over configurations, by seed; a loss is the lowest within it. {mark}: "
             "pessimistic, since no training ends there: the rate of a longer one had not decayed. "
-            "A training with the train.steps in brackets would end there.",
+            "With the steps in brackets (train.steps) one would.",
             mark=PESSIMISTIC,
         ),
     )  # fmt: skip
@@ -74,8 +74,7 @@ def _loss(c: Configuration, budget: Budget, most: int) -> Cell:
     fewer = f" (n = {len(known)})" if len(known) < most else ""
     if all(reading.is_fair for reading in known.values()):
         return Cell(cell.text + fewer, cell.value)
-    mark = f" {PESSIMISTIC} ({steps_within(c, budget)})"
-    return Cell(cell.text + fewer + mark, cell.value)
+    return Cell(f"{cell.text}{fewer} {PESSIMISTIC}{_steps(c, budget)}", cell.value)
 
 
 def _why_not(c: Configuration, budget: Budget) -> str:
@@ -85,8 +84,12 @@ def _why_not(c: Configuration, budget: Budget) -> str:
         return c.curves[0].lacks[budget.cost]
     if not budget.by_seed:
         return _("no seed that all have")
-    steps = steps_within(c, budget)
-    return _("no evaluation within the budget") + (f" ({steps})" if steps else "")
+    return _("no evaluation within the budget") + _steps(c, budget)
+
+
+def _steps(c: Configuration, budget: Budget) -> str:
+    n = steps_within(c, budget)
+    return f" ({plural(n, '{n} step', '{n} steps')})" if n else ""
 
 
 def _differences(board: Board, found: Sequence[Configuration], budgets: Sequence[Budget]) -> Table:

@@ -144,7 +144,7 @@ def test_the_tables(board_of):
     shown = {row[0].text: [cell.text for cell in row[1:]] for row in losses.rows}
     assert shown["ffn=moe"] == [
         "1,000,000", "1,000,000", "1,100,000", "20.50 ± 0.71",
-        "1.910 ± 0.014", "2.010 ± 0.014 † (90)", "2.110 ± 0.014 † (48)", "2",
+        "1.910 ± 0.014", "2.010 ± 0.014 † (90 steps)", "2.110 ± 0.014 † (48 steps)", "2",
     ]  # fmt: skip
     rows = [[cell.text for cell in row] for row in differences.rows]
     assert len(rows) == 9
@@ -173,7 +173,7 @@ def test_what_cannot_be_read_says_why(board_of):
     shown = {row[0].text: [cell.text for cell in row] for row in losses.rows}
     assert shown["ffn=moe"][5:8] == ["n/a: no curve of the validation loss"] * 3
     assert shown["ffn=wide"][6:8] == [
-        f"n/a: no evaluation within the budget ({steps})" for steps in (50, 24)
+        f"n/a: no evaluation within the budget ({steps} steps)" for steps in (50, 24)
     ]
     assert shown["ffn=wide"][5].startswith("1.810") and shown["ffn=dense"][6].startswith("2.010")
     assert [row[0].text for row in differences.rows] == ["100k tokens"]
@@ -238,7 +238,7 @@ def test_the_report_and_the_documents_have_it(board_of, tmp_path):
     titles = [table.title for table in study(board).tables]
     assert "Loss at equal tokens, FLOPs and time: shakespeare" in titles
     text = readme.refreshed("<!-- budgets:moe -->\nold\n<!-- /budgets -->", tmp_path)
-    assert "old" not in text and "2.010 ± 0.014 † (90)" in text and "Holm p" in text
+    assert "old" not in text and "2.010 ± 0.014 † (90 steps)" in text and "Holm p" in text
 
 
 def test_the_figure_has_a_line_a_configuration_in_each_panel(board_of):
