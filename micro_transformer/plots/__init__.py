@@ -2,6 +2,7 @@
 
 from micro_transformer.plots.effects import effects_plot
 from micro_transformer.plots.loss_by_context import loss_by_context
+from micro_transformer.plots.loss_by_cost import loss_by_cost
 from micro_transformer.plots.losses import train_and_validation
 from micro_transformer.plots.memory import memory_by_context
 from micro_transformer.plots.perplexity_by_position import ppl_by_stretch
@@ -15,7 +16,7 @@ from micro_transformer.plots.speed_by_context import speed_by_context
 from micro_transformer.plots.style import Plot, rendered, spread
 
 __all__ = [
-    "Plot", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
+    "Plot", "effects_plot", "loss_by_context", "loss_by_cost", "memory_by_context", "over_seeds",
     "ppl_by_epoch", "ppl_by_stretch", "quality_by_trainable", "recall_map", "rendered",
     "scaling_plot", "speed_bars", "speed_by_context", "spread", "train_and_validation",
 ]  # fmt: skip

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from micro_transformer import plots
 from micro_transformer.plots import Plot
 from micro_transformer.records.metrics import TOKENS_PER_S
-from micro_transformer.report import trained_parameters
+from micro_transformer.records.training_curves import COSTS
+from micro_transformer.report import equal_budgets, trained_parameters
 from micro_transformer.report.drawn import Drawn
 from micro_transformer.report.pareto_svg import drawings, front_file
 from micro_transformer.report.study import Study
+from micro_transformer.stats.budgets import budget
 from micro_transformer.wording import _, plural
 
 
@@ -68,6 +70,9 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
         trained = trained_parameters.counts(board)
         chance = trained_parameters.chance(board, quality)
         yield plots.quality_by_trainable(trained, quality, chance)
+    configurations = equal_budgets.compared(board)
+    budgets = [budget(configurations, cost) for cost in COSTS]
+    yield plots.loss_by_cost(configurations, budgets, where)
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)
     for setting in board.settings:

@@ -1,8 +1,10 @@
 """Formats numbers in sentences: two digits of the uncertainty, visible signs, units."""
 
 import math
+from collections.abc import Collection
 
 from micro_transformer.records.metrics import Measure, has_place
+from micro_transformer.wording import _
 
 
 def p_text(p: float | None) -> str:
@@ -41,7 +43,19 @@ def percent(share: float, sign: str = "") -> str:
 
 def times(ratio: float) -> str:
     """Three digits: `4.83`, `178`."""
-    return f"{ratio:#.3g}".rstrip(".") if ratio < 1000 else f"{ratio:,.0f}"
+    return f"{ratio:#.3g}".rstrip(".") if ratio < 999.5 else f"{ratio:,.0f}"
+
+
+def span(values: Collection[float]) -> str:
+    """`20.9`, `20.9 to 21.4`: the least and the largest, to three digits."""
+    low, high = times(min(values)), times(max(values))
+    return low if low == high else _("{low} to {high}", low=low, high=high)
+
+
+def with_prefix(values: Collection[float]) -> tuple[str, str]:
+    """(span, SI prefix) of positive numbers: `1.71`, `T`."""
+    power = max(0, math.floor(math.log10(float(f"{max(values):.2e}"))) // 3)
+    return span([value / 1000**power for value in values]), "kMGTPEZ"[power - 1 : power]
 
 
 def inside(label: str) -> str:

@@ -2,8 +2,8 @@
 
 Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` is what the records of results/NAME say:
 `results` their table, `findings` their conclusions and what was measured by place, `intervals`
-scores of sentences against the best, `trained` the parameters that were trained, `figures` the
-pictures named by the words, which are in docs/figures.
+scores of sentences against the best, `trained` the parameters that were trained, `budgets` losses
+at equal tokens, FLOPs and time, `figures` the pictures named by the words, in docs/figures.
 Nobody types a number. The table of parts is brought up to date too.
 """
 
@@ -18,6 +18,7 @@ from micro_transformer.hashing import digest
 from micro_transformer.records import tables
 from micro_transformer.records.record_files import load_records
 from micro_transformer.records.rows import Board, collect
+from micro_transformer.report.equal_budgets import equal_budgets
 from micro_transformer.report.figures import draw
 from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.study import study
@@ -97,6 +98,12 @@ def _trained(folder: Path, words: list[str]) -> str:
     return "\n\n".join(tables.as_markdown(table).strip() for table in found if table.rows)
 
 
+def _budgets(folder: Path, words: list[str]) -> str:
+    """Losses at equal tokens, FLOPs and time, and their differences."""
+    found = (table for board in _boards(folder) for table in equal_budgets(board))
+    return "\n\n".join(tables.as_markdown(table).strip() for table in found)
+
+
 def _figures(folder: Path, words: list[str]) -> str:
     """Links; they change with the records, so that a picture of other records is noticed."""
     made = digest(sorted(path.read_text() for path in folder.rglob("record.json")))[:8]
@@ -109,6 +116,7 @@ KINDS: dict[str, Callable[[Path, list[str]], str]] = {
     "findings": _findings,
     "intervals": _intervals,
     "trained": _trained,
+    "budgets": _budgets,
     "figures": _figures,
 }
 

@@ -20,6 +20,7 @@ from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report import claims, facts
 from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
+from micro_transformer.report.equal_budgets import equal_budgets
 from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
@@ -54,6 +55,7 @@ class Study:
     def tables(self) -> list[Table]:
         """Every table of the board, the brief's first."""
         found = [brief(self.board), trained_parameters(self.board), tables.speed(self.board)]
+        found += equal_budgets(self.board)
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
         found += [table] if (table := intervals(self.board)) else []
         found += [front_table(front) for front in self.fronts[:1]]
