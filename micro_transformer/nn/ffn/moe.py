@@ -27,7 +27,7 @@ class Router(Linear):
 
 
 class MoE(FFN):
-    """Σ g_e expert_e(x) over the top k of E experts by p = softmax(W x), with g = p / Σ p over these
+    """Σ g_e expert_e(x) over the top k of E experts by p = softmax(W x) and g = p / Σ p over these
     k (Jiang et al., 2024; equals a softmax over their logits).
 
     expert: the dense FFN of which each expert is one, by its kind, with hidden width d_ff / k: so a
@@ -43,6 +43,7 @@ class MoE(FFN):
     """
 
     kinds = {"up": EXPERTS, "down": EXPERTS, "up_bias": BIAS, "down_bias": BIAS}
+    has_router = True  # read by measures of experts
     relations = (("top_k", "at_most", "num_experts"),)
 
     def __init__(
