@@ -79,6 +79,14 @@ _KNOWN = {
         Measure(
             "recall/trained_length", N_("Recall at the trained length"), "", False, margin=0.05
         ),
+        Measure("experts/share_min", N_("Least expert load"), "", False, margin=0.01),
+        Measure("experts/share_max", N_("Largest expert load"), "", True, margin=0.01),
+        Measure("experts/dead", N_("Dead experts"), "", True, margin=0.5),
+        Measure("experts/cv", N_("Load CV"), "", True, margin=0.05),
+        Measure("experts/gini", N_("Load Gini"), "", True, margin=0.05),
+        Measure("experts/entropy", N_("Router entropy / ln E"), "", True, margin=0.05),
+        _cost("experts/flops_per_token_counted", N_("FLOPs/token, counted"), ""),
+        _cost("experts/attention_flops_per_token", N_("Attention FLOPs/token"), ""),
     )
 }  # fmt: skip
 # Judges runs whose records do not state their task's quality, or did not measure it: the first
@@ -107,6 +115,8 @@ _PLACED = {
         Measure("context/loss@", N_("Loss with {} tokens of context"), "nats", True, margin=0.01),
         Measure("recall/accuracy@", N_("Recall at {} tokens"), "", False, margin=0.05),
         Measure("needle/accuracy@", N_("Needle at {} tokens"), "", False, margin=0.05),
+        Measure("experts/cv/", N_("Load CV, layer {}"), "", True, margin=0.05),
+        Measure("experts/entropy/", N_("Router entropy / ln E, layer {}"), "", True, margin=0.05),
         _cost("cache/bytes@", N_("Cache at {} tokens"), "bytes"),
         _cost("cache/predicted_bytes@", N_("Cache at {} tokens, predicted"), "bytes"),
         _cost("cache/rss_gb@", N_("Peak RSS at {} tokens"), "GB"),

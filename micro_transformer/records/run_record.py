@@ -37,6 +37,8 @@ SAMPLES, SAMPLE_MARK = "samples.txt", "=== sample"
 TRANSLATION_SCORES = "translation_scores.{split}.json"
 # Scores of classifications in the folder of a record, with what is right per sentence.
 CLASSIFICATION_SCORES = "classification_scores.{split}.json"
+# Loads, gates and choices of experts in the folder of a record.
+EXPERTS = "experts.json"
 # Of costs: whether other jobs ran beside is chance, and no lasting part of a record.
 MEASURED_BESIDE = "costs measured beside other jobs"
 TRAINED_BESIDE = "trained beside other jobs"

@@ -73,6 +73,10 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
     configurations = equal_budgets.compared(board)
     budgets = [budget(configurations, cost) for cost in COSTS]
     yield plots.loss_by_cost(configurations, budgets, where)
+    experts = [each.experts for each in found.routed]
+    yield plots.expert_loads(board, experts)
+    yield plots.gate_scores(board, experts)
+    yield plots.expert_agreement(board, [(r.experts.row, r.agreements) for r in found.routed])
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)
     for setting in board.settings:

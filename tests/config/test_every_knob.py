@@ -48,6 +48,8 @@ SHORT |= {
     "spare": 4,
     "start": 16,
     "grow_every": 1,
+    "kept": 50,
+    "shown": 3,
 }
 TRAINED = [group for group in TRAINED_GROUPS if group != "adapter"]
 MEASURED = [*COMPONENTS, *LISTS, "budget"]
@@ -84,7 +86,10 @@ def suited(config, group, node):
     net = next(n for n in nets if {*data_needs.read_by(n)} <= given)
     if task is not config["task"] and group != "task":
         task = short(task, knobs_of("task", task["kind"]))
-    return {**config, "task": task, "arch": net}
+    ffns = [config["ffn"], *(schema.read_choice("ffn", c) for c in schema.choices_of("ffn"))]
+    if components.find(group, node["kind"]).facts.get("needs_experts"):
+        ffns = [f for f in ffns if components.find("ffn", f["kind"]).facts.get("has_router")]
+    return {**config, "task": task, "arch": net, "ffn": ffns[0]}
 
 
 def contents(group):
@@ -244,10 +249,10 @@ def stored(root, tmp_path_factory):
     found = {}
 
     def entry_of(config):
-        kind = config["task"]["kind"]
+        kind = config["task"]["kind"], config["ffn"]["kind"]
         if kind not in found:
             plain = copy.deepcopy(base_config()) | {"data": {"dir": str(root)}}
-            config = resolve({**plain, **{g: config[g] for g in ("task", "arch")}})
+            config = resolve({**plain, **{g: config[g] for g in ("task", "arch", "ffn")}})
             found[kind] = opened(tmp_path_factory.mktemp("store"), config)
             trained(config, found[kind])
         return found[kind]

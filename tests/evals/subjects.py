@@ -48,7 +48,12 @@ def component(group: str, choice: str, *runtime, **changes):
 
 
 def tiny_subject(
-    folder: Path, *, posenc: str = "rope", cache: str = "contiguous", decoding: str = "top_k"
+    folder: Path,
+    *,
+    posenc: str = "rope",
+    cache: str = "contiguous",
+    decoding: str = "top_k",
+    ffn: str = "gelu",
 ) -> EvalContext:
     """Two layers of 32, untrained, residual branches on."""
     tokenizer = CharTokenizer.train(TEXT)
@@ -57,7 +62,7 @@ def tiny_subject(
     data = SimpleNamespace(
         tokenizer=tokenizer, tokens=lambda split: tokens, splits={"train": sizes, "val": sizes}
     )
-    return _subject(folder, LanguageModeling(data, window=32), posenc, cache, decoding)
+    return _subject(folder, LanguageModeling(data, window=32), posenc, cache, decoding, ffn)
 
 
 def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
@@ -65,20 +70,22 @@ def recall_subject(folder: Path, *, posenc: str = "alibi") -> EvalContext:
     return _subject(folder, component("task", "recall", ""), posenc, "contiguous", "top_k")
 
 
-def translation_subject(folder: Path, *, decoding: str = "greedy") -> EvalContext:
+def translation_subject(
+    folder: Path, *, decoding: str = "greedy", ffn: str = "gelu"
+) -> EvalContext:
     """A net that reads a source, before pairs of sentences of our grammar."""
     root = folder / "data"
     prepare(Pairs(pairs=200), root, tier="grammar")
     task = find("task", "Tatoeba").load()(root, pairs=200)
-    return _subject(folder, task, "rope", "contiguous", decoding)
+    return _subject(folder, task, "rope", "contiguous", decoding, ffn)
 
 
-def sentence_subject(folder: Path, choice: str) -> EvalContext:
+def sentence_subject(folder: Path, choice: str, *, ffn: str = "gelu") -> EvalContext:
     """An encoder before sentences of our grammar: of task=sst2 or task=mlm."""
     corpus = {"sst2": Reviews, "mlm": MaskedText}[choice]
     root = sentence_data(corpus(tokenizer="bpe_1k"))
     task = component("task", choice, root, tokenizer="bpe_1k")
-    return _subject(folder, task, "rope", "contiguous", "greedy")
+    return _subject(folder, task, "rope", "contiguous", "greedy", ffn)
 
 
 @cache
@@ -103,8 +110,11 @@ def subjects(folder: Path) -> Iterator[EvalContext]:
 
 
 def subject_for(group: str, kind: str, folder: Path) -> EvalContext:
-    """A subject whose task gives all that the evaluator or bench needs."""
-    needs = set(find(group, kind).facts.get("needs", ()))
+    """A subject whose task and net give all that the evaluator or bench needs."""
+    facts = find(group, kind).facts
+    if facts.get("needs_experts"):
+        return tiny_subject(folder, ffn="moe")
+    needs = set(facts.get("needs", ()))
     return next(s for s in subjects(folder) if needs <= set(s.task.gives))
 
 
@@ -132,7 +142,9 @@ def net_for(task: Task) -> Callable[..., Net]:
     return partial(find("arch", knobs.pop("kind")).load(), **knobs)
 
 
-def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -> EvalContext:
+def _subject(
+    folder: Path, task: Task, posenc: str, cache: str, decoding: str, ffn: str = "gelu"
+) -> EvalContext:
     dims = Dims(
         task.vocab_size, task.num_outputs, d_model=32, num_layers=2, num_heads=2, max_len=256
     )
@@ -144,7 +156,7 @@ def _subject(folder: Path, task: Task, posenc: str, cache: str, decoding: str) -
                 dims,
                 component("posenc", posenc, dims),
                 component("pattern", "full"),
-                lambda: component("ffn", "gelu", dims),
+                lambda: component("ffn", ffn, dims),
                 lambda: component("attention", "sdpa"),
             )
 

@@ -14,6 +14,7 @@ from tests.evals.subjects import subject_for, tiny_subject
 
 SMALL = {"num": 2, "length": 12, "prompt_len": 4, "context": 16, "map_len": 8}
 SMALL |= {"window": 64, "windows": 2, "shortest": 8, "doublings": 2, "texts": 2, "sequences": 2}
+SMALL |= {"kept": 100, "shown": 3}
 ENTRIES = {
     f"{choice}.{name}": entry
     for choice in choices_of("eval")

@@ -42,6 +42,7 @@ class MoE(FFN):
     lose that expert. Evaluation drops none, so that no token depends on its neighbours.
     """
 
+    has_router = True
     kinds = {"up": EXPERTS, "down": EXPERTS, "up_bias": BIAS, "down_bias": BIAS}
     relations = (("top_k", "at_most", "num_experts"),)
 
