@@ -3,7 +3,7 @@
 Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` is what the records of results/NAME say:
 `results` their table, `findings` their conclusions and what was measured by place, `intervals`
 scores of sentences against the best, `trained` the parameters that were trained, `budgets` losses
-at equal tokens, FLOPs and time, `figures` the pictures named by the words, in docs/figures.
+at equal tokens, FLOPs and time, `experts` what the experts do, `figures` the pictures named by the words, in docs/figures.
 Nobody types a number. The table of parts is brought up to date too.
 """
 
@@ -19,6 +19,7 @@ from micro_transformer.records import tables
 from micro_transformer.records.record_files import load_records
 from micro_transformer.records.rows import Board, collect
 from micro_transformer.report.equal_budgets import equal_budgets
+from micro_transformer.report.experts import experts_table, routed
 from micro_transformer.report.figures import draw
 from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.study import study
@@ -104,6 +105,12 @@ def _budgets(folder: Path, words: list[str]) -> str:
     return "\n\n".join(tables.as_markdown(table).strip() for table in found)
 
 
+def _experts(folder: Path, words: list[str]) -> str:
+    """Balance of the experts, FLOPs per token and agreement over seeds."""
+    found = (experts_table(board, routed(board)) for board in _boards(folder))
+    return "\n\n".join(tables.as_markdown(table).strip() for table in found if table.rows)
+
+
 def _figures(folder: Path, words: list[str]) -> str:
     """Links; they change with the records, so that a picture of other records is noticed."""
     made = digest(sorted(path.read_text() for path in folder.rglob("record.json")))[:8]
@@ -117,6 +124,7 @@ KINDS: dict[str, Callable[[Path, list[str]], str]] = {
     "intervals": _intervals,
     "trained": _trained,
     "budgets": _budgets,
+    "experts": _experts,
     "figures": _figures,
 }
 

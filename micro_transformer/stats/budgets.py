@@ -11,6 +11,7 @@ from micro_transformer.stats.error_strata import Value
 from micro_transformer.wording import _
 
 CLOSE = 0.95  # a training that costs at least this share of a budget uses it
+WITHIN = 1.005  # and one that costs no more than this share is within it: a router's FLOPs are 0.3 %
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _reading(curves: Sequence[Curve], cost: str, limit: float) -> Reading | None
         loss
         for curve in curves
         for spent, loss in zip(curve.costs[cost], curve.losses, strict=True)
-        if spent <= limit
+        if spent <= WITHIN * limit
     ]
-    is_fair = any(CLOSE * limit <= curve.costs[cost][-1] <= limit for curve in curves)
+    is_fair = any(CLOSE <= curve.costs[cost][-1] / limit <= WITHIN for curve in curves)
     return Reading(min(losses), is_fair) if losses else None

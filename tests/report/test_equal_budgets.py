@@ -135,6 +135,16 @@ def test_a_training_that_ends_far_below_the_budget_is_no_fair_reading(board_of):
     assert read(board, SECONDS)["moe"][42] == (2.1, False)  # not 3.4, at the end of the short one
 
 
+@pytest.mark.parametrize("over, expected", [(1.004, (1.9, True)), (1.006, (2.0, False))])
+def test_a_cost_half_a_percent_above_the_budget_is_within_it(
+    board_of, monkeypatch, over, expected
+):
+    """That of a router, without which its net would never be read at the end of a training."""
+    monkeypatch.setitem(FLOPS_PER_TOKEN, "moe", over * FLOPS_PER_TOKEN["dense"])
+    board = board_of(training("dense"), training("moe"))
+    assert read(board, FLOPS)["moe"][42] == expected
+
+
 def test_the_tables(board_of):
     losses, differences = equal_budgets.equal_budgets(board_of(*sweep()))
     assert losses.columns[5:] == [
