@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from micro_transformer.evals.probes import heard
 from micro_transformer.nn.arch.base import Net
 from micro_transformer.nn.padding import PAD
+from micro_transformer.records.expert_files import BINS
 from micro_transformer.stats.load_balance import dead, gini, variation
 
 # B batch, T tokens, N real tokens of a batch, E experts, k of them per token, V vocabulary size
 
 SEAM = "probabilities"
-BINS = 20  # of histograms over [0, 1]
 PROMPT = -1  # stands for a vector of a soft prompt, which has no id
 
 

@@ -1,6 +1,7 @@
 """Figures from rows, one a file. Each is a Plot, or None where the records lack its figures."""
 
 from micro_transformer.plots.effects import effects_plot
+from micro_transformer.plots.experts import expert_agreement, expert_loads, gate_scores
 from micro_transformer.plots.loss_by_context import loss_by_context
 from micro_transformer.plots.losses import train_and_validation
 from micro_transformer.plots.memory import memory_by_context
@@ -15,7 +16,8 @@ from micro_transformer.plots.speed_by_context import speed_by_context
 from micro_transformer.plots.style import Plot, rendered, spread
 
 __all__ = [
-    "Plot", "effects_plot", "loss_by_context", "memory_by_context", "over_seeds",
-    "ppl_by_epoch", "ppl_by_stretch", "quality_by_trainable", "recall_map", "rendered",
-    "scaling_plot", "speed_bars", "speed_by_context", "spread", "train_and_validation",
+    "Plot", "effects_plot", "expert_agreement", "expert_loads", "gate_scores", "loss_by_context",
+    "memory_by_context", "over_seeds", "ppl_by_epoch", "ppl_by_stretch", "quality_by_trainable",
+    "recall_map", "rendered", "scaling_plot", "speed_bars", "speed_by_context", "spread",
+    "train_and_validation",
 ]  # fmt: skip

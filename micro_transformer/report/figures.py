@@ -68,6 +68,10 @@ def plots_of(found: Study) -> Iterator[Plot | None]:
         trained = trained_parameters.counts(board)
         chance = trained_parameters.chance(board, quality)
         yield plots.quality_by_trainable(trained, quality, chance)
+    experts = [each.experts for each in found.routed]
+    yield plots.expert_loads(board, experts)
+    yield plots.gate_scores(board, experts)
+    yield plots.expert_agreement(board, [(r.experts.row, r.agreements) for r in found.routed])
     if found.law:
         yield plots.scaling_plot(found.sizes, found.ppls, found.law, where)
     for setting in board.settings:

@@ -20,6 +20,7 @@ from micro_transformer.records.shared_seeds import seeds_of
 from micro_transformer.report import claims, facts
 from micro_transformer.report.cache_memory import held_claims
 from micro_transformer.report.claims import Claim
+from micro_transformer.report.experts import Routed, experts_table, routed, tokens_table
 from micro_transformer.report.item_intervals import intervals
 from micro_transformer.report.length_generalization import drift_claims, farthest
 from micro_transformer.report.number_format import p_text, sized
@@ -47,6 +48,7 @@ class Study:
     sizes: list[float] = field(default_factory=list)
     ppls: list[float] = field(default_factory=list)
     law: PowerLaw | None = None
+    routed: list[Routed] = field(default_factory=list)
     headlines: list[Claim] = field(default_factory=list)
     facts: list[Claim] = field(default_factory=list)
 
@@ -57,6 +59,7 @@ class Study:
         found += [effects_table(effects) for effects in self.effects if effects.contrasts]
         found += [table] if (table := intervals(self.board)) else []
         found += [front_table(front) for front in self.fronts[:1]]
+        found += [experts_table(self.board, self.routed), tokens_table(self.board, self.routed)]
         found += [*tables_by_place(self.board), tables.all_metrics(self.board)]
         found += [tables.without_result(self.board)]
         return [table for table in found if table.rows]
@@ -64,7 +67,7 @@ class Study:
 
 def study(board: Board) -> Study:
     """The board studied."""
-    found = Study(board)
+    found = Study(board, routed=routed(board))
     judged = [each] if (each := tables.judged_quality(board)) else []
     wanted = dict.fromkeys([*judged, *farthest(board), *COMPARED])
     found.effects = [

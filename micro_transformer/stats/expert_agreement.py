@@ -1,10 +1,25 @@
 """Whether two routers send the same tokens to the same experts, however these are numbered."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 SEED, DRAWS = 12345, 200
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Share of tokens that two routers send to matched experts, and its chance level."""
+
+    share: float
+    chance: float
+
+    @classmethod
+    def of(cls, first: ArrayLike, second: ArrayLike) -> "Agreement":
+        """Of two choices of experts for the same tokens."""
+        return cls(agreement(first, second), chance(first, second))
 
 
 def agreement(first: ArrayLike, second: ArrayLike) -> float:
