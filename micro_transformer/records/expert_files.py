@@ -75,16 +75,16 @@ def _shape(layers: list[Layer]) -> list[tuple[str, int]]:
 def _layer(name: str, content: dict[str, Any]) -> Layer:
     shares = _numbers(content["shares"])
     histograms = {key: _numbers(content["histograms"][key]) for key in ("probabilities", "gates")}
-    first = [int(expert) for expert in _numbers(content["first_choices"])]
+    first = _numbers(content["first_choices"])
     top = [
         [TopToken(str(t["token"]), *_numbers([t["share"], t["lift"]])) for t in tokens]
         for tokens in content["top_tokens"]
     ]
-    is_whole = len(top) == len(shares) and all(0 <= expert < len(shares) for expert in first)
+    is_whole = len(top) == len(shares) and all(expert in range(len(shares)) for expert in first)
     is_whole = is_whole and all(len(bins) == BINS for bins in histograms.values())
     if not 0 < len(shares) <= MOST_EXPERTS or not is_whole:
         raise ValueError(name)
-    return Layer(name, shares, histograms, first, str(content["text"]), top)
+    return Layer(name, shares, histograms, [int(i) for i in first], str(content["text"]), top)
 
 
 def _numbers(values: Any) -> list[float]:
