@@ -31,12 +31,12 @@ class Measure:
     """Base class of evaluators and benches.
 
     needs: what the task must give, in the words of `Task.gives`. excerpt: the knob with the number
-    of tokens that it reads from a split; excerpt_of: that split. needs_experts: the net must have
-    routers.
+    of tokens that it reads from a split; excerpt_of: that split. of_experts: of a dense net it has
+    few figures.
     """
 
     needs: tuple[str, ...] = ()
-    needs_experts = False
+    of_experts = False
     excerpt: str | None = None
     excerpt_of: str | None = None
 

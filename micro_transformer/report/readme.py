@@ -3,8 +3,8 @@
 Between `<!-- KIND:NAME WORDS -->` and `<!-- /KIND -->` is what the records of results/NAME say:
 `results` their table, `findings` their conclusions and what was measured by place, `intervals`
 scores of sentences against the best, `trained` the parameters that were trained, `budgets` losses
-at equal tokens, FLOPs and time, `experts` what the experts do, `figures` the pictures named by the words, in docs/figures.
-Nobody types a number. The table of parts is brought up to date too.
+at equal tokens, FLOPs and time, `experts` what the experts do, `figures` the pictures named by the
+words, in docs/figures. Nobody types a number. The table of parts is brought up to date too.
 """
 
 import re

@@ -11,7 +11,7 @@ from micro_transformer.stats.error_strata import Value
 from micro_transformer.wording import _
 
 CLOSE = 0.95  # a training that costs at least this share of a budget uses it
-WITHIN = 1.005  # and one that costs no more than this share is within it: a router's FLOPs are 0.3 %
+WITHIN = 1.005  # one of this share is still within it: a router's FLOPs are 0.3 % of a net's
 
 
 @dataclass(frozen=True)

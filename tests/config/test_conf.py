@@ -60,7 +60,7 @@ def suited(group, choice):
     starts = schema.read_choice("train", chosen["train"])["scaling"] != NONE
     starts |= stated("adapter", chosen["adapter"], "needs_base") == {True}
     chosen["base"] = first("base", lambda name: name != NONE or not starts)
-    if any(True in stated(g, chosen[g], "needs_experts") for g in LISTS):
+    if any(True in stated(g, chosen[g], "of_experts") for g in LISTS):
         chosen["ffn"] = first("ffn", lambda name: True in stated("ffn", name, "has_router"))
     if stated("pattern", chosen["pattern"], "causal") == {False}:  # nothing cached or generated
         chosen |= {"cache": "none", "eval": "score", "bench": "none"}

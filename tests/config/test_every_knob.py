@@ -87,7 +87,7 @@ def suited(config, group, node):
     if task is not config["task"] and group != "task":
         task = short(task, knobs_of("task", task["kind"]))
     ffns = [config["ffn"], *(schema.read_choice("ffn", c) for c in schema.choices_of("ffn"))]
-    if components.find(group, node["kind"]).facts.get("needs_experts"):
+    if components.find(group, node["kind"]).facts.get("of_experts"):
         ffns = [f for f in ffns if components.find("ffn", f["kind"]).facts.get("has_router")]
     return {**config, "task": task, "arch": net, "ffn": ffns[0]}
 

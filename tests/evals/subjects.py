@@ -112,7 +112,7 @@ def subjects(folder: Path) -> Iterator[EvalContext]:
 def subject_for(group: str, kind: str, folder: Path) -> EvalContext:
     """A subject whose task and net give all that the evaluator or bench needs."""
     facts = find(group, kind).facts
-    if facts.get("needs_experts"):
+    if facts.get("of_experts"):
         return tiny_subject(folder, ffn="moe")
     needs = set(facts.get("needs", ()))
     return next(s for s in subjects(folder) if needs <= set(s.task.gives))

@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from micro_transformer.config.overrides import BadConfig
 from micro_transformer.data.tokenizer import BOS, PAD
 from micro_transformer.evals.experts import Experts, counted_flops
 from micro_transformer.evals.routing import Routing, layer_name, routings
-from micro_transformer.runs.planning import make_plan
 from tests.conftest import (
     build,
     random_ids,
@@ -185,14 +183,22 @@ def test_a_whole_split_is_counted_once(kind: str, tmp_path: Path) -> None:
     assert found["experts/dead"] == sum(layer["dead"] for layer in layers.values())
     assert found["experts/share_min"] == min(min(layer["shares"]) for layer in layers.values())
     flops = page["flops_per_token"]
-    assert flops["counted"] == flops["predicted"] == subject.model.flops_per_token()
+    assert flops["predicted"] == subject.model.flops_per_token()
+    assert 1 <= flops["counted"] / flops["predicted"] < 1.2  # with rows that fill up groups
     assert all(f"experts/cv/{name}" in found for name in layers)
 
 
-def test_a_dense_net_is_refused_in_one_line() -> None:
-    with pytest.raises(BadConfig) as caught:
-        make_plan(["eval=experts", "ffn=swiglu"])
-    line = str(caught.value)
-    assert line.startswith("eval.measures.experts: ") and "use ffn=moe" in line
-    assert "\n" not in line and len(line) < 200
-    assert make_plan(["eval=experts", "ffn=moe"]).jobs
+def test_of_a_dense_net_the_operations_alone_are_counted(tmp_path: Path) -> None:
+    """So that it may be an arm of a sweep of mixtures."""
+    subject = tiny_subject(tmp_path)
+    found = dict(Experts(kept=50, shown=4).run(subject))
+    counted, attention = found.values()
+    assert counted == subject.model.flops_per_token() and attention > 0
+    assert not (tmp_path / "experts.json").exists()
+
+
+def test_rows_that_fill_up_groups_are_counted() -> None:
+    """A few percent of those of the experts."""
+    net = tiny_decoder(ffn="moe")
+    counted, _ = counted_flops(net, random_ids(8, 128), has_source=False)
+    assert 1 <= counted / net.flops_per_token() < 1.03

@@ -136,9 +136,7 @@ def test_a_training_that_ends_far_below_the_budget_is_no_fair_reading(board_of):
 
 
 @pytest.mark.parametrize("over, expected", [(1.004, (1.9, True)), (1.006, (2.0, False))])
-def test_a_cost_half_a_percent_above_the_budget_is_within_it(
-    board_of, monkeypatch, over, expected
-):
+def test_a_cost_half_a_percent_above_the_budget_is_within_it(board_of, monkeypatch, over, expected):
     """That of a router, without which its net would never be read at the end of a training."""
     monkeypatch.setitem(FLOPS_PER_TOKEN, "moe", over * FLOPS_PER_TOKEN["dense"])
     board = board_of(training("dense"), training("moe"))
