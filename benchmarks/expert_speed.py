@@ -2,7 +2,7 @@
 
     python benchmarks/expert_speed.py [--parts ffn step decode] [--model 8m] [--rounds 30]
 
-ffn: the FFN alone, forward and backward, on 8 rows of 128 random vectors, beside transformers'
+ffn: the FFN alone, forward and backward, on 8 rows of 128 random vectors, with transformers'
 block of Mixtral (top 2 of 4 gated experts) and its own dense twin. step: a training step of the
 trainer on as many random tokens. decode: greedy decoding of 256 tokens at batch size 1. In turn, in
 one process; a figure is the median (10th to 90th percentile) over rounds of the ratio to the twin

@@ -17,13 +17,13 @@ from micro_transformer.stats.load_balance import dead, gini, variation
 # B batch, T tokens, N real tokens of a batch, E experts, k of them per token, V vocabulary size
 
 SEAM = "probabilities"
-PROMPT = -1  # stands for a vector of a soft prompt, which has no id
+PROMPT = -1  # id given to vectors of a soft prompt
 
 
 class Routing:
     """The choices of one router. Its size does not grow with the split.
 
-    keep: of so many first tokens the ids and the expert of highest probability are kept.
+    keep: N first tokens whose ids and experts of highest probability are kept.
     """
 
     def __init__(self, num_experts: int, top_k: int, vocab_size: int, keep: int):

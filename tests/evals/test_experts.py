@@ -23,7 +23,7 @@ from tests.evals.subjects import sentence_subject, tiny_subject, translation_sub
 
 
 def table(net: torch.nn.Module, probabilities: Tensor) -> None:
-    """Every router of the net gives these (V, E) by the id of its token, wherever it stands."""
+    """Every router of the net gives these (V, E) by the id of its token, at any position."""
     read: list[Tensor] = []
     net.embedding.register_forward_pre_hook(lambda _, args: read.append(args[0].flatten()))
 
@@ -168,8 +168,8 @@ def test_a_whole_split_is_counted_once(kind: str, tmp_path: Path) -> None:
     else:
         ends = {n: task.data.ends("val", n) for n in task.data.splits["val"]["columns"]
                 if n in ("text", "source", "target")}  # fmt: skip
-        beside = {"source": 0}  # BOS
-        expected = {int(e[-1]) + len(e) * beside.get(n, 1) for n, e in ends.items()}
+        per_row = {"source": 0}  # BOS
+        expected = {int(e[-1]) + len(e) * per_row.get(n, 1) for n, e in ends.items()}
     assert {layer["tokens"] for layer in layers.values()} == expected
     assert list(layers) == (
         ["encoder.0", "encoder.1", "decoder.0", "decoder.1"]
